@@ -1,0 +1,50 @@
+import { buildApp } from './app.js'
+import { openDatabase } from './database.js'
+
+const { DATABASE_URL, REDIS_URL, HOST = '127.0.0.1', PORT = '3000', LOG_LEVEL = 'info' } = process.env
+
+/** Longer than this no stop may take. */
+const patience = 10_000
+
+let started = false
+process.once('SIGTERM', onSignal)
+process.once('SIGINT', onSignal)
+
+const database = await openDatabase({ url: DATABASE_URL, report: line => console.log(line) })
+const app = await buildApp({ database, redisUrl: REDIS_URL, logger: { level: LOG_LEVEL } })
+started = true
+try {
+  const address = await app.listen({ host: HOST, port: Number(PORT) })
+  console.log(`\ncities in ${database.name}, cached in memory${REDIS_URL === undefined ? '' : ' and Redis'}. Try:
+  curl -i ${address}/cities/2988507                              a city, its country, and that country's capital
+  curl -i '${address}/cities?ids=745044,2950159,3117735'         cities by id
+  curl -i '${address}/countries/JP/largest?limit=5'              a country's largest cities
+  curl -i '${address}/search?prefix=san'                         cities by the beginning of their name
+  curl -i -X PATCH ${address}/cities/2988507 -H 'content-type: application/json' -d '{"population":2138552}'
+  curl -i ${address}/healthz\n`)
+} catch (error) {
+  app.log.fatal({ err: error }, `can't listen on ${HOST}:${PORT}`)
+  process.exitCode = 1
+  await stop()
+}
+
+/** A second signal finds no listener any more, and ends the process as signals do. */
+async function onSignal (): Promise<void> {
+  process.removeListener('SIGTERM', onSignal)
+  process.removeListener('SIGINT', onSignal)
+  // Nothing is served yet: a half-done load is rolled back by PostgreSQL, and PGlite's memory goes with this process.
+  if (!started) process.exit(0)
+  setTimeout(() => process.exit(1), patience).unref()
+  try {
+    await stop()
+    process.exit(0)
+  } catch (error) {
+    app.log.error({ err: error }, 'not stopped cleanly')
+    process.exit(1)
+  }
+}
+
+async function stop (): Promise<void> {
+  await app.close()
+  await database.close()
+}

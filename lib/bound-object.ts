@@ -1,0 +1,135 @@
+import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } from './cached-object.js'
+import type { LoaderContext } from './loader-context.js'
+import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
+import { noTags, type Loaded, type Policy, type Primed, type Source } from './flights.js'
+import { encodeArguments, safeKey } from './keys.js'
+import type { Logger } from './caching-manager.js'
+import type { Region } from './region.js'
+import { assertTags } from './region-options.js'
+
+export interface Binding {
+  region: Region
+  /** What loaders get as their first argument. */
+  context: () => LoaderContext | Promise<LoaderContext>
+  logger: Logger
+}
+
+/** A cached object in its region: what a method's name means to one manager. */
+export class BoundObject {
+  readonly object: AnyCachedObject
+  readonly #methods: ReadonlyMap<string, BoundMethod>
+
+  /** @throws InvalidDefinitionError for what `cachedObject` didn't make */
+  constructor (object: AnyCachedObject, binding: Binding) {
+    this.object = object
+    this.#methods = new Map(Object.entries(object.methods).map(([name, method]) => [name, new BoundMethod(this, name, definitionOf(method)!, binding)]))
+  }
+
+  /** @throws InvalidDefinitionError */
+  method (name: string): BoundMethod {
+    const method = this.#methods.get(name)
+    if (method === undefined) throw new InvalidDefinitionError(`${this.object.name} has no method ${show(name)}; it has ${[...this.#methods.keys()].join(', ')}`)
+    return method
+  }
+}
+
+export class BoundMethod {
+  readonly region: Region
+  readonly definition: MethodDefinition
+  readonly policy: Policy
+  readonly source: Source
+  readonly #object: BoundObject
+  readonly #name: string
+  readonly #binding: Binding
+  readonly #prefix: string
+  #warned = false
+
+  constructor (object: BoundObject, name: string, definition: MethodDefinition, binding: Binding) {
+    const { region } = binding
+    const { policy, negativeTtl } = region.path.options
+    this.region = region
+    this.definition = definition
+    this.policy = {
+      ttl: definition.ttl ?? policy.ttl,
+      grace: definition.grace ?? policy.grace,
+      negativeTtl: definition.negativeTtl ?? negativeTtl,
+      shouldCache: undefined
+    }
+    this.source = { maxBatch: definition.maxBatch, load: args => this.#load(args as readonly (readonly unknown[])[]) }
+    this.#object = object
+    this.#name = `${object.object.name}.${name}`
+    this.#binding = binding
+    this.#prefix = region.keyspace.entry('o', `${object.object.name}:${versionOf(object.object)}:${name}:`)
+  }
+
+  /** @throws InvalidArgumentError */
+  key (args: readonly unknown[]): string {
+    if (!Array.isArray(args)) throw new InvalidArgumentError(`Arguments of ${this.#name}`, 'an array such as [1]', show(args))
+    const [first] = args
+    if (this.definition.kind === 'many' && (args.length !== 1 || !isId(first))) {
+      throw new InvalidArgumentError(`Arguments of ${this.#name}`, 'one id: a string, a number or a bigint', args.length === 1 ? show(first) : show(args))
+    }
+    if (args.length === 1 && typeof first === 'number') return `${this.#prefix}${first}`
+    return this.#prefix + safeKey(encodeArguments(args, this.#name))
+  }
+
+  /** What the tiers keep of a row. */
+  store (row: unknown): unknown {
+    const { preCache } = this.definition
+    return row === null || row === undefined ? null : preCache === undefined ? row : preCache(row)
+  }
+
+  tags (row: unknown): readonly string[] {
+    const { tags } = this.definition
+    if (tags === undefined || row === null || row === undefined) return noTags
+    const made = tags(row)
+    assertTags(made)
+    return made
+  }
+
+  /** The row as other methods of the object would have found it. */
+  primed (row: unknown): readonly Primed[] {
+    return this.definition.primes.map(([name, argsOf]) => {
+      const method = this.#object.method(name)
+      return { key: method.key(argsOf(row)), value: method.store(row), tags: method.tags(row), policy: method.policy }
+    })
+  }
+
+  async #load (argsList: readonly (readonly unknown[])[]): Promise<readonly Loaded[]> {
+    const context = await this.#binding.context()
+    const { load, kind } = this.definition
+    if (kind === 'one') return [this.#loaded(await load(context, ...argsList[0]!))]
+    const ids = argsList.map(args => args[0])
+    const rows = await load(context, ids)
+    if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, ids.length, show(rows))
+    const byId = this.#byId(ids, rows)
+    return ids.map(id => this.#loaded(byId.get(id)))
+  }
+
+  #byId (ids: readonly unknown[], rows: readonly unknown[]): Map<unknown, unknown> {
+    const byId = new Map<unknown, unknown>()
+    const asked = new Set(ids)
+    for (const row of rows) {
+      if (row === null || row === undefined) continue
+      const id = this.definition.idOf!(row)
+      byId.set(id, row)
+      if (asked.has(id) || this.#warned) continue
+      this.#warned = true
+      // Most often a column of type bigint, which pg gives as strings.
+      this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(id)} (${typeof id}), which was not asked for; it was asked for ${show(ids[0])} (${typeof ids[0]})`)
+    }
+    return byId
+  }
+
+  #loaded (row: unknown): Loaded {
+    if (row === null || row === undefined) return { value: null, tags: noTags }
+    try {
+      const primed = this.definition.primes.length === 0 ? undefined : this.primed(row)
+      return { value: this.store(row), tags: this.tags(row), ...(primed !== undefined && { primed }) }
+    } catch (error) {
+      return { error }
+    }
+  }
+}
+
+const isId = (value: unknown) => typeof value === 'number' || typeof value === 'string' || typeof value === 'bigint'

@@ -1,0 +1,144 @@
+import { resolveDuration, type Duration } from './duration.js'
+import { InvalidDefinitionError, show } from './errors.js'
+import { validName } from './keys.js'
+import type { LoaderContext } from './loader-context.js'
+import type { CachingApi } from './caching-api.js'
+
+/** A row goes loader → `preCache` → tiers → `postCache` → request, whichever of these it came from. */
+export interface MethodOptions<T, Stored = T, Out = Stored> {
+  /** Before a row goes into the tiers: drop, convert, copy. */
+  preCache?: (row: T) => Stored
+  /** Once for each request that reads the value, on an object of its own: attach lazyloads, make an instance. */
+  postCache?: (stored: Stored, api: CachingApi) => Out
+  /** Other methods of the same object that a row answers as well: `{ getById: user => [user.id] }`. */
+  primes?: Readonly<Record<string, (row: T) => readonly unknown[]>>
+  tags?: (row: T) => readonly string[]
+  /** Instead of the region's. */
+  ttl?: Duration
+  grace?: Duration
+  negativeTtl?: Duration
+}
+
+/** Its arguments, what a read of it resolves to, and what its loader gives. */
+export interface LoadMethod<A extends readonly unknown[], Result, Row = Result> { readonly args: A, readonly result: Result, readonly row: Row }
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- inference of the methods' own types needs a bound without variance
+type Methods = Record<string, LoadMethod<any, any, any>>
+
+export interface CachedObjectDefinition<M extends Methods> {
+  /** Part of every key. */
+  name: string
+  region: string
+  /** Part of every key: raise it when the shape of the values changes. Default 1. */
+  version?: number
+  methods: M
+}
+
+export interface CachedObject<M extends Methods> { readonly name: string, readonly region: string, readonly methods: M }
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- any object, whatever its methods
+export type AnyCachedObject = CachedObject<any>
+export type MethodName<O extends AnyCachedObject> = keyof O['methods'] & string
+export type ArgsOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['args']
+export type ResultOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['result']
+export type RowOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['row']
+export type SoleArg<A> = A extends readonly [infer Only] ? Only : never
+
+/** A method as it was defined: the types of its functions are those of `LoadMethod`, and checked there. */
+export interface MethodDefinition {
+  readonly kind: 'one' | 'many'
+  /** 'one': a row, or null. 'many': rows in any order. */
+  readonly load: (context: LoaderContext, ...args: readonly unknown[]) => unknown
+  readonly idOf: ((row: unknown) => unknown) | undefined
+  readonly maxBatch: number
+  readonly preCache: ((row: unknown) => unknown) | undefined
+  readonly postCache: ((stored: unknown, api: CachingApi) => unknown) | undefined
+  readonly primes: readonly (readonly [method: string, args: (row: unknown) => readonly unknown[]])[]
+  readonly tags: ((row: unknown) => readonly string[]) | undefined
+  readonly ttl: number | undefined
+  readonly grace: number | undefined
+  readonly negativeTtl: number | undefined
+}
+
+const kMethod = Symbol('method definition')
+const kVersion = Symbol('version')
+
+/** One load for one set of arguments. Its `null` or `undefined` means "there is no such row", and is remembered as such. */
+export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Stored> (
+  load: (context: LoaderContext, ...args: A) => Promise<T | null | undefined> | T | null | undefined,
+  options: MethodOptions<T, Stored, Out> = {}
+): LoadMethod<A, Out | null, T> {
+  assertFunction(load, 'loadOne(load)')
+  return makeMethod('loadOne', options, { kind: 'one', load, idOf: undefined, maxBatch: 1 })
+}
+
+/** One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. */
+export function loadMany<Id extends string | number | bigint, T, Stored = T, Out = Stored> (method: {
+  load: (context: LoaderContext, ids: readonly Id[]) => Promise<readonly T[]> | readonly T[]
+  /** The id that a row answers. */
+  idOf: (row: T) => Id
+  /** Larger batches are split. Default 1000. */
+  maxBatch?: number
+} & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], Out | null, T> {
+  if (typeof method !== 'object' || method === null) throw new InvalidDefinitionError(`loadMany(method) must be an object with load and idOf, got ${show(method)}`)
+  const { load, idOf, maxBatch = 1000, ...options } = method
+  assertFunction(load, 'loadMany: load')
+  assertFunction(idOf, 'loadMany: idOf')
+  if (!Number.isInteger(maxBatch) || maxBatch < 1) throw new InvalidDefinitionError(`loadMany: maxBatch must be a positive integer, got ${show(maxBatch)}`)
+  return makeMethod('loadMany', options, { kind: 'many', load, idOf, maxBatch })
+}
+
+const optionNames = ['preCache', 'postCache', 'primes', 'tags', 'ttl', 'grace', 'negativeTtl']
+
+function makeMethod<A extends readonly unknown[], Result, Row> (where: string, options: object, own: Pick<MethodDefinition, 'kind' | 'maxBatch'> & { load: unknown, idOf: unknown }): LoadMethod<A, Result, Row> {
+  if (typeof options !== 'object' || options === null) throw new InvalidDefinitionError(`${where}: options must be an object, got ${show(options)}`)
+  for (const name of Object.keys(options)) if (!optionNames.includes(name)) throw new InvalidDefinitionError(`${where}: '${name}' is not an option; the options are ${optionNames.join(', ')}`)
+  const { preCache, postCache, primes = {}, tags, ttl, grace, negativeTtl } = options as MethodOptions<unknown>
+  for (const [name, fn] of Object.entries({ preCache, postCache, tags, ...primes })) if (fn !== undefined) assertFunction(fn, `${where}: ${name}`)
+  const definition = {
+    ...own,
+    preCache,
+    postCache,
+    primes: Object.entries(primes),
+    tags,
+    ttl: ttl === undefined ? undefined : resolveDuration(ttl, `${where}: ttl`, 1),
+    grace: grace === undefined ? undefined : resolveDuration(grace, `${where}: grace`),
+    negativeTtl: negativeTtl === undefined ? undefined : resolveDuration(negativeTtl, `${where}: negativeTtl`)
+  }
+  return { [kMethod]: definition } as unknown as LoadMethod<A, Result, Row>
+}
+
+/**
+ * A kind of row, and the ways to load it. Its values live in `region` under its name, its version and a method's
+ * arguments.
+ * @throws InvalidDefinitionError; two objects of one name in one region are refused when they are first used.
+ */
+export function cachedObject<const M extends Methods> (definition: CachedObjectDefinition<M>): CachedObject<M> {
+  if (typeof definition !== 'object' || definition === null) throw new InvalidDefinitionError(`cachedObject(definition) must be an object, got ${show(definition)}`)
+  const { name, region, version = 1, methods, ...rest } = definition
+  if (typeof name !== 'string' || !validName.test(name)) throw new InvalidDefinitionError(`cachedObject: name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(name)}`)
+  const [unknown] = Object.keys(rest)
+  if (unknown !== undefined) throw new InvalidDefinitionError(`${name}: '${unknown}' is not an option; the options are name, region, version, methods`)
+  if (typeof region !== 'string' || region === '') throw new InvalidDefinitionError(`${name}: region must be the name of a region, got ${show(region)}`)
+  if (!Number.isSafeInteger(version) || version < 0) throw new InvalidDefinitionError(`${name}: version must be a whole number, got ${show(version)}`)
+  if (typeof methods !== 'object' || methods === null || Object.keys(methods).length === 0) throw new InvalidDefinitionError(`${name}: methods must be an object of at least one loadOne(…) or loadMany(…), got ${show(methods)}`)
+  for (const [method, made] of Object.entries(methods)) {
+    if (!validName.test(method)) throw new InvalidDefinitionError(`${name}: a method's name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(method)}`)
+    if (definitionOf(made) === undefined) throw new InvalidDefinitionError(`${name}.${method} must be made by loadOne or loadMany, got ${show(made)}`)
+    for (const [primed] of definitionOf(made)!.primes) {
+      if (!Object.hasOwn(methods, primed)) throw new InvalidDefinitionError(`${name}.${method} primes '${primed}', which is not a method of ${name}`)
+    }
+  }
+  return Object.freeze({ name, region, methods: Object.freeze({ ...methods }), [kVersion]: version })
+}
+
+/** @internal Undefined for what loadOne and loadMany didn't make. */
+export const definitionOf = (method: unknown): MethodDefinition | undefined =>
+  (Object(method) as { [kMethod]?: MethodDefinition })[kMethod]
+
+/** @internal Undefined for what cachedObject didn't make. */
+export const versionOf = (object: unknown): number | undefined => (Object(object) as { [kVersion]?: number })[kVersion]
+
+function assertFunction (value: unknown, where: string): void {
+  if (typeof value !== 'function') throw new InvalidDefinitionError(`${where} must be a function, got ${show(value)}`)
+}

@@ -1,0 +1,221 @@
+import type { BoundMethod } from './bound-object.js'
+import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
+import type { CachingManager } from './caching-manager.js'
+import { InvalidArgumentError, show } from './errors.js'
+import type { Landed } from './flights.js'
+import { Recorder, type RequestStats } from './recorder.js'
+import { RequestMemory, type Remembered } from './request-memory.js'
+import type { Region } from './region.js'
+import { RequestRegion } from './request-region.js'
+import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
+import { copyIn, own, type Shared } from './values.js'
+
+export interface GetOptions extends ReadOptions {
+  /** Past the request's own memory, to the tiers. */
+  force?: boolean
+}
+
+/**
+ * One request's view of the cache. What it has seen, it keeps until the request is gone: the same key gives the same
+ * promise and the same object, whatever other requests do meanwhile; its own writes and invalidations it sees at once.
+ */
+export class CachingApi {
+  readonly #manager: CachingManager
+  readonly #recorder = new Recorder()
+  readonly #memory = new RequestMemory<BoundMethod>()
+  #lastObject: AnyCachedObject | undefined
+  #lastName: string | undefined
+  #lastMethod: BoundMethod | undefined
+  /** By key: rows that came with others, until they are read. */
+  #primed: Map<string, Shared> | undefined
+  #stash: Map<string, unknown> | undefined
+  #regions: Map<string, RequestRegion> | undefined
+
+  /** @internal Made by the plugin for each request, and by CachingManager.createApi(). */
+  constructor (manager: CachingManager) {
+    this.#manager = manager
+  }
+
+  /**
+   * Request → tiers → loader. Resolves to `null` where there is no such row. A loader's error reaches every caller
+   * unchanged and is not remembered.
+   */
+  get<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, options?: GetOptions): Promise<ResultOf<O, M>> {
+    try {
+      return this.#get(this.#method(object, method), args, options) as Promise<ResultOf<O, M>>
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`. */
+  async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
+    const bound = this.#method(object, method)
+    if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
+    return await Promise.all(argsList.map(args => this.#get(bound, Array.isArray(args) ? args : [args], options))) as Array<ResultOf<O, M>>
+  }
+
+  /** What this request already holds, or undefined; never touches a tier. */
+  peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
+    return this.#memory.get(this.#method(object, method), args, keyOf)?.value as ResultOf<O, M> | undefined
+  }
+
+  /** A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it. */
+  async set<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, row: RowOf<O, M> | null, options: WriteOptions = {}): Promise<void> {
+    const bound = this.#method(object, method)
+    const key = bound.key(args)
+    if (row === undefined) throw new InvalidArgumentError('row', 'a row, or null for "there is no such row"', 'undefined')
+    if (options.tags !== undefined) assertTags(options.tags)
+    const policy = resolvePolicy(bound.policy, options)
+    const shared = copyIn(bound.store(row))
+    const { path } = bound.region
+    const sets = row === null ? [] : bound.primed(row).map(prime => ({ key: prime.key, entry: path.admit(copyIn(prime.value), prime.policy, prime.tags) }))
+    if (shared.value === null && policy.negativeTtl === 0) {
+      // Not to be remembered beyond this request; what was, isn't so any more.
+      this.#remember(bound, args, key, Promise.resolve(null))
+      return await path.forget([key])
+    }
+    sets.push({ key, entry: path.admit(shared, policy, options.tags ?? bound.tags(row)) })
+    this.#remember(bound, args, key, Promise.resolve(this.#present(bound, shared)))
+    await path.set(sets)
+  }
+
+  /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */
+  async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
+    const bound = this.#method(object, method)
+    const key = bound.key(args)
+    this.#memory.delete(bound, args, key)
+    this.#primed?.delete(key)
+    await bound.region.path.forget([key])
+  }
+
+  /** Loads anew, past every tier, and replaces what they hold. */
+  async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
+    const bound = this.#method(object, method)
+    const key = bound.key(args)
+    this.#primed?.delete(key)
+    return await this.#remember(bound, args, key, this.#fetch(bound, key, args, undefined, true)) as ResultOf<O, M>
+  }
+
+  /**
+   * Defines `property` on `target`, loaded when it is first read: `await user.photo`. Those read in the same tick share
+   * one batch. Returns `target`. The property is not enumerable: serialising the object loads nothing.
+   */
+  lazyload<T extends object, P extends string, O extends AnyCachedObject, M extends MethodName<O>> (target: T, property: P, object: O, method: M, args: ArgsOf<O, M>): T & { readonly [K in P]: Promise<ResultOf<O, M>> } {
+    const bound = this.#method(object, method)
+    bound.key(args)
+    if (typeof target !== 'object' || target === null || !Object.isExtensible(target)) throw new InvalidArgumentError('target', 'an object that is not frozen', show(target))
+    Object.defineProperty(target, property, { get: () => this.#get(bound, args, undefined), configurable: true, enumerable: false })
+    return target as T & { readonly [K in P]: Promise<ResultOf<O, M>> }
+  }
+
+  /** Anything at all, kept for this request. Returns it. */
+  stash<T> (key: string, value: T): T {
+    (this.#stash ??= new Map()).set(key, value)
+    return value
+  }
+
+  /** What `stash` was given, or undefined. */
+  stashed<T> (key: string): T | undefined {
+    return this.#stash?.get(key) as T | undefined
+  }
+
+  /** The region with this request's memory in front of it. @throws UnknownRegionError */
+  region (name: string): Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
+    const regions = this.#regions ??= new Map()
+    let region = regions.get(name)
+    if (region === undefined) {
+      region = new RequestRegion(this.#manager.region(name), this.#recorder)
+      regions.set(name, region)
+    }
+    return region
+  }
+
+  /** Where this request's values came from, so far. */
+  get stats (): Readonly<RequestStats> {
+    return this.#recorder.stats
+  }
+
+  /** @internal The value of a `Server-Timing` header. */
+  get serverTiming (): string {
+    return this.#recorder.serverTiming
+  }
+
+  #method (object: AnyCachedObject, name: string): BoundMethod {
+    if (object === this.#lastObject && name === this.#lastName) return this.#lastMethod!
+    const method = this.#manager.bind(object).method(name)
+    this.#lastObject = object
+    this.#lastName = name
+    this.#lastMethod = method
+    return method
+  }
+
+  #get (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Promise<unknown> {
+    if (options?.force !== true) {
+      const seen = this.#memory.get(bound, args, keyOf)
+      if (seen !== undefined) {
+        this.#recorder.local++
+        return seen.promise
+      }
+    }
+    const key = bound.key(args)
+    const primed = this.#primed?.get(key)
+    if (primed !== undefined) {
+      this.#primed!.delete(key)
+      if (options?.force !== true) {
+        this.#recorder.local++
+        return this.#remember(bound, args, key, this.#presented(bound, primed))
+      }
+    }
+    const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
+    const entry = bound.region.path.fresh(key, maxAge)
+    if (entry === undefined) return this.#remember(bound, args, key, this.#fetch(bound, key, args, maxAge, false))
+    this.#recorder.hit(bound.region.path)
+    return this.#remember(bound, args, key, this.#presented(bound, entry))
+  }
+
+  async #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean): Promise<unknown> {
+    const { path } = bound.region
+    const { source, policy } = bound
+    const landed = await path.fetch({ key, maxAge, anew, load: { source, arg: args, policy } })
+    this.#recorder.landed(path, landed)
+    this.#prime(landed)
+    return this.#present(bound, landed.shared)
+  }
+
+  /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
+  #prime ({ primed }: Landed): void {
+    for (const { key, value } of primed ?? []) {
+      try {
+        (this.#primed ??= new Map()).set(key, copyIn(value))
+      } catch {
+        // What can't be copied isn't kept, here as in the tiers.
+      }
+    }
+  }
+
+  #presented (bound: BoundMethod, shared: Shared): Promise<unknown> {
+    try {
+      return Promise.resolve(this.#present(bound, shared))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {
+    const value = own(shared)
+    return postCache === undefined || value === null ? value : postCache(value, this)
+  }
+
+  #remember (bound: BoundMethod, args: readonly unknown[], key: string, promise: Promise<unknown>): Promise<unknown> {
+    const remembered: Remembered = { promise, value: undefined }
+    this.#memory.set(bound, args, key, remembered)
+    promise.then(
+      value => { remembered.value = value },
+      () => { this.#memory.delete(bound, args, key, remembered) }
+    )
+    return promise
+  }
+}
+
+const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)

@@ -1,0 +1,158 @@
+import { BoundObject } from './bound-object.js'
+import { CachingApi } from './caching-api.js'
+import { versionOf, type AnyCachedObject } from './cached-object.js'
+import type { LoaderContext } from './loader-context.js'
+import { InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
+import { Keyspace, assertName } from './keys.js'
+import { isLine, type InvalidationBus, type Line } from './line.js'
+import { Outside } from './loads.js'
+import type { DogpileLock } from './locks/lock.js'
+import { ReadPath } from './read-path.js'
+import { Region } from './region.js'
+import { assertObject, resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
+import { isLeasing, isLocal, type Backend } from './tiers/backend.js'
+import { within } from './within.js'
+
+export type LogFn = (details: object, message: string) => void
+export interface Logger { debug: LogFn, info: LogFn, warn: LogFn, error: LogFn }
+
+export interface CachingManagerOptions {
+  /** Region name → its configuration. At least one. */
+  regions: Record<string, RegionOptions>
+  /** First part of every key. Default 'caching-api'. */
+  namespace?: string
+  /** Called when a loader first needs it, never on a hit: nothing opens a database unless data is missing everywhere. */
+  context?: LoaderContext | (() => LoaderContext | Promise<LoaderContext>)
+  /** Elects one loader among processes. Default: none, single flight within the process only. */
+  lock?: DogpileLock
+  /** Carries invalidations between processes. Default: the server of the first Redis tier. */
+  bus?: InvalidationBus
+  logger?: Logger
+  /** Milliseconds since the epoch; tests pass their own. Default `Date.now`. */
+  now?: () => number
+}
+
+export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'logger', 'now']
+
+/** How long `close` waits for what is under way. Milliseconds. */
+const patience = 10_000
+
+const silent: Logger = { debug () {}, info () {}, warn () {}, error () {} }
+
+/** Regions by name, for the lifetime of the application. */
+export class CachingManager {
+  readonly regions: ReadonlyMap<string, Region>
+  readonly #context: CachingManagerOptions['context']
+  readonly #logger: Logger
+  readonly #backends: ReadonlySet<Backend>
+  readonly #bus: InvalidationBus | undefined
+  readonly #bound = new Map<AnyCachedObject, BoundObject>()
+  readonly #names = new Map<string, AnyCachedObject>()
+  #opened: Promise<LoaderContext> | undefined
+  #closing: Promise<void> | undefined
+
+  /** @throws InvalidOptionsError that names the option by its path */
+  constructor (options: CachingManagerOptions) {
+    const { namespace, context, lock, bus, logger, now, regions } = resolveManagerOptions(options)
+    this.#context = context
+    this.#logger = logger
+    this.#bus = bus
+    this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
+    const line = bus ?? lineOf([...this.#backends])
+    const outside = new Outside()
+    this.regions = new Map([...regions].map(([name, region]) => {
+      const keyspace = new Keyspace(namespace, name)
+      sayWhatIsMissing(name, region, lock, logger)
+      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, logger, now, outside }))]
+    }))
+  }
+
+  /** @throws UnknownRegionError */
+  region (name: string): Region {
+    const region = this.regions.get(name)
+    if (region === undefined) throw new UnknownRegionError(String(name), [...this.regions.keys()].join(', '))
+    return region
+  }
+
+  /** A CachingApi outside a request: a job, a script, a test. */
+  createApi (): CachingApi {
+    return new CachingApi(this)
+  }
+
+  /** Resolves when no load, no reload and no write is under way any more. For tests and scripts. */
+  async idle (): Promise<void> {
+    await Promise.all([...this.regions.values()].map(region => region.path.idle()))
+  }
+
+  /** Lets running loads and writes end, then closes what it opened itself. Clients that were handed in stay open. */
+  close (): Promise<void> {
+    return this.#closing ??= this.#close()
+  }
+
+  async #close (): Promise<void> {
+    try {
+      await within(patience, this.idle(), 'what is under way')
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
+    }
+    for (const region of this.regions.values()) region.path.close()
+    const closed = await Promise.allSettled([...this.#backends].map(backend => backend.close?.()).concat(this.#bus?.close()))
+    for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
+  }
+
+  /** @internal What a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
+  bind (object: AnyCachedObject): BoundObject {
+    let bound = this.#bound.get(object)
+    if (bound !== undefined) return bound
+    if (versionOf(object) === undefined) throw new InvalidDefinitionError(`a cached object must be made by cachedObject(…), got ${show(object)}`)
+    const region = this.region(object.region)
+    const name = `${object.region}:${object.name}`
+    if (this.#names.has(name)) throw new InvalidDefinitionError(`there are two cached objects named '${object.name}' in region '${object.region}': they would read each other's values`)
+    bound = new BoundObject(object, { region, context: () => this.#open(), logger: this.#logger })
+    this.#names.set(name, object)
+    this.#bound.set(object, bound)
+    return bound
+  }
+
+  #open (): LoaderContext | Promise<LoaderContext> {
+    const context = this.#context
+    if (typeof context !== 'function') return context ?? ({} as LoaderContext)
+    if (this.#opened === undefined) {
+      const opened = this.#opened = (async () => await context())()
+      opened.catch(() => { if (this.#opened === opened) this.#opened = undefined }) // the next load tries again
+    }
+    return this.#opened
+  }
+}
+
+function resolveManagerOptions (options: CachingManagerOptions) {
+  assertObject(options, 'options', managerOptionNames)
+  const { regions, namespace = 'caching-api', context, lock, bus, logger = silent, now = Date.now } = options as CachingManagerOptions
+  assertName(namespace, 'namespace')
+  if (typeof regions !== 'object' || regions === null || Array.isArray(regions) || Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
+  const resolved = new Map<string, ResolvedRegionOptions>()
+  for (const [name, region] of Object.entries(regions)) {
+    assertName(name, `The name of region ${show(name)}`)
+    resolved.set(name, resolveRegionOptions(region, `regions.${name}`))
+  }
+  if (context !== undefined && typeof context !== 'function' && (typeof context !== 'object' || context === null)) throw new InvalidOptionsError('context', 'an object, or a function that opens one', show(context))
+  if (lock !== undefined && typeof (Object(lock) as Partial<DogpileLock>).acquire !== 'function') throw new InvalidOptionsError('lock', 'a lock with acquire, such as redlock([client])', show(lock))
+  if (bus !== undefined && !isLine(bus)) throw new InvalidOptionsError('bus', 'a bus such as redisBus(client)', show(bus))
+  if (typeof now !== 'function') throw new InvalidOptionsError('now', 'a function that returns milliseconds', show(now))
+  for (const level of ['debug', 'info', 'warn', 'error'] as const) {
+    if (typeof (Object(logger) as Partial<Logger>)[level] !== 'function') throw new InvalidOptionsError('logger', 'an object with debug, info, warn and error', show(logger))
+  }
+  return { namespace, context, lock, bus, logger, now, regions: resolved }
+}
+
+const lineOf = (backends: readonly Backend[]): Line | undefined =>
+  backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
+
+/** What a region does without is said once, at boot. */
+function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, lock: DogpileLock | undefined, logger: Logger): void {
+  for (const backend of tiers) {
+    if (isLocal(backend) || isLeasing(backend) || backend.name === 'nothing') continue
+    logger.info({ region, tier: backend.name }, `region ${region}: ${backend.name} has no compare-and-set: a value that is invalidated while it is loaded may be written back there`)
+  }
+  if (lock !== undefined && tiers.every(isLocal)) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
+}

@@ -1,0 +1,22 @@
+import ms from 'ms'
+import { InvalidOptionsError, show } from './errors.js'
+
+/** Milliseconds, or a string that the `ms` package reads: `'250ms'`, `'30s'`, `'10m'`, `'1h'`, `'7d'`. */
+export type Duration = number | string
+
+/** A year of 365 days: more than any entry should outlive a deployment by. */
+const longest = 365 * 24 * 60 * 60 * 1000
+
+/**
+ * Milliseconds. `path` names the option in the error.
+ * @throws InvalidOptionsError where it is no duration, is below `least`, or is above `most` (default: a year).
+ */
+export function resolveDuration (value: unknown, path: string, least = 0, most = longest): number {
+  const read = typeof value === 'string' && value.length <= 100 ? ms(value as ms.StringValue) : value
+  if (typeof read !== 'number' || !(read >= least && read <= most)) {
+    const above = least > 0 ? `, at least ${least} ms` : ', not negative'
+    const below = most === longest ? ' and at most a year' : ''
+    throw new InvalidOptionsError(path, `a duration such as 5000 or '10m'${above}${below}`, show(value))
+  }
+  return read
+}

@@ -1,0 +1,148 @@
+import { randomBytes } from 'node:crypto'
+import type { Serializer } from './serializer.js'
+import { share, type Shared } from './values.js'
+
+/** What a tier keeps under a key. Times are milliseconds of the manager's clock. */
+export interface Entry extends Shared {
+  readonly loadedAt: number
+  /** `loadedAt` plus ttl. */
+  readonly freshUntil: number
+  /** `freshUntil` plus grace. */
+  readonly staleUntil: number
+  readonly tags: readonly string[]
+  /** The region's stamp when the load began. */
+  readonly stamp: Stamp
+  /** It was invalidated softly: stale, however young. */
+  readonly softened?: boolean
+}
+
+export type Freshness = 'fresh' | 'stale' | 'gone'
+
+/** With `maxAge`, that age takes the ttl's place for this one question. */
+export function freshness (entry: Entry, now: number, maxAge: number | undefined): Freshness {
+  if (entry.softened === true) return now < entry.staleUntil && entry.staleUntil > entry.freshUntil ? 'stale' : 'gone'
+  if (maxAge === undefined) {
+    return now < entry.freshUntil ? 'fresh' : now < entry.staleUntil ? 'stale' : 'gone'
+  }
+  const age = now - entry.loadedAt
+  const grace = entry.staleUntil - entry.freshUntil
+  return age < maxAge ? 'fresh' : age < maxAge + grace ? 'stale' : 'gone'
+}
+
+/**
+ * What has happened to a region as a whole: counters, and no clocks, so that nothing is compared between the clocks of
+ * two machines. A shared tier keeps it under one key and every read brings it along. An entry carries the stamp that its
+ * load began under; a stamp that was lost is replaced by one with another epoch, and every entry is gone with it.
+ */
+export interface Stamp {
+  /** Replaced by a hard invalidation. Entries of another epoch are gone. */
+  readonly epoch: string
+  /** Raised by a soft invalidation. Entries of an older one are stale. */
+  readonly softened: number
+  /** Raised by an invalidation of tags. Entries of an older one are looked at tag by tag. */
+  readonly tagged: number
+  /** Raised by an invalidation of keys. Rows that a load found besides what it was asked for are kept only if nothing was. */
+  readonly deleted: number
+}
+
+export const newStamp = (): Stamp => ({ epoch: randomBytes(9).toString('base64url'), softened: 0, tagged: 0, deleted: 0 })
+
+export const formatStamp = (stamp: Stamp): string => `${stamp.epoch}|${stamp.softened}|${stamp.tagged}|${stamp.deleted}`
+
+/** Undefined for what is no stamp of ours. */
+export function parseStamp (text: string): Stamp | undefined {
+  const [, epoch, softened, tagged, deleted] = /^([\w-]{12})\|(\d{1,15})\|(\d{1,15})\|(\d{1,15})$/.exec(text) ?? []
+  return epoch === undefined ? undefined : { epoch, softened: Number(softened), tagged: Number(tagged), deleted: Number(deleted) }
+}
+
+/*
+ * Bytes of an entry, format 1:
+ *   0  magic 0xfc 0xa9      2  format      3  kind: a lease or a value
+ *   4  id, 8 random bytes: what the compare of a compare-and-set looks at
+ *  12  loadedAt, freshUntil, staleUntil: doubles, little-endian
+ *  36  epoch, 12 ASCII bytes
+ *  48  softened, tagged, deleted: doubles
+ *  72  length of the tags, 4 bytes; the tags as JSON; the value as the region's serializer wrote it
+ * A lease ends after its id.
+ */
+const format = 1
+const kindLease = 0
+const kindValue = 1
+const tagsAt = 72
+
+/** As much of an entry, a lease, or foreign bytes, as tells it from any other. */
+export const identityLength = 12
+
+function writeHeader (bytes: Buffer, kind: number): void {
+  bytes[0] = 0xfc
+  bytes[1] = 0xa9
+  bytes[2] = format
+  bytes[3] = kind
+  randomBytes(8).copy(bytes, 4)
+}
+
+/** A mark that stands where an entry will be: whoever holds it may fill the key, until somebody deletes it. */
+export function newLease (): Buffer {
+  const bytes = Buffer.alloc(identityLength)
+  writeHeader(bytes, kindLease)
+  return bytes
+}
+
+export const isLease = (bytes: Uint8Array): boolean =>
+  bytes.length === identityLength && bytes[0] === 0xfc && bytes[1] === 0xa9 && bytes[3] === kindLease
+
+/** @throws what the serializer throws */
+export function encodeEntry (entry: Entry, serializer: Serializer): Buffer {
+  const value = serializer.encode(entry.value)
+  if (!(value instanceof Uint8Array)) throw new TypeError('serializer.encode must return a Uint8Array')
+  const tags = entry.tags.length === 0 ? '' : JSON.stringify(entry.tags)
+  const tagsLength = Buffer.byteLength(tags)
+  const bytes = Buffer.allocUnsafe(tagsAt + 4 + tagsLength + value.length)
+  writeHeader(bytes, kindValue)
+  bytes.writeDoubleLE(entry.loadedAt, 12)
+  bytes.writeDoubleLE(entry.freshUntil, 20)
+  bytes.writeDoubleLE(entry.staleUntil, 28)
+  bytes.write(entry.stamp.epoch, 36, 12, 'latin1')
+  bytes.writeDoubleLE(entry.stamp.softened, 48)
+  bytes.writeDoubleLE(entry.stamp.tagged, 56)
+  bytes.writeDoubleLE(entry.stamp.deleted, 64)
+  bytes.writeUInt32LE(tagsLength, tagsAt)
+  bytes.write(tags, tagsAt + 4, 'utf8')
+  bytes.set(value, tagsAt + 4 + tagsLength)
+  return bytes
+}
+
+const noTags: readonly string[] = Object.freeze([])
+
+/**
+ * Undefined for a lease.
+ * @throws TypeError for bytes that are foreign, truncated or of another format, and what the serializer throws
+ */
+export function decodeEntry (source: Uint8Array, serializer: Serializer): Entry | undefined {
+  if (isLease(source)) return undefined
+  const bytes = Buffer.isBuffer(source) ? source : Buffer.from(source.buffer, source.byteOffset, source.byteLength)
+  if (bytes.length < tagsAt + 4 || bytes[0] !== 0xfc || bytes[1] !== 0xa9 || bytes[2] !== format || bytes[3] !== kindValue) {
+    throw new TypeError('not an entry of this format')
+  }
+  const valueAt = tagsAt + 4 + bytes.readUInt32LE(tagsAt)
+  if (valueAt > bytes.length) throw new TypeError('a truncated entry')
+  return {
+    ...share(serializer.decode(bytes.subarray(valueAt))),
+    loadedAt: bytes.readDoubleLE(12),
+    freshUntil: bytes.readDoubleLE(20),
+    staleUntil: bytes.readDoubleLE(28),
+    tags: valueAt === tagsAt + 4 ? noTags : parseTags(bytes.toString('utf8', tagsAt + 4, valueAt)),
+    stamp: {
+      epoch: bytes.toString('latin1', 36, 48),
+      softened: bytes.readDoubleLE(48),
+      tagged: bytes.readDoubleLE(56),
+      deleted: bytes.readDoubleLE(64)
+    }
+  }
+}
+
+function parseTags (json: string): readonly string[] {
+  const tags: unknown = JSON.parse(json)
+  if (!Array.isArray(tags) || !tags.every(tag => typeof tag === 'string')) throw new TypeError('tags that are none')
+  return tags
+}

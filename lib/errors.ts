@@ -1,0 +1,65 @@
+import createError from '@fastify/error'
+
+/**
+ * Every error that this package makes. `code` is stable; a loader's own errors pass through unchanged.
+ * Messages name the thing, what was expected, and what came.
+ */
+
+/** An option that can't work. Thrown at registration, or by the call that was given it. */
+export const InvalidOptionsError = createError<[path: string, expected: string, got: string]>(
+  'FST_CACHING_API_INVALID_OPTIONS', '%s must be %s, got %s', 500, TypeError)
+
+/** A cached object that can't work. Thrown where it is defined or first used. */
+export const InvalidDefinitionError = createError<[what: string]>(
+  'FST_CACHING_API_INVALID_DEFINITION', '%s', 500, TypeError)
+
+export const UnknownRegionError = createError<[name: string, known: string]>(
+  'FST_CACHING_API_UNKNOWN_REGION', "There is no region '%s'; there are: %s", 500)
+
+/** An argument that can't be part of a key: two different ones could not be told apart. */
+export const InvalidArgumentError = createError<[where: string, expected: string, got: string]>(
+  'FST_CACHING_API_INVALID_ARGUMENT', '%s must be %s, got %s', 500, TypeError)
+
+/** A batch creator returned another number of values than it was asked for. */
+export const BatchMismatchError = createError<[where: string, asked: number, got: string]>(
+  'FST_CACHING_API_BATCH_MISMATCH', '%s was asked for %s values, in the order of its keys, and returned %s', 500)
+
+/** A loader waits for a key that only it can provide. */
+export const ReentrantLoadError = createError<[key: string]>(
+  'FST_CACHING_API_REENTRANT_LOAD', "The loader of '%s' waits for its own value", 500)
+
+/** The load took longer than `loadTimeout.hard`. It goes on, and its value is cached. */
+export const LoadTimeoutError = createError<[key: string, ms: number]>(
+  'FST_CACHING_API_LOAD_TIMEOUT', "Loading '%s' took longer than %s ms", 503)
+
+/** A tier was away. The invalidation is done in this process, and replayed there when the tier is back. */
+export const InvalidationPendingError = createError<[tiers: string, what: string]>(
+  'FST_CACHING_API_INVALIDATION_PENDING', "Tier %s could not be told to forget %s; it will be when it is back, and isn't believed about it until then", 503)
+
+export const ClosedError = createError<[what: string]>(
+  'FST_CACHING_API_CLOSED', '%s was used after close()', 503)
+
+/** `code` of an error of ours. */
+export type ErrorCode =
+  | 'FST_CACHING_API_INVALID_OPTIONS'
+  | 'FST_CACHING_API_INVALID_DEFINITION'
+  | 'FST_CACHING_API_UNKNOWN_REGION'
+  | 'FST_CACHING_API_INVALID_ARGUMENT'
+  | 'FST_CACHING_API_BATCH_MISMATCH'
+  | 'FST_CACHING_API_REENTRANT_LOAD'
+  | 'FST_CACHING_API_LOAD_TIMEOUT'
+  | 'FST_CACHING_API_INVALIDATION_PENDING'
+  | 'FST_CACHING_API_CLOSED'
+
+/** A value as an error message shows it: short, and of a known length. */
+export function show (value: unknown): string {
+  if (typeof value === 'string') return value.length > 60 ? `'${value.slice(0, 60)}…'` : `'${value}'`
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'function') return `a function${value.name ? ` (${value.name})` : ''}`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  if (typeof value === 'object' && value !== null) {
+    const { constructor } = value
+    return typeof constructor === 'function' && constructor !== Object ? `an instance of ${constructor.name}` : 'an object'
+  }
+  return String(value)
+}

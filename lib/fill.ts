@@ -1,0 +1,136 @@
+import type { Logger } from './caching-manager.js'
+import type { Entry, Stamp } from './entry.js'
+import { noTags, type Flight, type Policy, type Primed } from './flights.js'
+import type { LocalTier } from './tiers/local-tier.js'
+import type { Lease, SharedTier } from './tiers/shared-tier.js'
+import { copyIn, type Shared } from './values.js'
+
+export interface FillOptions {
+  locals: readonly LocalTier[]
+  shared: readonly SharedTier[]
+  region: string
+  leaseTtl: number
+  jitter: number
+  logger: Logger
+  now: () => number
+}
+
+/** An entry on its way into the tiers, with its lease of each shared one. */
+export interface Filling { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[], readonly entry: Entry }
+
+/** A row that a load found besides what it was asked for. */
+export interface Priming { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[], readonly prime: Primed }
+
+const unstamped: Stamp = { epoch: '', softened: 0, tagged: 0, deleted: 0 }
+
+/** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
+export class Fill {
+  readonly #options: FillOptions
+  #warned = false
+
+  constructor (options: FillOptions) {
+    this.#options = options
+  }
+
+  /** What the flight's callers get, and what the tiers will keep of it; into memory at once. */
+  admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): { shared: Shared, entry?: Entry } {
+    const { policy } = flight.want.load!
+    let shared: Shared
+    try {
+      shared = copyIn(loaded.value)
+    } catch (error) {
+      this.#warn(flight.key, error)
+      return { shared: { value: loaded.value, loose: 'uncopied' } }
+    }
+    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0) || policy.shouldCache?.(loaded.value) === false) return { shared }
+    const entry = this.enter(shared, policy, loaded.tags)
+    if (!flight.revoked) for (const tier of this.#options.locals) tier.set(flight.key, entry, flight.generation)
+    return { shared, entry }
+  }
+
+  enter (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
+    const { jitter, now } = this.#options
+    const ttl = shared.value === null ? policy.negativeTtl ?? policy.ttl : policy.ttl
+    const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
+    const loadedAt = now()
+    return { ...shared, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + policy.grace, tags, stamp: unstamped }
+  }
+
+  /** Into the shared tiers. Never rejects. */
+  async write (fillings: readonly Filling[]): Promise<void> {
+    const valid = fillings.filter(({ flight }) => !flight.revoked)
+    await Promise.all(this.#options.shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
+  }
+
+  async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<void> {
+    const fills = fillings.flatMap(({ flight, entry, lease }) => {
+      if (lease === undefined) return [] // the tier was away when the load began
+      const bytes = this.#encode(tier, flight.key, { ...entry, stamp: lease.stamp })
+      return bytes === undefined ? [] : [{ key: flight.key, entry, bytes, lease }]
+    })
+    if (fills.length === 0) return
+    const filled = await tier.fillMany(fills)
+    for (const [i, { key, entry }] of fills.entries()) if (!filled[i]) this.#drop(key, entry)
+  }
+
+  #encode (tier: SharedTier, key: string, entry: Entry): Uint8Array | undefined {
+    try {
+      return tier.encode(entry)
+    } catch (error) {
+      this.#warn(key, error)
+      this.#drop(key, entry)
+      return undefined
+    }
+  }
+
+  /** Somebody was faster than this value, or it can't be kept anywhere: memory doesn't keep it either. */
+  #drop (key: string, entry: Entry): void {
+    for (const tier of this.#options.locals) if (tier.get(key)?.value === entry.value) tier.backend.deleteEntry(key)
+  }
+
+  /**
+   * Rows for other keys, which nobody holds a lease of. They are kept only where there is nothing yet, and where no key of
+   * the region was invalidated since the load began: any of these could have been theirs. Never rejects.
+   */
+  async prime (primings: readonly Priming[]): Promise<void> {
+    const { locals, shared } = this.#options
+    const entries = primings.flatMap(({ flight, leases, prime: { key, value, tags, policy } }) => {
+      try {
+        return [{ flight, leases, key, entry: this.enter(copyIn(value), policy, tags) }]
+      } catch (error) {
+        this.#warn(key, error)
+        return []
+      }
+    })
+    for (const { flight, key, entry } of entries) {
+      for (const tier of locals) {
+        if (flight.generation?.deleted === tier.generation.deleted && tier.get(key) === undefined) tier.set(key, entry, flight.generation)
+      }
+    }
+    await Promise.all(shared.map((tier, s) => this.#primeIn(tier, entries.map(({ leases, key, entry }) => ({ key, entry, before: leases[s]?.stamp })))))
+  }
+
+  async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {
+    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of will delete the mark.
+    const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
+    const stamp = await tier.stamp()
+    const fills = entries.flatMap(({ key, entry, before }, i) => {
+      const { entry: found, lease } = claims[i] ?? {}
+      if (found !== undefined) return []
+      if (lease === undefined || stamp === undefined || before?.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
+        this.#drop(key, entry)
+        return []
+      }
+      const stamped = { ...entry, stamp: before }
+      const bytes = this.#encode(tier, key, stamped)
+      return bytes === undefined ? [] : [{ key, entry: stamped, bytes, lease }]
+    })
+    if (fills.length > 0) await tier.fillMany(fills)
+  }
+
+  #warn (key: string, error: unknown): void {
+    if (this.#warned) return
+    this.#warned = true
+    this.#options.logger.warn({ region: this.#options.region, key, err: error }, 'a value can not be cached; further ones of the region will not be logged')
+  }
+}

@@ -1,0 +1,136 @@
+import type { Entry } from './entry.js'
+import type { LoadCall } from './loads.js'
+import type { Generation } from './tiers/backend.js'
+import type { Shared } from './values.js'
+
+/** What loads values, and how long they are kept. */
+export interface Policy {
+  readonly ttl: number
+  readonly grace: number
+  /** For `null`. Undefined: `null` is a value like others. */
+  readonly negativeTtl: number | undefined
+  /** False for a value that is returned and not cached. */
+  readonly shouldCache: ((value: unknown) => boolean) | undefined
+}
+
+/** One loader. Keys of a tick that want the same one share a call of it. */
+export interface Source {
+  readonly maxBatch: number
+  /** In the order of `args`, once for each. */
+  load (args: readonly unknown[]): Promise<readonly Loaded[]>
+}
+
+export type Loaded = { readonly error: unknown } | {
+  /** `undefined` is returned and not cached. */
+  readonly value: unknown
+  readonly tags: readonly string[]
+  /** Other keys that this load found the value of. */
+  readonly primed?: readonly Primed[]
+}
+
+export interface Primed { readonly key: string, readonly value: unknown, readonly tags: readonly string[], readonly policy: Policy }
+
+export const noTags: readonly string[] = Object.freeze([])
+
+/** What a caller wants of a key. */
+export interface Want {
+  readonly key: string
+  readonly maxAge: number | undefined
+  /** Undefined: only look. */
+  readonly load: { readonly source: Source, readonly arg: unknown, readonly policy: Policy } | undefined
+  /** Load, whatever the tiers hold. */
+  readonly anew: boolean
+}
+
+/** Where a value came from. */
+export type Origin = { readonly tier: number } | 'loaded' | 'waited' | 'nowhere'
+
+export interface Landed {
+  readonly shared: Shared
+  readonly origin: Origin
+  readonly stale: boolean
+  /** The call that loaded it. */
+  readonly call?: LoadCall
+  /** Other keys that came with it. */
+  readonly primed?: readonly Primed[]
+  /** What the tiers took, for all keys of its batch. */
+  readonly trip: Trip
+}
+
+/** Milliseconds that a batch waited for each tier, by the tier's place. */
+export interface Trip { readonly milliseconds: number[] }
+
+/**
+ * A key under way in this process. Whoever wants the key joins it (golang's singleflight, DataLoader's cache), unless an
+ * invalidation has come in between.
+ */
+export class Flight {
+  readonly key: string
+  readonly want: Want
+  readonly generation: Generation | undefined
+  /** Its loader is being asked, or somebody who may have been elected instead. */
+  loading = false
+  /** Somebody invalidated or replaced the value since it took off: nothing of it is kept. */
+  revoked = false
+  /** What may be served until the load has ended, or if it fails. */
+  stale: { entry: Entry, tier: number } | undefined
+  trip: Trip = noTrip
+  /** Loaders that wait for it. */
+  awaitedBy: Set<LoadCall> | undefined
+  #landed: Landed | undefined
+  #error: { error: unknown } | undefined
+  readonly first: Promise<Landed>
+  #resolve!: (landed: Landed) => void
+  #reject!: (error: unknown) => void
+  #others: Promise<Landed> | undefined
+  #resolveOthers: ((landed: Landed) => void) | undefined
+  #rejectOthers: ((error: unknown) => void) | undefined
+
+  constructor (want: Want, generation: Generation | undefined) {
+    this.key = want.key
+    this.want = want
+    this.generation = generation
+    this.first = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+  }
+
+  /** For everybody but the first: what they get is somebody else's load. */
+  join (): Promise<Landed> {
+    if (this.#landed !== undefined) return Promise.resolve(asWaited(this.#landed))
+    if (this.#error !== undefined) return Promise.reject(this.#error.error)
+    return this.#others ??= new Promise((resolve, reject) => {
+      this.#resolveOthers = resolve
+      this.#rejectOthers = reject
+    })
+  }
+
+  get landed (): boolean {
+    return this.#landed !== undefined || this.#error !== undefined
+  }
+
+  land (landed: Landed): void {
+    // What was loaded takes the place of a stale value for those who come later.
+    this.#landed = landed
+    this.#resolve(landed)
+    this.#resolveOthers?.(asWaited(landed))
+  }
+
+  /** Lets all but the first have the stale value already: dogpile's own way. */
+  landOthers (landed: Landed): void {
+    this.#resolveOthers?.(landed)
+    this.#others = Promise.resolve(landed)
+  }
+
+  fail (error: unknown): void {
+    if (this.landed) return
+    this.#error = { error }
+    this.#reject(error)
+    this.#rejectOthers?.(error)
+  }
+}
+
+const noTrip: Trip = { milliseconds: [] }
+
+const asWaited = (landed: Landed): Landed => landed.origin === 'loaded' ? { ...landed, origin: 'waited' } : landed

@@ -1,0 +1,12 @@
+/** Carries invalidations and wake-ups between processes. */
+export interface InvalidationBus { close (): Promise<void> }
+
+/** A bus as the regions use it: messages reach every listener of a channel, at most once, in their order. */
+export interface Line extends InvalidationBus {
+  publish (channel: string, message: string): Promise<void>
+  /** Resolves when every later message will be heard. Call what it resolves to, to stop listening. */
+  listen (channel: string, listener: (message: string) => void): Promise<() => void>
+}
+
+export const isLine = (bus: unknown): bus is Line =>
+  typeof bus === 'object' && bus !== null && 'publish' in bus && 'listen' in bus && 'close' in bus

@@ -1,0 +1,73 @@
+import { Redlock, type Lock } from '@sesamecare-oss/redlock'
+import { InvalidOptionsError, show } from '../errors.js'
+import { assertRedis, type RedisLike } from '../tiers/redis.js'
+import type { DogpileLock, HeldLock } from './lock.js'
+
+type Clients = ConstructorParameters<typeof Redlock>[0]
+
+/**
+ * The Redlock algorithm over one Redis, one Redis Cluster, or an odd number of independent ones. The clients are handed
+ * in and stay open.
+ */
+export function redlock (clients: readonly unknown[]): DogpileLock {
+  if (!Array.isArray(clients) || clients.length % 2 === 0) {
+    throw new InvalidOptionsError('redlock(clients)', 'an array of one ioredis client, or of an odd number of independent ones', show(clients))
+  }
+  clients.forEach((client, i) => assertRedis(client, `redlock(clients)[${i}]`))
+  if (new Set(clients).size !== clients.length) throw new InvalidOptionsError('redlock(clients)', 'an array of different clients', 'the same one twice')
+  return new RedlockElection(clients)
+}
+
+class RedlockElection implements DogpileLock {
+  readonly connection: unknown
+  readonly #redlock: Redlock
+
+  constructor (clients: readonly RedisLike[]) {
+    const [first] = clients
+    this.connection = clients.length === 1 && !first?.isCluster ? first : undefined
+    this.#redlock = new Redlock(clients as unknown as Clients, {
+      // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
+      // there already, and its retry window keeps an error object for each attempt.
+      retryCount: 0,
+      // Its scripts select a database: the client's own, which it can't know.
+      db: (first as { options?: { db?: number } }).options?.db ?? 0
+    })
+  }
+
+  async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
+    let lock: Lock
+    try {
+      lock = await this.#redlock.acquire([...names], Math.round(ttl))
+    } catch (error) {
+      if (await isLocked(error)) return undefined
+      throw error
+    }
+    return {
+      token: lock.value,
+      extend: async (ttl) => {
+        try {
+          lock = await lock.extend(Math.round(ttl))
+          return true
+        } catch {
+          return false
+        }
+      },
+      release: async () => {
+        try {
+          await lock.release()
+        } catch {
+          // It ends by itself when its time is over.
+        }
+      }
+    }
+  }
+}
+
+/** Whether somebody else holds it. Otherwise no quorum of servers answered, and nobody was elected. */
+async function isLocked (error: unknown): Promise<boolean> {
+  const attempts = (error as { attempts?: Promise<{ votesAgainst: Map<unknown, Error> }>[] }).attempts ?? []
+  for (const attempt of attempts) {
+    for (const vote of (await attempt).votesAgainst.values()) if (vote.name === 'ResourceLockedError') return true
+  }
+  return false
+}

@@ -1,0 +1,515 @@
+import { LRUCache } from 'lru-cache'
+import type { Logger } from './caching-manager.js'
+import { Dogpile, type Elected, type Outcome } from './dogpile.js'
+import { freshness, type Entry } from './entry.js'
+import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
+import { Fill } from './fill.js'
+import { Flight, type Landed, type Loaded, type Origin, type Source, type Trip, type Want } from './flights.js'
+import type { Keyspace } from './keys.js'
+import type { Line } from './line.js'
+import { LoadCall, currentCall, type Outside } from './loads.js'
+import type { DogpileLock } from './locks/lock.js'
+import type { ResolvedRegionOptions } from './region-options.js'
+import { isLocal } from './tiers/backend.js'
+import { LocalTier } from './tiers/local-tier.js'
+import { SharedTier, type Lease } from './tiers/shared-tier.js'
+
+/** What a region needs of the application around it. */
+export interface RegionContext {
+  readonly lock: DogpileLock | undefined
+  readonly line: Line | undefined
+  readonly logger: Logger
+  readonly now: () => number
+  readonly outside: Outside
+}
+
+/** After a reload that failed, the stale value is served this long before the next try. Milliseconds. */
+const pauseAfterFailure = 1000
+/** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
+const pauseAfterDefeat = 100
+/** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
+const shortestLease = 60_000
+
+/** What a load needs to be kept: its lease of each shared tier. */
+export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
+
+/**
+ * The journey of a key: flights, tiers, election, loader, fill. Every read takes it; one key is a batch of one.
+ */
+export class ReadPath {
+  readonly options: ResolvedRegionOptions
+  readonly tiers: readonly (LocalTier | SharedTier)[]
+  /** The first tier, where that is a memory: it is asked without a flight. */
+  readonly #memory: LocalTier | undefined
+  readonly #locals: readonly LocalTier[]
+  readonly #shared: readonly SharedTier[]
+  readonly #fill: Fill
+  readonly #keyspace: Keyspace
+  readonly #context: RegionContext
+  readonly #dogpile: Dogpile | undefined
+  readonly #leaseTtl: number
+  /** By key: those that may be joined. */
+  readonly #flights = new Map<string, Flight>()
+  /** Those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
+  readonly #strays = new Set<Flight>()
+  readonly #underWay = new Set<Promise<unknown>>()
+  readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
+  #batch: Flight[] = []
+  #closed = false
+
+  constructor (keyspace: Keyspace, options: ResolvedRegionOptions, context: RegionContext) {
+    const { lock, line, logger, now } = context
+    this.options = options
+    this.#keyspace = keyspace
+    this.#context = context
+    this.tiers = options.tiers.map(backend => isLocal(backend)
+      ? new LocalTier(backend)
+      : new SharedTier({ backend, keyspace, serializer: options.serializer, timeout: options.tierTimeout, logger, now }))
+    this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
+    this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
+    this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
+    this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
+    this.#fill = new Fill({ locals: this.#locals, shared: this.#shared, region: keyspace.region, leaseTtl: this.#leaseTtl, jitter: options.jitter, logger, now })
+    // Without a shared tier nobody could see what somebody else has loaded.
+    this.#dogpile = lock === undefined || this.#shared.length === 0
+      ? undefined
+      : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
+  }
+
+  // ─── the request's side ────────────────────────────────────────────────────────────────────────
+
+  /** A fresh entry of the memory tier, at once. */
+  fresh (key: string, maxAge: number | undefined): Entry | undefined {
+    const entry = this.#memory?.get(key)
+    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'fresh' ? entry : undefined
+  }
+
+  /** What `fresh` didn't have: from a flight that is under way, or one that takes off with the others of this tick. */
+  fetch (want: Want): Promise<Landed> {
+    if (this.#closed) return Promise.reject(new ClosedError(`Region ${this.#keyspace.region}`))
+    const caller = currentCall()
+    if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return Promise.reject(new ReentrantLoadError(want.key))
+
+    const stale = want.load === undefined || want.anew ? undefined : this.#staleInMemory(want)
+    const flight = this.#flights.get(want.key)
+    const joinable = flight !== undefined && isJoinable(flight, want)
+    if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
+      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, stale).first.catch(() => {}) // it was logged
+      return Promise.resolve({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
+    }
+    if (joinable) return awaited(flight, flight.join(), caller)
+    const started = this.#takeOff(want, stale)
+    return awaited(started, started.first, caller)
+  }
+
+  #staleInMemory (want: Want): Entry | undefined {
+    const entry = this.#memory?.get(want.key)
+    return entry !== undefined && freshness(entry, this.#context.now(), want.maxAge) === 'stale' ? entry : undefined
+  }
+
+  #takeOff (want: Want, stale: Entry | undefined): Flight {
+    const flight = new Flight(want, this.#memory?.generation)
+    if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
+    if (want.anew) {
+      this.#revoke(want.key) // what it loads is newer than what they will
+      flight.loading = true
+    }
+    if (want.load === undefined || this.#flights.has(want.key)) this.#strays.add(flight)
+    else this.#flights.set(want.key, flight)
+    // After the promise jobs of this tick, so that what they want is in the batch too (DataLoader's own trick).
+    if (this.#batch.push(flight) === 1) void settled.then(() => process.nextTick(this.#depart))
+    return flight
+  }
+
+  readonly #depart = (): void => {
+    const flights = this.#batch
+    this.#batch = []
+    this.#track(this.#fly(flights))
+  }
+
+  // ─── the tiers ─────────────────────────────────────────────────────────────────────────────────
+
+  async #fly (flights: readonly Flight[]): Promise<void> {
+    try {
+      let missing = flights.filter(flight => !flight.want.anew)
+      const trip: Trip = { milliseconds: [] }
+      for (let place = this.#memory === undefined ? 0 : 1; place < this.tiers.length && missing.length > 0; place++) {
+        missing = await this.#lookIn(place, missing, trip)
+      }
+      for (const flight of missing) {
+        flight.trip = trip
+        if (flight.want.load === undefined) this.#arrive(flight, nowhere)
+        else this.#serveStale(flight)
+      }
+      const toLoad = flights.filter(flight => flight.want.load !== undefined && (flight.want.anew || missing.includes(flight)) && this.#leads(flight))
+      await this.#load(toLoad)
+    } catch (error) {
+      // Nothing above throws unless it is broken; even then nobody waits for ever.
+      for (const flight of flights) this.#fail(flight, error)
+    }
+  }
+
+  /** Resolves to those that were not found there. */
+  async #lookIn (place: number, flights: readonly Flight[], trip: Trip): Promise<Flight[]> {
+    const tier = this.tiers[place]!
+    if (tier instanceof LocalTier) return flights.filter(flight => !this.#accept(flight, tier.get(flight.key), place, trip))
+    const started = performance.now()
+    const keys = [...new Set(flights.map(flight => flight.key))]
+    const entries = await tier.readMany(keys)
+    trip.milliseconds[place] = performance.now() - started
+    if (keys.length === flights.length) return flights.filter((flight, i) => !this.#accept(flight, entries[i], place, trip))
+    const byKey = new Map(keys.map((key, i) => [key, entries[i]]))
+    return flights.filter(flight => !this.#accept(flight, byKey.get(flight.key), place, trip))
+  }
+
+  /** Whether the entry is what the flight was to bring. */
+  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin: Origin = { tier: place }): boolean {
+    if (entry === undefined) return false
+    switch (freshness(entry, this.#context.now(), flight.want.maxAge)) {
+      case 'fresh':
+        this.#copyNearer(flight, entry, place)
+        this.#arrive(flight, { shared: entry, origin, stale: false, trip })
+        return true
+      case 'stale':
+        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, tier: place }
+        return false
+      default:
+        return false
+    }
+  }
+
+  #copyNearer (flight: Flight, entry: Entry, place: number): void {
+    if (flight.revoked) return
+    for (const tier of this.tiers.slice(0, place)) {
+      if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
+      else this.#track(tier.copyMany([{ key: flight.key, entry }]))
+    }
+  }
+
+  /** What is stale is served while it is reloaded: to everybody, or to all but the first. */
+  #serveStale (flight: Flight): void {
+    if (flight.stale === undefined) return
+    if (this.options.refresh === 'background' || this.#isPaused(flight.key)) this.#landStale(flight)
+    else flight.landOthers(staleOf(flight))
+  }
+
+  /** Whether the flight is the one that loads its key; otherwise it waits for the one that does. */
+  #leads (flight: Flight): boolean {
+    if (flight.landed && this.#isPaused(flight.key)) {
+      this.#end(flight)
+      return false
+    }
+    const other = this.#flights.get(flight.key)
+    if (other !== undefined && other !== flight) {
+      if (other.loading && !flight.revoked) {
+        this.#strays.delete(flight)
+        this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
+        return false
+      }
+      this.#strays.add(other)
+    }
+    flight.loading = true
+    if (!flight.revoked) {
+      this.#strays.delete(flight)
+      this.#flights.set(flight.key, flight)
+    }
+    return true
+  }
+
+  // ─── election ──────────────────────────────────────────────────────────────────────────────────
+
+  async #load (flights: readonly Flight[]): Promise<void> {
+    if (flights.length === 0) return
+    const disarm = this.#armTimeouts(flights)
+    const anew = flights.filter(flight => flight.want.anew)
+    const others = flights.filter(flight => !flight.want.anew)
+    await Promise.all([
+      this.#lead(anew, undefined, true),
+      this.#dogpile === undefined ? this.#lead(others, undefined) : this.#contend(this.#dogpile, others)
+    ])
+    disarm()
+  }
+
+  async #contend (dogpile: Dogpile, flights: readonly Flight[]): Promise<void> {
+    if (flights.length === 0) return
+    const byName = new Map(flights.map(flight => [this.#keyspace.lock(flight.key), flight]))
+    const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
+    const { elected, others } = await dogpile.elect([...byName.keys()])
+    const waiting = others.filter(name => !this.#leaveToOthers(byName.get(name)!))
+    await Promise.all([
+      ...elected.map(one => this.#lead(of(one.names), one)),
+      waiting.length === 0
+        ? undefined
+        : dogpile.follow(waiting, {
+          look: async names => (await this.#lookForOthers(of(names))).map(flight => this.#keyspace.lock(flight.key)),
+          failed: (name, error) => this.#fail(byName.get(name)!, error),
+          lead: one => this.#lead(of(one.names), one)
+        })
+    ])
+  }
+
+  /** A stale value needn't wait for the process that reloads it. */
+  #leaveToOthers (flight: Flight): boolean {
+    if (flight.stale === undefined) return false
+    this.#pause(flight.key, pauseAfterDefeat)
+    if (!flight.landed) this.#landStale(flight)
+    this.#end(flight)
+    return true
+  }
+
+  async #lookForOthers (flights: readonly Flight[]): Promise<readonly Flight[]> {
+    let missing = flights
+    for (const [place, tier] of this.tiers.entries()) {
+      if (tier instanceof LocalTier || missing.length === 0) continue
+      const entries = await tier.readMany(missing.map(flight => flight.key))
+      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, 'waited'))
+    }
+    return missing
+  }
+
+  /** Loads what is still missing when the right to fill it has been taken. */
+  async #lead (flights: readonly Flight[], elected: Elected | undefined, takeOver = false): Promise<void> {
+    if (flights.length === 0) return
+    const keys = flights.map(flight => flight.key)
+    // Look again: another process may have filled while we asked for the lock.
+    const claims = await Promise.all(this.#shared.map(tier => tier.claimMany(keys, { ttl: this.#leaseTtl, takeOver })))
+    const missing: Flown[] = []
+    for (const [i, flight] of flights.entries()) {
+      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]![i]?.entry, this.tiers.indexOf(tier), flight.trip))
+      if (!found) missing.push({ flight, leases: claims.map(claim => claim[i]?.lease) })
+    }
+    await Promise.all(bySource(missing).map(({ source, flown }) => this.#call(source, flown, elected)))
+    if (elected !== undefined) await elected.release()
+  }
+
+  // ─── the loader ────────────────────────────────────────────────────────────────────────────────
+
+  async #call (source: Source, flown: readonly Flown[], elected: Elected | undefined): Promise<void> {
+    const flights = flown.map(one => one.flight)
+    const call = new LoadCall(flights)
+    let loaded: readonly Loaded[]
+    try {
+      loaded = await this.#context.outside.runCall(call, () => source.load(flights.map(flight => flight.want.load!.arg)))
+    } catch (error) {
+      loaded = flights.map(() => ({ error }))
+    }
+
+    // Callers first; what is written back is off their path.
+    const outcomes = flown.map((one, i) => this.#bring(one, loaded[i]!, call))
+    const kept = outcomes.flatMap(outcome => outcome.kept ?? [])
+    const primed = flown.flatMap((one, i) => {
+      const what = loaded[i]!
+      return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
+    })
+    const written = this.#track(this.#fill.write(kept))
+    if (primed.length > 0) this.#track(this.#fill.prime(primed))
+    if (elected === undefined || !this.#isOrdered()) await written
+    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }) => outcome))
+    this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
+  }
+
+  /** Gives a flight what its loader gave. */
+  #bring ({ flight, leases }: Flown, loaded: Loaded, call: LoadCall) {
+    if ('error' in loaded) {
+      this.#fail(flight, loaded.error)
+      return { outcome: { kind: 'failed', error: loaded.error } as Outcome }
+    }
+    const { shared, entry } = this.#fill.admit(flight, loaded)
+    if (entry === undefined) this.#end(flight)
+    flight.land({ shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...(loaded.primed !== undefined && { primed: loaded.primed }) })
+    return entry === undefined ? { outcome: { kind: 'unshared' } as Outcome } : { outcome: { kind: 'done' } as Outcome, kept: [{ flight, leases, entry }] }
+  }
+
+  /** One message for each way that it ended. */
+  async #announce (elected: Elected, flights: readonly Flight[], outcomes: readonly Outcome[]): Promise<void> {
+    const groups = new Map<unknown, { outcome: Outcome, names: string[] }>()
+    for (const [i, outcome] of outcomes.entries()) {
+      const group = outcome.kind === 'failed' ? outcome.error : outcome.kind
+      const { names } = groups.get(group) ?? groups.set(group, { outcome, names: [] }).get(group)!
+      names.push(this.#keyspace.lock(flights[i]!.key))
+    }
+    await Promise.all([...groups.values()].map(({ outcome, names }) => elected.announce(names, outcome)))
+  }
+
+  /** Whether one connection carries fills, news and the lock: then they arrive in the order in which they were sent. */
+  #isOrdered (): boolean {
+    const [only, ...more] = this.#shared
+    const { lock, line } = this.#context
+    return only !== undefined && more.length === 0 && lock?.connection !== undefined && lock.connection === only.connection && line === only.line
+  }
+
+  #armTimeouts (flights: readonly Flight[]): () => void {
+    const { softTimeout, hardTimeout } = this.options
+    if (softTimeout === undefined && hardTimeout === undefined) return () => {}
+    const soft = softTimeout === undefined
+      ? undefined
+      : setTimeout(() => {
+        for (const flight of flights) if (!flight.landed && flight.stale !== undefined) this.#landStale(flight)
+      }, softTimeout)
+    const hard = hardTimeout === undefined
+      ? undefined
+      : setTimeout(() => {
+        for (const flight of flights) {
+          if (flight.landed) continue
+          if (flight.stale !== undefined) this.#landStale(flight)
+          else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+        }
+      }, hardTimeout)
+    return () => {
+      clearTimeout(soft)
+      clearTimeout(hard)
+    }
+  }
+
+  // ─── landing ───────────────────────────────────────────────────────────────────────────────────
+
+  #arrive (flight: Flight, landed: Landed): void {
+    this.#end(flight)
+    flight.land(landed)
+  }
+
+  #landStale (flight: Flight): void {
+    flight.land(staleOf(flight))
+  }
+
+  #fail (flight: Flight, error: unknown): void {
+    this.#end(flight)
+    const { stale } = flight
+    if (stale === undefined || flight.want.anew || this.#context.now() >= stale.entry.staleUntil) return flight.fail(error)
+    this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
+    this.#pause(flight.key, pauseAfterFailure)
+    if (!flight.landed) this.#landStale(flight)
+  }
+
+  #end (flight: Flight): void {
+    this.#strays.delete(flight)
+    if (this.#flights.get(flight.key) === flight) this.#flights.delete(flight.key)
+  }
+
+  #pause (key: string, milliseconds: number): void {
+    this.#pausedUntil.set(key, this.#context.now() + milliseconds)
+  }
+
+  #isPaused (key: string): boolean {
+    const until = this.#pausedUntil.size === 0 ? undefined : this.#pausedUntil.get(key)
+    return until !== undefined && this.#context.now() < until
+  }
+
+  // ─── writing and forgetting ────────────────────────────────────────────────────────────────────
+
+  /** Replaces whatever is there; loads that are under way will not. */
+  async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
+    this.#assertOpen()
+    for (const { key, entry } of sets) {
+      this.#revoke(key)
+      for (const tier of this.#locals) tier.set(key, entry)
+    }
+    await this.#track(Promise.all(this.#shared.map(tier => tier.setMany(sets))))
+  }
+
+  /** @throws InvalidationPendingError */
+  async forget (keys: readonly string[]): Promise<void> {
+    this.#assertOpen()
+    for (const key of keys) this.#revoke(key)
+    for (const tier of this.#locals) tier.forget(keys)
+    await this.#tell(tier => tier.forgetMany(keys), `${keys.length} keys`)
+  }
+
+  /** @throws InvalidationPendingError */
+  async revise (kind: 'hard' | 'soft'): Promise<void> {
+    this.#assertOpen()
+    if (kind === 'hard') for (const key of [...this.#flights.keys()]) this.#revoke(key)
+    for (const tier of this.#locals) tier.revise(kind)
+    await this.#tell(tier => tier.revise({ kind }), 'the region')
+  }
+
+  /** @throws InvalidationPendingError */
+  async forgetTags (tags: readonly string[]): Promise<void> {
+    this.#assertOpen()
+    // Nobody knows yet which tags a load will bring: no later reader joins it.
+    for (const flight of this.#flights.values()) this.#strays.add(flight)
+    this.#flights.clear()
+    for (const tier of this.#locals) tier.forgetTags(tags)
+    await this.#tell(tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
+  }
+
+  async #tell (tell: (tier: SharedTier) => Promise<boolean>, what: string): Promise<void> {
+    const told = await this.#track(Promise.all(this.#shared.map(tell)))
+    const away = this.#shared.filter((_, i) => !told[i])
+    if (away.length > 0) throw new InvalidationPendingError(away.map(tier => tier.name).join(', '), what)
+  }
+
+  #revoke (key: string): void {
+    const flight = this.#flights.get(key)
+    if (flight !== undefined) {
+      flight.revoked = true
+      this.#flights.delete(key)
+    }
+    for (const stray of this.#strays) if (stray.key === key) stray.revoked = true
+  }
+
+  /** An entry as `set` wants it. */
+  admit (...args: Parameters<Fill['enter']>): Entry {
+    return this.#fill.enter(...args)
+  }
+
+  /** Resolves when nothing is under way any more. */
+  async idle (): Promise<void> {
+    while (this.#underWay.size > 0 || this.#batch.length > 0) {
+      if (this.#batch.length > 0) await new Promise(setImmediate)
+      await Promise.allSettled(this.#underWay)
+    }
+  }
+
+  close (): void {
+    this.#closed = true
+    for (const tier of this.#shared) tier.close()
+  }
+
+  #assertOpen (): void {
+    if (this.#closed) throw new ClosedError(`Region ${this.#keyspace.region}`)
+  }
+
+  #track<T> (work: Promise<T>): Promise<T> {
+    this.#underWay.add(work)
+    const done = () => { this.#underWay.delete(work) }
+    work.then(done, done)
+    return work
+  }
+}
+
+const settled = Promise.resolve()
+const noTrip: Trip = { milliseconds: [] }
+const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
+
+const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, origin: { tier: flight.stale!.tier }, stale: true, trip: flight.trip })
+
+/** One that only looks brings nothing to one that loads; and another `maxAge` may not be content with what it finds. */
+function isJoinable (flight: Flight, want: Want): boolean {
+  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge)
+}
+
+/** Remembers which loader waits for a flight, as long as it does. */
+function awaited (flight: Flight, landed: Promise<Landed>, caller: LoadCall | undefined): Promise<Landed> {
+  if (caller === undefined) return landed
+  const awaitedBy = flight.awaitedBy ??= new Set()
+  awaitedBy.add(caller)
+  return landed.finally(() => awaitedBy.delete(caller))
+}
+
+/** The calls that a loader is asked in: each its own source, no larger than that wants. */
+function bySource (flown: readonly Flown[]): { source: Source, flown: Flown[] }[] {
+  const calls: { source: Source, flown: Flown[] }[] = []
+  const open = new Map<Source, Flown[]>()
+  for (const one of flown) {
+    const { source } = one.flight.want.load!
+    let group = open.get(source)
+    if (group === undefined || group.length >= source.maxBatch) {
+      group = []
+      open.set(source, group)
+      calls.push({ source, flown: group })
+    }
+    group.push(one)
+  }
+  return calls
+}

@@ -1,0 +1,90 @@
+import type { Landed, Trip } from './flights.js'
+import type { LoadCall } from './loads.js'
+import type { ReadPath } from './read-path.js'
+
+/** Where a request's values came from. */
+export interface RequestStats {
+  /** Reads answered by the request's own memory. */
+  local: number
+  /** Tier name → keys found there. */
+  tiers: Readonly<Record<string, number>>
+  /** Keys served stale within grace. */
+  stale: number
+  /** Keys loaded, and calls of a loader. */
+  loaded: number
+  loads: number
+  /** Keys for which another caller's load was awaited. */
+  waited: number
+}
+
+/** Counts one request's reads. */
+export class Recorder {
+  local = 0
+  #stale = 0
+  #loaded = 0
+  #loads = 0
+  #waited = 0
+  #loadMilliseconds = 0
+  readonly #tiers = new Map<string, { found: number, milliseconds: number }>()
+  #lastPath: ReadPath | undefined
+  #lastFirst: { found: number } | undefined
+  /** Batches and calls that have been counted: their time is one, however many keys they were for. */
+  #counted: WeakSet<Trip | LoadCall> | undefined
+
+  /** A fresh value of the memory tier. */
+  hit (path: ReadPath): void {
+    if (this.#lastPath !== path) {
+      this.#lastPath = path
+      this.#lastFirst = this.#tier(path, 0)
+    }
+    this.#lastFirst!.found++
+  }
+
+  landed (path: ReadPath, { origin, stale, trip, call }: Landed): void {
+    if (stale) this.#stale++
+    if (typeof origin === 'object') this.#tier(path, origin.tier).found++
+    else if (origin === 'loaded') this.#loaded++
+    else if (origin === 'waited') this.#waited++
+
+    if (this.#isNew(trip)) trip.milliseconds.forEach((milliseconds, place) => { this.#tier(path, place).milliseconds += milliseconds })
+    if (call !== undefined && origin === 'loaded' && this.#isNew(call)) {
+      this.#loads++
+      this.#loadMilliseconds += call.milliseconds
+    }
+  }
+
+  get stats (): RequestStats {
+    return {
+      local: this.local,
+      tiers: Object.fromEntries([...this.#tiers].map(([name, { found }]) => [name, found])),
+      stale: this.#stale,
+      loaded: this.#loaded,
+      loads: this.#loads,
+      waited: this.#waited
+    }
+  }
+
+  /** As the `Server-Timing` header has it: durations in milliseconds, counts as descriptions. */
+  get serverTiming (): string {
+    const metrics = [`cache-local;desc="${this.local}"`]
+    for (const [name, { found, milliseconds }] of this.#tiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
+    if (this.#loaded > 0) metrics.push(`cache-load;desc="${this.#loaded} in ${this.#loads}";dur=${this.#loadMilliseconds.toFixed(2)}`)
+    if (this.#waited > 0) metrics.push(`cache-waited;desc="${this.#waited}"`)
+    if (this.#stale > 0) metrics.push(`cache-stale;desc="${this.#stale}"`)
+    return metrics.join(', ')
+  }
+
+  #tier (path: ReadPath, place: number): { found: number, milliseconds: number } {
+    const { name } = path.tiers[place]!
+    let tier = this.#tiers.get(name)
+    if (tier === undefined) this.#tiers.set(name, tier = { found: 0, milliseconds: 0 })
+    return tier
+  }
+
+  #isNew (counted: Trip | LoadCall): boolean {
+    const known = this.#counted ??= new WeakSet()
+    if (known.has(counted)) return false
+    known.add(counted)
+    return true
+  }
+}

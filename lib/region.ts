@@ -1,0 +1,194 @@
+import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
+import { noTags, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
+import type { ReadPath } from './read-path.js'
+import type { Recorder } from './recorder.js'
+import { assertTags, resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import { copyIn, own } from './values.js'
+
+export interface WrappedFunction<A extends readonly unknown[], T> {
+  (...args: A): Promise<T>
+  /** What is cached for these arguments, if it is fresh. */
+  get (...args: A): Promise<T | undefined>
+  set (value: T, ...args: A): Promise<void>
+  /** Calls the function whatever is cached, and caches what it returns. */
+  refresh (...args: A): Promise<T>
+  invalidate (...args: A): Promise<void>
+  readonly original: (...args: A) => T | Promise<T>
+}
+
+const noOptions = {}
+
+/**
+ * A named area of the cache, shared by all requests: dogpile.cache's region.
+ * `undefined` always means "no value"; `null` is a value and is cached as one. Every value that is handed out is the
+ * reader's own at its top level, and frozen or copied below.
+ */
+export class Region {
+  readonly name: string
+  /** @internal */
+  readonly path: ReadPath
+  /** @internal */
+  readonly keyspace: Keyspace
+  readonly #recorder: Recorder | undefined
+
+  /** @internal Regions are made by the CachingManager, and for each request that counts its own reads. */
+  constructor (keyspace: Keyspace, path: ReadPath, recorder?: Recorder) {
+    this.name = keyspace.region
+    this.keyspace = keyspace
+    this.path = path
+    this.#recorder = recorder
+  }
+
+  /**
+   * Fresh values only: a stale one is `undefined` here, unless `maxAge` lets it through. Only the `getOrCreate`s serve
+   * stale values.
+   */
+  async get<T> (key: string, options: ReadOptions = noOptions): Promise<T | undefined> {
+    return await this.#find(this.#key(key), resolveMaxAge(options.maxAge)) as T | undefined
+  }
+
+  /** In the order of `keys`, duplicates repeated, `undefined` in the gaps. One round trip to each tier. */
+  async getMany<T> (keys: readonly string[], options: ReadOptions = noOptions): Promise<(T | undefined)[]> {
+    const maxAge = resolveMaxAge(options.maxAge)
+    return await Promise.all(this.#keys(keys).map(key => this.#find(key, maxAge))) as (T | undefined)[]
+  }
+
+  /**
+   * The creator runs at most once at a time for a key, in this process and, with a lock, in all of them. Its `undefined`
+   * is returned but not cached. Rejects with what the creator throws.
+   */
+  async getOrCreate<T> (key: string, creator: () => T | Promise<T>, options: CreateOptions<T> = noOptions): Promise<T> {
+    assertFunction(creator, 'creator')
+    const policy = resolvePolicy(this.path.options.policy, options)
+    return await this.#create(this.#key(key), creator, options.tags, policy, resolveMaxAge(options.maxAge)) as T
+  }
+
+  /**
+   * The creator is called once with the keys that are missing, each one once, and returns their values in that order.
+   * @throws BatchMismatchError where it returns another number of values
+   */
+  async getOrCreateMany<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T[]> {
+    assertFunction(creator, 'creator')
+    const full = this.#keys(keys)
+    const maxAge = resolveMaxAge(options.maxAge)
+    const policy = resolvePolicy(this.path.options.policy, options)
+    const source: Source = {
+      maxBatch: Infinity,
+      load: async args => {
+        const values = await creator(args as string[])
+        if (!Array.isArray(values) || values.length !== args.length) {
+          throw new BatchMismatchError(`A creator of region ${this.name}`, args.length, Array.isArray(values) ? String(values.length) : show(values))
+        }
+        return values.map(value => toLoaded(value, options.tags))
+      }
+    }
+    return await Promise.all(full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, arg: keys[i], policy } }))) as T[]
+  }
+
+  /** Into every tier, whatever is there. Resolves when it is. */
+  async set<T> (key: string, value: T, options: WriteOptions = noOptions): Promise<void> {
+    await this.setMany([[key, value]], options)
+  }
+
+  async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
+    const sets = Array.from(entries, ([key, value]) => ({ key: this.#key(key), value }))
+    await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
+  }
+
+  async delete (key: string): Promise<void> {
+    await this.path.forget([this.#key(key)])
+  }
+
+  /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    await this.path.forget(this.#keys(keys))
+  }
+
+  /**
+   * Forgets the whole region, in every process. Soft: values become stale (served within `grace`). Hard: they are gone.
+   * Default hard.
+   */
+  async invalidate ({ soft = false }: { soft?: boolean } = noOptions): Promise<void> {
+    await this.path.revise(soft ? 'soft' : 'hard')
+  }
+
+  /** Forgets every value that was written with one of these tags, in every process. */
+  async invalidateTags (...tags: string[]): Promise<void> {
+    assertTags(tags)
+    if (tags.length > 0) await this.path.forgetTags([...new Set(tags)])
+  }
+
+  /** dogpile's cache_on_arguments. The key is made of `name` and the arguments, told apart by type: 1 is not '1'. */
+  wrap<A extends readonly unknown[], T> (name: string, fn: (...args: A) => T | Promise<T>, options: CreateOptions<T> = noOptions): WrappedFunction<A, T> {
+    if (typeof name !== 'string' || name === '') throw new InvalidArgumentError('name', 'a string that is not empty', show(name))
+    assertFunction(fn, 'fn')
+    const policy = resolvePolicy(this.path.options.policy, options)
+    const maxAge = resolveMaxAge(options.maxAge)
+    const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
+    const { tags } = options
+    const wrapped = async (...args: A) => await this.#create(keyOf(args), () => fn(...args), tags, policy, maxAge) as T
+    return Object.assign(wrapped, {
+      get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
+      set: async (value: T, ...args: A) => {
+        await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
+      },
+      refresh: async (...args: A) => await this.#create(keyOf(args), () => fn(...args), tags, policy, undefined, true) as T,
+      invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
+      original: fn
+    })
+  }
+
+  async #read (want: Want): Promise<unknown> {
+    const entry = want.anew ? undefined : this.path.fresh(want.key, want.maxAge)
+    if (entry !== undefined) {
+      this.#recorder?.hit(this.path)
+      return own(entry)
+    }
+    const landed = await this.path.fetch(want)
+    this.#recorder?.landed(this.path, landed)
+    return own(landed.shared)
+  }
+
+  #find (key: string, maxAge: number | undefined): Promise<unknown> {
+    return this.#read({ key, maxAge, anew: false, load: undefined })
+  }
+
+  #create<T> (
+    key: string,
+    creator: () => T | Promise<T>,
+    tags: CreateOptions<T>['tags'],
+    policy: Policy,
+    maxAge: number | undefined,
+    anew = false
+  ): Promise<unknown> {
+    const source: Source = { maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] }
+    return this.#read({ key, maxAge, anew, load: { source, arg: undefined, policy } })
+  }
+
+  async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
+    assertTags(tags)
+    for (const { value } of sets) if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
+    await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.admit(copyIn(value), policy, tags) })))
+  }
+
+  #key (key: unknown): string {
+    return this.keyspace.entry('k', callerKey(key))
+  }
+
+  #keys (keys: readonly unknown[]): string[] {
+    if (!Array.isArray(keys)) throw new InvalidArgumentError('keys', 'an array of strings', show(keys))
+    return keys.map(key => this.#key(key))
+  }
+}
+
+function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
+  if (tags === undefined) return { value, tags: noTags }
+  const own = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
+  assertTags(own)
+  return { value, tags: own }
+}
+
+function assertFunction (value: unknown, where: string): void {
+  if (typeof value !== 'function') throw new InvalidArgumentError(where, 'a function', show(value))
+}

@@ -1,0 +1,81 @@
+import type { Entry } from '../entry.js'
+import type { Line } from '../line.js'
+
+/**
+ * A place that keeps bytes under keys for a time. A backend that cannot answer throws; it never invents a miss.
+ *
+ * These three methods are all that a backend of your own needs. What more one can do (compare-and-set fills, telling
+ * other processes of an invalidation, keeping values instead of bytes) is optional, and a region says at boot what it
+ * goes without.
+ */
+export interface Backend {
+  /** Shown in stats and metrics: 'memory', 'redis', 'memcached'. */
+  readonly name: string
+  /** In the order of `keys`; `undefined` in the gaps. */
+  getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
+  /** `ttl` in milliseconds, a positive integer. */
+  setMany (entries: readonly BackendEntry[]): Promise<void>
+  deleteMany (keys: readonly string[]): Promise<void>
+  close? (): Promise<void>
+}
+
+export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
+
+/**
+ * A shared backend that refuses stale fills. The lease (Memcache, NSDI '13) stands in the entry's own place: on a miss
+ * a mark is put under the key; a fill replaces just that mark, or just the stale entry that was there. Deleting the key
+ * deletes the mark, so one plain delete forgets the value and revokes every right to fill it, and a flush, an eviction
+ * or an expiry does the same.
+ */
+export interface LeasingBackend extends Backend {
+  /**
+   * Reads again, and where there is nothing leaves the mark. What `stampKey` holds comes first, `stamp` if it held
+   * nothing. In a place that was filled meanwhile, or holds somebody else's mark, that comes back: a mark can be shared.
+   */
+  leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[stamp: Uint8Array, ...held: Uint8Array[]]>
+  /** Replaces what starts with `lease`; false where that isn't there any more. */
+  fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]>
+  /** Creates or changes the stamp of a region in one step, and with `tags` the keys of those tags that exist. */
+  revise (stampKey: string, revision: Revision): Promise<void>
+  /** Deletes, and raises `deleted` in the stamp no later than that. */
+  forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
+  /** Makes sure that each tag has a version and lives for `ttl`. */
+  holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void>
+  /** To other processes, over the same server. Undefined where it has no such thing. */
+  readonly line?: Line
+  /** The connection that it works on, where one connection carries all its commands in their order. */
+  readonly connection?: unknown
+}
+
+export interface LeaseRequest {
+  mark: Uint8Array
+  /** Of a mark; milliseconds. */
+  ttl: number
+  stamp: string
+  /** Gives what stands there the identity of `mark`, so that nobody else may replace it. */
+  takeOver: boolean
+}
+
+export interface LeasedEntry extends BackendEntry { lease: Uint8Array }
+
+/** `stamp` is what a missing one starts from, and for 'hard' what replaces it. */
+export type Revision =
+  | { kind: 'hard' | 'soft', stamp: string }
+  | { kind: 'tags', stamp: string, tagKeys: readonly string[] }
+
+/** A backend inside this process, that keeps values instead of bytes and answers at once. */
+export interface LocalBackend extends Backend {
+  getEntry (key: string): LocalEntry | undefined
+  setEntry (key: string, entry: LocalEntry): void
+  deleteEntry (key: string): void
+}
+
+/** `generation`: the region's, in this process, when the load began. */
+export interface LocalEntry extends Entry { readonly generation: Generation }
+
+/** A stamp for what happened in, or was heard by, this process. */
+export interface Generation { readonly epoch: number, readonly softened: number, readonly tagged: number, readonly deleted: number }
+
+export const isLeasing = (backend: Backend): backend is LeasingBackend => 'leaseMany' in backend && 'fillMany' in backend
+
+export const isLocal = (backend: Backend): backend is LocalBackend => 'getEntry' in backend && 'setEntry' in backend

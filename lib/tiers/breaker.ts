@@ -1,0 +1,69 @@
+import type { Logger } from '../caching-manager.js'
+import { within } from '../within.js'
+
+export interface BreakerOptions {
+  /** As the log shows it. */
+  name: string
+  /** Milliseconds for one operation. */
+  timeout: number
+  logger: Logger
+}
+
+/** Failures in a row after which nothing is asked for a while. */
+const patience = 3
+const shortestPause = 100
+const longestPause = 2000
+
+/**
+ * Gives an operation its budget, and leaves a tier alone that has failed several times in a row: for a growing while
+ * everything is refused at once, then one operation probes it.
+ */
+export class Breaker {
+  readonly #name: string
+  readonly #timeout: number
+  readonly #logger: Logger
+  #failures = 0
+  #pause = 0
+  #probeAt = 0 // by performance.now(), while there is a pause
+  #probing = false
+
+  constructor ({ name, timeout, logger }: BreakerOptions) {
+    this.#name = name
+    this.#timeout = timeout
+    this.#logger = logger
+  }
+
+  /** @throws what `operation` throws, or an error that says that it took too long or was not tried */
+  async run<T> (operation: () => Promise<T>): Promise<T> {
+    const probing = this.#pause > 0
+    if (probing) {
+      if (this.#probing || performance.now() < this.#probeAt) throw new Error(`${this.#name} is left alone since it failed`)
+      this.#probing = true
+    }
+    try {
+      const result = await within(this.#timeout, operation(), this.#name)
+      this.#succeeded()
+      return result
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    } finally {
+      if (probing) this.#probing = false
+    }
+  }
+
+  #succeeded (): void {
+    this.#failures = 0
+    if (this.#pause === 0) return
+    this.#pause = 0
+    this.#logger.info({ tier: this.#name }, 'a tier is back')
+  }
+
+  #failed (error: unknown): void {
+    this.#failures++
+    if (this.#failures < patience) return
+    if (this.#pause === 0) this.#logger.warn({ tier: this.#name, err: error }, 'a tier is away: it is left alone, and probed')
+    this.#pause = Math.min(longestPause, Math.max(shortestPause, 2 * this.#pause))
+    this.#probeAt = performance.now() + this.#pause
+  }
+}

@@ -1,0 +1,64 @@
+import { LRUCache } from 'lru-cache'
+import type { Entry } from '../entry.js'
+import type { Generation, LocalBackend, LocalEntry } from './backend.js'
+
+/** Tags whose last invalidation is remembered one by one; older ones share the newest of theirs. */
+const mostTags = 10_000
+
+/**
+ * A memory in its place in a region. It answers at once, and it knows which generation of the region a load began in, so
+ * that a value that is older than an invalidation is dropped instead of kept.
+ */
+export class LocalTier {
+  readonly backend: LocalBackend
+  /** Replaced by every invalidation, kept by every load from its beginning. */
+  generation: Generation = { epoch: 0, softened: 0, tagged: 0, deleted: 0 }
+  readonly #taggedAt: LRUCache<string, number>
+  #forgottenTaggedAt = 0
+
+  constructor (backend: LocalBackend) {
+    this.backend = backend
+    this.#taggedAt = new LRUCache({
+      max: mostTags,
+      dispose: (taggedAt, _tag, reason) => { if (reason === 'evict') this.#forgottenTaggedAt = Math.max(this.#forgottenTaggedAt, taggedAt) }
+    })
+  }
+
+  get name (): string {
+    return this.backend.name
+  }
+
+  get (key: string): Entry | undefined {
+    const entry = this.backend.getEntry(key)
+    if (entry === undefined || entry.generation === this.generation) return entry
+    return this.#believe(entry)
+  }
+
+  #believe (entry: LocalEntry): Entry | undefined {
+    const { generation } = entry
+    if (generation.epoch !== this.generation.epoch) return undefined
+    if (entry.tags.some(tag => (this.#taggedAt.get(tag) ?? this.#forgottenTaggedAt) > generation.tagged)) return undefined
+    return generation.softened === this.generation.softened ? entry : { ...entry, softened: true }
+  }
+
+  /** Keeps what was loaded or found since `generation`. */
+  set (key: string, entry: Entry, generation: Generation = this.generation): void {
+    this.backend.setEntry(key, { ...entry, generation })
+  }
+
+  forget (keys: readonly string[]): void {
+    this.generation = { ...this.generation, deleted: this.generation.deleted + 1 }
+    for (const key of keys) this.backend.deleteEntry(key)
+  }
+
+  revise (kind: 'hard' | 'soft'): void {
+    const { generation } = this
+    this.generation = kind === 'hard' ? { ...generation, epoch: generation.epoch + 1 } : { ...generation, softened: generation.softened + 1 }
+  }
+
+  forgetTags (tags: readonly string[]): void {
+    const tagged = this.generation.tagged + 1
+    this.generation = { ...this.generation, tagged }
+    for (const tag of tags) this.#taggedAt.set(tag, tagged)
+  }
+}

@@ -1,0 +1,92 @@
+import { LRUCache } from 'lru-cache'
+import { InvalidOptionsError, show } from '../errors.js'
+import type { Backend, LocalBackend, LocalEntry } from './backend.js'
+
+export interface MemoryOptions {
+  /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either. */
+  maxEntries?: number
+  /** Of keys and values, as estimated. A value larger than this is not kept. */
+  maxBytes?: number
+}
+
+/** Bytes that belong to whoever gave them: a Backend's contract, for cache objects. */
+interface RawEntry { readonly bytes: Uint8Array, readonly until: number }
+
+/** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. */
+export function memory (options: MemoryOptions = {}): Backend {
+  for (const [name, value] of Object.entries(options)) {
+    if (name !== 'maxEntries' && name !== 'maxBytes') throw new InvalidOptionsError(`memory.${name}`, 'absent: there are maxEntries and maxBytes', show(value))
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory.${name}`, 'a positive integer', show(value))
+  }
+  return new MemoryBackend(options)
+}
+
+export class MemoryBackend implements LocalBackend {
+  readonly name = 'memory'
+  readonly #kept: LRUCache<string, LocalEntry | RawEntry>
+  readonly #weighs: boolean
+
+  constructor ({ maxEntries, maxBytes }: MemoryOptions) {
+    this.#weighs = maxBytes !== undefined
+    const bounds: { max?: number, maxSize?: number } = {}
+    if (maxBytes !== undefined) bounds.maxSize = maxBytes
+    if (maxEntries !== undefined || maxBytes === undefined) bounds.max = maxEntries ?? 10_000
+    this.#kept = new LRUCache(bounds as { max: number })
+  }
+
+  getEntry (key: string): LocalEntry | undefined {
+    return this.#kept.get(key) as LocalEntry | undefined
+  }
+
+  setEntry (key: string, entry: LocalEntry): void {
+    if (this.#weighs) this.#kept.set(key, entry, { size: 2 * key.length + weigh(entry.value, new Set()) })
+    else this.#kept.set(key, entry)
+  }
+
+  deleteEntry (key: string): void {
+    this.#kept.delete(key)
+  }
+
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const now = performance.now()
+    return keys.map(key => {
+      const found = this.#kept.get(key) as RawEntry | undefined
+      return found !== undefined && now < found.until ? Uint8Array.from(found.bytes) : undefined
+    })
+  }
+
+  async setMany (entries: readonly { key: string, value: Uint8Array, ttl: number }[]): Promise<void> {
+    const now = performance.now()
+    for (const { key, value, ttl } of entries) {
+      const raw = { bytes: Uint8Array.from(value), until: now + ttl }
+      if (this.#weighs) this.#kept.set(key, raw, { size: 2 * key.length + value.length })
+      else this.#kept.set(key, raw)
+    }
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    for (const key of keys) this.#kept.delete(key)
+  }
+
+  async close (): Promise<void> {
+    this.#kept.clear()
+  }
+}
+
+/** About how many bytes of heap a value takes. At least 1, as lru-cache wants. */
+function weigh (value: unknown, seen: Set<object>): number {
+  switch (typeof value) {
+    case 'string': return 16 + 2 * value.length
+    case 'bigint': return 16 + value.toString(16).length / 2 | 0
+    case 'object': break
+    default: return 8
+  }
+  if (value === null || seen.has(value)) return 8
+  seen.add(value)
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return 64 + value.byteLength
+  let bytes = 32
+  if (Array.isArray(value) || value instanceof Set) for (const item of value) bytes += 8 + weigh(item, seen)
+  else if (value instanceof Map) for (const [key, item] of value) bytes += 16 + weigh(key, seen) + weigh(item, seen)
+  else for (const name of Object.keys(value)) bytes += 16 + name.length + weigh((value as Record<string, unknown>)[name], seen)
+  return bytes
+}

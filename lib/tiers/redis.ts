@@ -1,0 +1,314 @@
+import { InvalidOptionsError, show } from '../errors.js'
+import type { InvalidationBus, Line } from '../line.js'
+import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision } from './backend.js'
+
+/** As much of ioredis' `Redis` and `Cluster` as is called here. */
+export interface RedisLike {
+  readonly isCluster: boolean
+  readonly status: string
+  getBuffer (key: string): Promise<Buffer | null>
+  mgetBuffer (keys: string[]): Promise<(Buffer | null)[]>
+  set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
+  unlink (...keys: string[]): Promise<number>
+  eval (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown>
+  callBuffer (command: string, ...args: (string | Buffer | number)[]): Promise<unknown>
+  publish (channel: string, message: string): Promise<number>
+}
+
+/** The connection that listens: a duplicate of the client that was handed in. */
+interface SubscriberLike {
+  subscribe (channel: string): Promise<unknown>
+  unsubscribe (channel: string): Promise<unknown>
+  on (event: 'message', listener: (channel: string, message: string) => void): unknown
+  on (event: 'error', listener: (error: Error) => void): unknown
+  disconnect (): void
+}
+
+export function assertRedis (client: unknown, path: string): asserts client is RedisLike {
+  const methods = ['getBuffer', 'mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate'] as const
+  const candidate = client as Record<string, unknown> | null | undefined
+  if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
+    throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
+  }
+}
+
+/**
+ * On a Redis server or a Redis Cluster. The client is handed in and stays open; to hear of other processes a second
+ * connection is made like it when it is first needed, and closed with the manager.
+ */
+export function redis (client: unknown, options: { keyPrefix?: string } = {}): Backend {
+  assertRedis(client, 'redis(client)')
+  for (const [name, value] of Object.entries(options)) {
+    if (name !== 'keyPrefix') throw new InvalidOptionsError(`redis.${name}`, 'absent: there is keyPrefix', show(value))
+    if (typeof value !== 'string' || !/^[!-z|~]{0,50}$/.test(value)) throw new InvalidOptionsError('redis.keyPrefix', 'up to 50 printable ASCII characters without blanks and braces', show(value))
+  }
+  return client.isCluster ? new RedisClusterBackend(client, options.keyPrefix ?? '') : new RedisBackend(client, options.keyPrefix ?? '')
+}
+
+/** Over a Redis server, for regions whose shared tier has no way to tell other processes. */
+export function redisBus (client: unknown): InvalidationBus {
+  assertRedis(client, 'redisBus(client)')
+  return new RedisLine(client)
+}
+
+// In all scripts KEYS[1] is a region's stamp: 'epoch|softened|tagged|deleted'. See Stamp.
+
+// Of a region's keys, one command for what MGET can't: what isn't there gets a mark.
+const leaseKeys = `
+for i = first, #KEYS do
+  local held = redis.pcall('GET', KEYS[i])
+  if type(held) == 'table' then redis.call('DEL', KEYS[i]) held = false end
+  if not held then
+    held = ARGV[2]
+    redis.call('SET', KEYS[i], held, 'PX', ARGV[3])
+  else
+    if ARGV[4] == '1' then
+      redis.call('SETRANGE', KEYS[i], 4, string.sub(ARGV[2], 5))
+      held = redis.call('GET', KEYS[i])
+    end
+    if #held == #ARGV[2] then redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+  end
+  result[#result + 1] = held
+end
+return result`
+
+// A key of ours that holds anything else is put right.
+const createStamp = `
+local stamp = redis.pcall('GET', KEYS[1])
+if type(stamp) ~= 'string' or not string.match(stamp, '^[%w_-]+|%d+|%d+|%d+$') then
+  stamp = ARGV[1]
+  redis.call('SET', KEYS[1], stamp)
+end
+`
+const scripts = {
+  // ARGV: a new stamp, the mark, its ttl, whether to take over
+  lease: `${createStamp}local result = {stamp} local first = 2${leaseKeys}`,
+  // In a cluster the stamp is on a node of its own.
+  stamp: `${createStamp}return {stamp}`,
+  leaseOnly: `local result = {} local first = 1${leaseKeys}`,
+
+  // ARGV, for each key: lease, value, ttl
+  fill: `
+local filled = {}
+for i, key in ipairs(KEYS) do
+  local lease = ARGV[3 * i - 2]
+  if redis.call('GETRANGE', key, 0, #lease - 1) == lease then
+    redis.call('SET', key, ARGV[3 * i - 1], 'PX', ARGV[3 * i])
+    filled[i] = 1
+  else
+    filled[i] = 0
+  end
+end
+return filled`,
+
+  // ARGV: a new stamp, the kind of revision. KEYS[2] and on: the tags.
+  revise: `${createStamp}
+local epoch, softened, tagged, deleted = string.match(stamp, '^(.-)|(%d+)|(%d+)|(%d+)$')
+if ARGV[2] == 'hard' then epoch = string.match(ARGV[1], '^[^|]+')
+elseif ARGV[2] == 'soft' then softened = softened + 1
+elseif ARGV[2] == 'tags' then tagged = tagged + 1
+else deleted = deleted + 1 end
+redis.call('SET', KEYS[1], string.format('%s|%d|%d|%d', epoch, softened, tagged, deleted))
+if ARGV[2] == 'tags' then
+  for i = 2, #KEYS do redis.call('SET', KEYS[i], string.format('%s|%d', epoch, tagged), 'XX', 'KEEPTTL') end
+elseif ARGV[2] == 'deleted' then
+  for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+end`,
+
+  // ARGV: for each tag its ttl
+  holdTags: `
+local stamp = redis.call('GET', KEYS[1])
+if not stamp then return end -- and every entry is gone with it
+local epoch, tagged = string.match(stamp, '^(.-)|%d+|(%d+)|')
+for i = 2, #KEYS do
+  local ttl = tonumber(ARGV[i - 1])
+  if not redis.call('SET', KEYS[i], epoch .. '|' .. tagged, 'PX', ttl, 'NX') and redis.call('PTTL', KEYS[i]) < ttl then
+    redis.call('PEXPIRE', KEYS[i], ttl)
+  end
+end`
+}
+
+abstract class RedisCommands implements LeasingBackend {
+  readonly name = 'redis'
+  readonly line: Line
+  protected readonly client: RedisLike
+  readonly #prefix: string
+
+  constructor (client: RedisLike, prefix: string) {
+    this.client = client
+    this.#prefix = prefix
+    this.line = new RedisLine(client)
+  }
+
+  abstract getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
+  abstract setMany (entries: readonly BackendEntry[]): Promise<void>
+  abstract deleteMany (keys: readonly string[]): Promise<void>
+  abstract leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]>
+  abstract fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]>
+  abstract forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
+
+  // A stamp and its tags are in one slot, on a server and in a cluster alike.
+
+  async revise (stampKey: string, revision: Revision): Promise<void> {
+    const tagKeys = revision.kind === 'tags' ? revision.tagKeys : []
+    await this.eval(scripts.revise, [stampKey, ...tagKeys], [revision.stamp, revision.kind])
+  }
+
+  async holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void> {
+    await this.eval(scripts.holdTags, [stampKey, ...tags.map(tag => tag.key)], tags.map(tag => tag.ttl))
+  }
+
+  async close (): Promise<void> {
+    await this.line.close()
+  }
+
+  protected key (key: string): string {
+    return this.#prefix === '' ? key : this.#prefix + key
+  }
+
+  /** EVAL, not EVALSHA: these are short, and a server that restarted or failed over knows no script. */
+  protected eval (script: string, keys: readonly string[], args: readonly (string | Uint8Array | number)[]): Promise<unknown> {
+    this.assertConnected()
+    return this.client.callBuffer('EVAL', script, keys.length, ...keys.map(key => this.key(key)), ...args as (string | Buffer | number)[])
+  }
+
+  /** A client without a connection would keep commands for later; a cache has no use for an answer then. */
+  protected assertConnected (): void {
+    const { status } = this.client
+    if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
+  }
+}
+
+export class RedisBackend extends RedisCommands {
+  get connection (): unknown { return this.client }
+
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    if (keys.length === 0) return []
+    this.assertConnected()
+    return undefinedForNull(await this.client.mgetBuffer(keys.map(key => this.key(key))))
+  }
+
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    this.assertConnected()
+    await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    if (keys.length === 0) return
+    this.assertConnected()
+    await this.client.unlink(...keys.map(key => this.key(key)))
+  }
+
+  async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
+    return await this.eval(scripts.lease, [stampKey, ...keys], leaseArguments(lease)) as [Uint8Array, ...Uint8Array[]]
+  }
+
+  async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
+    const filled = await this.eval(scripts.fill, entries.map(entry => entry.key), entries.flatMap(({ lease, value, ttl }) => [lease, value, ttl])) as number[]
+    return filled.map(one => one === 1)
+  }
+
+  async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
+    await this.eval(scripts.revise, [stampKey, ...keys], [stamp, 'deleted'])
+  }
+}
+
+/** Keys of a cluster are in many slots, and a command must keep to one: so one command for each key, all at once. */
+export class RedisClusterBackend extends RedisCommands {
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    this.assertConnected()
+    return undefinedForNull(await Promise.all(keys.map(key => this.client.getBuffer(this.key(key)))))
+  }
+
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    this.assertConnected()
+    await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    this.assertConnected()
+    await Promise.all(keys.map(key => this.client.unlink(this.key(key))))
+  }
+
+  async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
+    const answers = await Promise.all([
+      this.eval(scripts.stamp, [stampKey], [lease.stamp]),
+      ...keys.map(key => this.eval(scripts.leaseOnly, [key], leaseArguments(lease)))
+    ])
+    return answers.flat() as [Uint8Array, ...Uint8Array[]]
+  }
+
+  async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
+    const filled = await Promise.all(entries.map(({ key, lease, value, ttl }) => this.eval(scripts.fill, [key], [lease, value, ttl])))
+    return (filled as number[][]).map(([one]) => one === 1)
+  }
+
+  async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
+    // In this order: whoever finds the stamp unchanged after putting his mark will lose that mark to the deletion.
+    await this.eval(scripts.revise, [stampKey], [stamp, 'deleted'])
+    await this.deleteMany(keys)
+  }
+}
+
+/** Redis publish and subscribe. It subscribes to a channel for as long as somebody listens to it. */
+class RedisLine implements Line {
+  readonly #client: RedisLike
+  readonly #listeners = new Map<string, { heard: Set<(message: string) => void>, ready: Promise<unknown> }>()
+  #subscriber: SubscriberLike | undefined
+  #closed = false
+
+  constructor (client: RedisLike) {
+    this.#client = client
+  }
+
+  async publish (channel: string, message: string): Promise<void> {
+    await this.#client.publish(channel, message)
+  }
+
+  async listen (channel: string, listener: (message: string) => void): Promise<() => void> {
+    if (this.#closed) throw new Error('the line is closed')
+    const subscriber = this.#subscriber ??= this.#connect()
+    let entry = this.#listeners.get(channel)
+    if (entry === undefined) {
+      entry = { heard: new Set(), ready: subscriber.subscribe(channel) }
+      this.#listeners.set(channel, entry)
+    }
+    const { heard, ready } = entry
+    heard.add(listener)
+    const stop = () => {
+      heard.delete(listener)
+      if (heard.size > 0 || this.#listeners.get(channel)?.heard !== heard) return
+      this.#listeners.delete(channel)
+      if (!this.#closed) subscriber.unsubscribe(channel).catch(() => {}) // a lost connection has unsubscribed already
+    }
+    try {
+      await ready
+    } catch (error) {
+      stop()
+      throw error
+    }
+    return stop
+  }
+
+  async close (): Promise<void> {
+    this.#closed = true
+    this.#subscriber?.disconnect()
+  }
+
+  #connect (): SubscriberLike {
+    const options = { lazyConnect: true, enableOfflineQueue: true, maxRetriesPerRequest: null, keyPrefix: '' }
+    const duplicate = this.#client as unknown as { duplicate (...args: unknown[]): SubscriberLike }
+    const subscriber = this.#client.isCluster ? duplicate.duplicate([], { ...options, redisOptions: options }) : duplicate.duplicate(options)
+    subscriber.on('error', () => {}) // it reconnects by itself; polling takes its place until then
+    subscriber.on('message', (channel, message) => {
+      for (const listener of this.#listeners.get(channel)?.heard ?? []) listener(message)
+    })
+    return subscriber
+  }
+}
+
+const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest) => [stamp, mark, Math.ceil(ttl), takeOver ? '1' : '0']
+
+const undefinedForNull = (values: (Buffer | null)[]) => values.map(value => value ?? undefined)
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -1,0 +1,331 @@
+import { decodeEntry, encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
+import type { Serializer } from '../serializer.js'
+import type { Logger } from '../caching-manager.js'
+import type { Keyspace } from '../keys.js'
+import type { Line } from '../line.js'
+import { isLeasing, type Backend, type LeasingBackend, type Revision } from './backend.js'
+import { Breaker } from './breaker.js'
+import { Undelivered } from './undelivered.js'
+
+export interface SharedTierOptions {
+  backend: Backend
+  keyspace: Keyspace
+  serializer: Serializer
+  /** Milliseconds for one operation. */
+  timeout: number
+  logger: Logger
+  now: () => number
+}
+
+/** The right to fill a key of a tier: what stood there when the load began. */
+export interface Lease { readonly stamp: Stamp, readonly identity: Uint8Array | undefined }
+
+/** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
+export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease } | undefined
+
+export interface ClaimOptions {
+  /** Milliseconds after which the right ends. */
+  ttl: number
+  /** Takes the right from whoever has it. */
+  takeOver?: boolean
+}
+
+/**
+ * A shared backend in its place in a region. It never fails a read: what the backend can't answer within the budget is
+ * missing. It stamps entries, so that a region or a tag is forgotten without touching them; and it keeps what it could
+ * not deliver until it has.
+ */
+export class SharedTier {
+  readonly backend: Backend
+  readonly #leasing: LeasingBackend | undefined
+  readonly #keyspace: Keyspace
+  readonly #serializer: Serializer
+  readonly #logger: Logger
+  readonly #now: () => number
+  readonly #breaker: Breaker
+  readonly #undelivered: Undelivered
+  #warnedOfForeign = false
+
+  constructor ({ backend, keyspace, serializer, timeout, logger, now }: SharedTierOptions) {
+    this.backend = backend
+    this.#leasing = isLeasing(backend) ? backend : undefined
+    this.#keyspace = keyspace
+    this.#serializer = serializer
+    this.#logger = logger
+    this.#now = now
+    this.#breaker = new Breaker({ name: `${backend.name} of region ${keyspace.region}`, timeout, logger })
+    this.#undelivered = new Undelivered({
+      deliver: async (work) => { await this.#breaker.run(() => this.#deliver(work)) },
+      delivered: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
+    })
+  }
+
+  get name (): string {
+    return this.backend.name
+  }
+
+  /** In the order of `keys`. Never rejects. */
+  async readMany (keys: readonly string[]): Promise<(Entry | undefined)[]> {
+    try {
+      const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
+      const stamp = readStamp(stampBytes)
+      if (stamp === undefined) return keys.map(() => undefined)
+      return await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
+    } catch (error) {
+      this.#failed(error, 'read')
+      return keys.map(() => undefined)
+    }
+  }
+
+  /** Looks again, and claims what isn't there. In the order of `keys`. Never rejects. */
+  async claimMany (keys: readonly string[], options: ClaimOptions): Promise<Claim[]> {
+    try {
+      return this.#leasing === undefined ? await this.#claimUnfenced(keys) : await this.#claimFenced(this.#leasing, keys, options)
+    } catch (error) {
+      this.#failed(error, 'lease')
+      return keys.map(() => undefined)
+    }
+  }
+
+  async #claimFenced (leasing: LeasingBackend, keys: readonly string[], { ttl, takeOver = false }: ClaimOptions): Promise<Claim[]> {
+    const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark: newLease(), stamp: formatStamp(newStamp()), ttl, takeOver }))
+    const stamp = readStamp(stampBytes)
+    if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
+    const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp)
+    return entries.map((entry, i) => ({ entry, lease: { stamp, identity: held[i]!.subarray(0, identityLength) } }))
+  }
+
+  /** A backend of three methods: the stamp is kept, but nothing refuses a fill that comes too late. */
+  async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
+    const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
+    let stamp = readStamp(stampBytes)
+    if (stamp === undefined) {
+      stamp = newStamp()
+      await this.#writeStamp(stamp)
+    }
+    const lease = { stamp, identity: undefined }
+    const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
+    return entries.map(entry => ({ entry, lease }))
+  }
+
+  /**
+   * Puts loaded entries where their leases allow it. In the order of `fills`: false where somebody has invalidated or
+   * filled the key meanwhile. Never rejects: a tier that is away counts as filled, since nothing contradicts the value.
+   */
+  async fillMany (fills: readonly { key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[]): Promise<boolean[]> {
+    const now = this.#now()
+    const leasing = this.#leasing
+    try {
+      const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.identity! }))
+      if (leasing === undefined) {
+        await this.#run(() => this.backend.setMany(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
+        return fills.map(() => true)
+      }
+      const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
+      const [filled] = await this.#run(() => Promise.all([
+        leasing.fillMany(entries),
+        tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
+      ]))
+      return filled
+    } catch (error) {
+      this.#failed(error, 'fill')
+      return fills.map(() => true)
+    }
+  }
+
+  /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. */
+  async stamp (): Promise<Stamp | undefined> {
+    try {
+      return readStamp((await this.#getMany([this.#keyspace.stamp]))[0])
+    } catch (error) {
+      this.#failed(error, 'read')
+      return undefined
+    }
+  }
+
+  /**
+   * Replaces whatever stands there, and with it every lease. Where the tier is away, what it holds is to be forgotten
+   * instead. @throws what the serializer throws
+   */
+  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
+    const now = this.#now()
+    const tags = this.#tagsOf(sets.map(set => set.entry), now)
+    let stamp: Stamp
+    try {
+      // Of now: an entry lives and dies with the stamp that it carries.
+      stamp = readStamp((await this.#getMany([this.#keyspace.stamp]))[0]) ?? await this.#createStamp()
+    } catch (error) {
+      this.#failed(error, 'set')
+      await this.forgetMany(sets.map(set => set.key))
+      return
+    }
+    const entries = sets.map(({ key, entry }) => ({ key, value: this.encode({ ...entry, stamp }), ttl: lifetime(entry, now) }))
+    try {
+      await this.#run(() => Promise.all([
+        this.backend.setMany(entries),
+        tags.length > 0 ? this.#leasing?.holdTags(this.#keyspace.stamp, tags) : undefined
+      ]))
+    } catch (error) {
+      this.#failed(error, 'set')
+      await this.forgetMany(sets.map(set => set.key))
+    }
+  }
+
+  /** Bytes for `fillMany`. @throws what the serializer throws */
+  encode (entry: Entry): Uint8Array {
+    return encodeEntry(entry, this.#serializer)
+  }
+
+  /** Copies entries from a farther tier, as they are. Never rejects. */
+  async copyMany (copies: readonly { key: string, entry: Entry }[]): Promise<void> {
+    const claims = await this.claimMany(copies.map(copy => copy.key), { ttl: 1000 })
+    const fills = copies.flatMap(({ key, entry }, i) => {
+      const claim = claims[i]
+      if (claim === undefined || claim.entry !== undefined) return []
+      const stamped = { ...entry, stamp: claim.lease.stamp }
+      return [{ key, entry: stamped, bytes: this.encode(stamped), lease: claim.lease }]
+    })
+    if (fills.length > 0) await this.fillMany(fills)
+  }
+
+  /** Forgets keys, and revokes every right to fill them. False: not yet; it will be replayed. */
+  async forgetMany (keys: readonly string[]): Promise<boolean> {
+    return await this.#undelivered.deliver({ keys })
+  }
+
+  /** Forgets, or softens, the whole region, or what has one of the tags. False: not yet; it will be replayed. */
+  async revise (revision: { kind: 'hard' | 'soft' } | { kind: 'tags', tags: readonly string[] }): Promise<boolean> {
+    return await this.#undelivered.deliver(revision.kind === 'tags' ? { tags: revision.tags } : { [revision.kind]: true })
+  }
+
+  /** Where one connection carries everything in its order: that one. */
+  get connection (): unknown {
+    return this.#leasing?.connection
+  }
+
+  get line (): Line | undefined {
+    return this.#leasing?.line
+  }
+
+  close (): void {
+    this.#undelivered.close()
+  }
+
+  async #deliver ({ keys, tags, hard, soft }: { keys?: readonly string[], tags?: readonly string[], hard?: boolean, soft?: boolean }): Promise<void> {
+    const stamp = formatStamp(newStamp())
+    const stampKey = this.#keyspace.stamp
+    const leasing = this.#leasing
+    const revise = (revision: Revision) => leasing === undefined ? this.#reviseUnfenced(revision) : leasing.revise(stampKey, revision)
+    if (hard === true) await revise({ kind: 'hard', stamp })
+    else if (soft === true) await revise({ kind: 'soft', stamp })
+    if (tags !== undefined && tags.length > 0) await revise({ kind: 'tags', stamp, tagKeys: tags.map(tag => this.#keyspace.tag(tag)) })
+    if (keys !== undefined && keys.length > 0) {
+      if (leasing !== undefined) await leasing.forgetMany(stampKey, stamp, keys)
+      else await this.#forgetUnfenced(keys)
+    }
+  }
+
+  async #forgetUnfenced (keys: readonly string[]): Promise<void> {
+    const stamp = readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0])
+    if (stamp !== undefined) await this.#putStamp({ ...stamp, deleted: stamp.deleted + 1 })
+    await this.backend.deleteMany(keys)
+  }
+
+  async #reviseUnfenced (revision: Revision): Promise<void> {
+    const stamp = readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0]) ?? newStamp()
+    switch (revision.kind) {
+      case 'hard': return await this.#putStamp({ ...stamp, epoch: newStamp().epoch })
+      case 'soft': return await this.#putStamp({ ...stamp, softened: stamp.softened + 1 })
+      // Nothing keeps a version for each tag in step here: what has tags is forgotten with any of them.
+      case 'tags': return await this.#putStamp({ ...stamp, tagged: stamp.tagged + 1 })
+    }
+  }
+
+  async #createStamp (): Promise<Stamp> {
+    const stamp = newStamp()
+    if (this.#leasing === undefined) {
+      await this.#writeStamp(stamp)
+      return stamp
+    }
+    const [held] = await this.#run(() => this.#leasing!.leaseMany(this.#keyspace.stamp, [], { mark: newLease(), stamp: formatStamp(stamp), ttl: 1, takeOver: false }))
+    return readStamp(held) ?? stamp
+  }
+
+  async #writeStamp (stamp: Stamp): Promise<void> {
+    await this.#run(() => this.#putStamp(stamp))
+  }
+
+  async #putStamp (stamp: Stamp): Promise<void> {
+    await this.backend.setMany([{ key: this.#keyspace.stamp, value: Buffer.from(formatStamp(stamp), 'latin1'), ttl: stampLifetime }])
+  }
+
+  /** What the stamp and undelivered invalidations leave of entries. */
+  async #believe (keys: readonly string[], entries: (Entry | undefined)[], stamp: Stamp): Promise<(Entry | undefined)[]> {
+    let tagged = false
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i]
+      if (entry === undefined) continue
+      if (entry.stamp.epoch !== stamp.epoch || this.#undelivered.concerns(keys[i]!, entry.tags)) entries[i] = undefined
+      else if (entry.stamp.softened !== stamp.softened) entries[i] = { ...entry, softened: true }
+      if (entry.tags.length > 0 && entry.stamp.tagged !== stamp.tagged) tagged = true
+    }
+    return tagged ? await this.#believeTags(entries, stamp) : entries
+  }
+
+  /** Only when some tag of the region was invalidated since the load began is each one looked at. */
+  async #believeTags (entries: (Entry | undefined)[], stamp: Stamp): Promise<(Entry | undefined)[]> {
+    const doubtful = (entry: Entry | undefined): entry is Entry => entry !== undefined && entry.tags.length > 0 && entry.stamp.tagged !== stamp.tagged
+    if (this.#leasing === undefined) return entries.map(entry => doubtful(entry) ? undefined : entry)
+    const tags = [...new Set(entries.filter(doubtful).flatMap(entry => entry.tags))]
+    const versions = await this.#getMany(tags.map(tag => this.#keyspace.tag(tag)))
+    const changedAt = new Map(tags.map((tag, i) => [tag, tagVersion(versions[i], stamp.epoch)]))
+    return entries.map(entry => doubtful(entry) && entry.tags.some(tag => changedAt.get(tag)! > entry.stamp.tagged) ? undefined : entry)
+  }
+
+  #tagsOf (entries: readonly Entry[], now: number): { key: string, ttl: number }[] {
+    const ttls = new Map<string, number>()
+    for (const entry of entries) for (const tag of entry.tags) ttls.set(tag, Math.max(ttls.get(tag) ?? 0, lifetime(entry, now)))
+    return [...ttls].map(([tag, ttl]) => ({ key: this.#keyspace.tag(tag), ttl: ttl + 1000 }))
+  }
+
+  #decode (key: string, bytes: Uint8Array | undefined): Entry | undefined {
+    if (bytes === undefined) return undefined
+    try {
+      return decodeEntry(bytes, this.#serializer)
+    } catch (error) {
+      if (!this.#warnedOfForeign) this.#logger.warn({ tier: this.name, region: this.#keyspace.region, key, err: error }, 'an entry was not understood and counts as missing; further ones will not be logged')
+      this.#warnedOfForeign = true
+      return undefined
+    }
+  }
+
+  async #getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const found = await this.#run(() => this.backend.getMany(keys))
+    if (!Array.isArray(found) || found.length !== keys.length) throw new TypeError(`${this.name}.getMany must answer each of ${keys.length} keys`)
+    return found
+  }
+
+  #run<T> (operation: () => Promise<T>): Promise<T> {
+    return this.#breaker.run(operation)
+  }
+
+  #failed (error: unknown, operation: string): void {
+    this.#logger.debug({ tier: this.name, region: this.#keyspace.region, operation, err: error }, 'a tier did not answer and counts as missing')
+  }
+}
+
+/** Any entry's time to live in the backend: as long as it may be served. */
+const lifetime = (entry: Entry, now: number) => Math.max(1, Math.ceil(entry.staleUntil - now))
+
+/** A year: a stamp outlives the entries that it stands for. */
+const stampLifetime = 365 * 24 * 60 * 60 * 1000
+
+const readStamp = (bytes: Uint8Array | undefined): Stamp | undefined =>
+  bytes === undefined ? undefined : parseStamp(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'))
+
+/** When a tag was last invalidated: a number of its epoch. A version that was lost could be any. */
+function tagVersion (bytes: Uint8Array | undefined, epoch: string): number {
+  const [tagEpoch, tagged] = bytes === undefined ? [] : Buffer.from(bytes).toString('latin1').split('|')
+  if (tagEpoch === undefined) return Infinity
+  return tagEpoch === epoch ? Number(tagged) : 0 // of an epoch whose entries are gone anyway
+}

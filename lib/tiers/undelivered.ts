@@ -1,0 +1,123 @@
+/** Invalidations of a region for one tier. */
+export interface Invalidations {
+  keys?: readonly string[]
+  tags?: readonly string[]
+  hard?: boolean
+  soft?: boolean
+}
+
+export interface UndeliveredOptions {
+  deliver: (work: Invalidations) => Promise<void>
+  /** Called when all that was kept has been delivered. */
+  delivered: () => void
+}
+
+/** More keys than this become one invalidation of the region. */
+const mostKeys = 10_000
+const shortestPause = 100
+const longestPause = 2000
+
+/**
+ * Invalidations on their way to a tier, and those that could not be delivered. Until they are, the tier isn't believed
+ * about what they concern; they are tried again until they succeed.
+ */
+export class Undelivered {
+  readonly #deliver: (work: Invalidations) => Promise<void>
+  readonly #delivered: () => void
+  readonly #underWay = new Set<Invalidations>()
+  readonly #keysUnderWay = new Map<string, number>()
+  #kept = { keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false }
+  #timer: NodeJS.Timeout | undefined
+  #pause = shortestPause
+  #closed = false
+
+  constructor ({ deliver, delivered }: UndeliveredOptions) {
+    this.#deliver = deliver
+    this.#delivered = delivered
+  }
+
+  /** Resolves to whether it was delivered at once; otherwise it is kept. */
+  async deliver (work: Invalidations): Promise<boolean> {
+    this.#start(work)
+    try {
+      await this.#deliver(work)
+      return true
+    } catch {
+      this.#keep(work)
+      return false
+    } finally {
+      this.#end(work)
+    }
+  }
+
+  /** Whether something that the tier may not know yet concerns this entry. */
+  concerns (key: string, tags: readonly string[]): boolean {
+    if (this.#underWay.size === 0 && this.#timer === undefined) return false
+    const kept = this.#kept
+    if (this.#keysUnderWay.has(key) || kept.keys.has(key) || kept.hard || kept.soft) return true
+    if (tags.some(tag => kept.tags.has(tag))) return true
+    for (const work of this.#underWay) {
+      if (work.hard === true || work.soft === true || work.tags?.some(tag => tags.includes(tag)) === true) return true
+    }
+    return false
+  }
+
+  close (): void {
+    this.#closed = true
+    clearTimeout(this.#timer)
+  }
+
+  #start (work: Invalidations): void {
+    this.#underWay.add(work)
+    for (const key of work.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
+  }
+
+  #end (work: Invalidations): void {
+    this.#underWay.delete(work)
+    for (const key of work.keys ?? []) {
+      const others = this.#keysUnderWay.get(key)! - 1
+      if (others === 0) this.#keysUnderWay.delete(key)
+      else this.#keysUnderWay.set(key, others)
+    }
+  }
+
+  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
+    const kept = this.#kept
+    for (const key of keys) kept.keys.add(key)
+    for (const tag of tags) kept.tags.add(tag)
+    kept.soft ||= soft
+    kept.hard ||= hard || kept.keys.size + kept.tags.size > mostKeys
+    if (kept.hard) {
+      // One invalidation of the region stands for all of them.
+      kept.keys.clear()
+      kept.tags.clear()
+      kept.soft = false
+    }
+    if (this.#timer === undefined) this.#later()
+  }
+
+  #later (): void {
+    if (this.#closed) return
+    this.#timer = setTimeout(() => { void this.#replay() }, this.#pause)
+    this.#timer.unref()
+  }
+
+  async #replay (): Promise<void> {
+    const { keys, tags, hard, soft } = this.#kept
+    const work = { keys: [...keys], tags: [...tags], hard, soft }
+    this.#start(work)
+    this.#kept = { keys: new Set(), tags: new Set(), hard: false, soft: false }
+    try {
+      await this.#deliver(work)
+      this.#pause = shortestPause
+    } catch {
+      this.#pause = Math.min(longestPause, 2 * this.#pause)
+      this.#keep(work)
+    }
+    this.#end(work)
+    const { size } = this.#kept.keys
+    if (size > 0 || this.#kept.tags.size > 0 || this.#kept.hard || this.#kept.soft) return this.#later()
+    this.#timer = undefined
+    this.#delivered()
+  }
+}

@@ -1,0 +1,134 @@
+/*
+ * Isolation (no request can change what another one sees): the cache keeps a copy of its own, frozen below its top
+ * level; a reader gets a top level of its own, and a copy of whatever freezing doesn't protect.
+ */
+
+/** Thrown for what can't be copied faithfully: a value that holds a function, a symbol, a promise … */
+export class UncacheableValue extends TypeError {
+  constructor (what: string) {
+    super(`a value that holds ${what} can't be cached`)
+    this.name = 'UncacheableValue'
+  }
+}
+
+/** A value that readers share. */
+export interface Shared {
+  readonly value: unknown
+  /** What each reader needs a copy of besides the top level: these properties, all of it, or nothing; 'uncopied' where it can't be. */
+  readonly loose: readonly (string | number)[] | 'all' | 'uncopied' | undefined
+}
+
+/** A copy of `value` that the cache alone holds. @throws UncacheableValue */
+export function copyIn (value: unknown): Shared {
+  return share(copy(value))
+}
+
+/** Shares `value` itself: for one that nobody else holds, fresh from a decoder. */
+export function share (value: unknown): Shared {
+  if (typeof value !== 'object' || value === null) return { value, loose: undefined }
+  if (!isFreezable(value)) return { value, loose: 'all' }
+  const loose: (string | number)[] = []
+  const frozen = new Map<object, boolean>()
+  try {
+    if (Array.isArray(value)) value.forEach((item, i) => { if (!freeze(item, value, frozen)) loose.push(i) })
+    else for (const name of Object.keys(value)) if (!freeze((value as Record<string, unknown>)[name], value, frozen)) loose.push(name)
+  } catch (error) {
+    if (error !== kLeadsToTop) throw error
+    return { value, loose: 'all' }
+  }
+  return { value, loose: loose.length === 0 ? undefined : loose }
+}
+
+/** What one reader gets: its own at the top level, and wherever it isn't frozen. */
+export function own ({ value, loose }: Shared): unknown {
+  if (typeof value !== 'object' || value === null || loose === 'uncopied') return value
+  if (loose === 'all') return copy(value)
+  const mine = (Array.isArray(value) ? value.slice() : { ...value }) as Record<string | number, unknown>
+  if (loose !== undefined) for (const at of loose) mine[at] = copy(mine[at])
+  return mine
+}
+
+const kLeadsToTop = Symbol('a cycle through the top level, which only a copy of the whole preserves')
+
+/** Freezes what can be frozen. False where something below can't. */
+function freeze (value: unknown, top: object, done: Map<object, boolean>): boolean {
+  if (typeof value !== 'object' || value === null) return true
+  if (value === top) throw kLeadsToTop
+  const known = done.get(value)
+  if (known !== undefined) return known
+  if (!isFreezable(value)) return false
+  done.set(value, true)
+  let whole = true
+  for (const item of Object.values(value)) whole = freeze(item, top, done) && whole
+  done.set(value, whole)
+  Object.freeze(value)
+  return whole
+}
+
+function isFreezable (value: object): boolean {
+  if (Array.isArray(value)) return true
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/**
+ * A deep copy: of plain objects, arrays, Date, Map, Set, RegExp, Error, buffers and typed arrays, with the cycles and
+ * repetitions they have. Instances of other classes become plain objects, as they would on their way through a shared
+ * tier, so that a value is the same wherever it comes from.
+ * @throws UncacheableValue
+ */
+export function copy (value: unknown): unknown {
+  return isComposite(value) ? copyObject(value, new Map()) : value
+}
+
+/** @throws UncacheableValue for what is neither a primitive nor an object that holds its own state. */
+function isComposite (value: unknown): value is object {
+  if (typeof value === 'function') throw new UncacheableValue(`a function${value.name ? ` (${value.name})` : ''}`)
+  if (typeof value === 'symbol') throw new UncacheableValue('a symbol')
+  return typeof value === 'object' && value !== null
+}
+
+function copyObject (value: object, copies: Map<object, object>): object {
+  const known = copies.get(value)
+  if (known !== undefined) return known
+  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, copies) : inner
+  const keep = <T extends object>(made: T) => { copies.set(value, made); return made }
+
+  if (Array.isArray(value)) {
+    const made: unknown[] = keep(new Array(value.length))
+    for (let i = 0; i < value.length; i++) made[i] = item(value[i])
+    return made
+  }
+  if (value instanceof Date) return keep(new Date(value.getTime()))
+  if (value instanceof Map) {
+    const made = keep(new Map())
+    for (const [key, inner] of value) made.set(item(key), item(inner))
+    return made
+  }
+  if (value instanceof Set) {
+    const made = keep(new Set())
+    for (const inner of value) made.add(item(inner))
+    return made
+  }
+  if (Buffer.isBuffer(value)) return keep(Buffer.from(value))
+  if (isStructured(value)) return keep(structuredClone(value))
+  if (isBound(value)) throw new UncacheableValue(`an instance of ${value.constructor.name}`)
+  const made: Record<string, unknown> = keep({})
+  for (const name of Object.keys(value)) {
+    const inner = item((value as Record<string, unknown>)[name])
+    if (name === '__proto__') Object.defineProperty(made, name, { value: inner, enumerable: true, configurable: true, writable: true })
+    else made[name] = inner
+  }
+  return made
+}
+
+function isStructured (value: object): boolean {
+  return ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof RegExp || value instanceof Error
+}
+
+/** Objects whose state is not in their properties: a copy would be an empty shell. */
+function isBound (value: object): boolean {
+  return value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef ||
+    value instanceof SharedArrayBuffer || value instanceof URL || value instanceof AbortSignal ||
+    value instanceof Number || value instanceof String || value instanceof Boolean
+}

@@ -1,0 +1,66 @@
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { CachingApi } from '../lib/caching-api.js'
+import { CachingManager } from '../lib/caching-manager.js'
+import { InvalidOptionsError } from '../lib/errors.js'
+import './augment.js'
+import { resolveOptions, type CachingApiOptions } from './options.js'
+
+/** Where a request keeps its CachingApi, from its first use. */
+const kApi = Symbol('fastify-caching-api')
+
+interface WithApi { [kApi]: CachingApi | null }
+
+async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
+  const { serverTiming, manager: managerOptions } = resolveOptions(options)
+  if (fastify.hasDecorator('cachingManager')) {
+    throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app: give all regions in one call', 'a second call')
+  }
+  const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
+
+  fastify.decorate('cachingManager', manager)
+  // A property of every request, so that all of them keep one shape; the getter fills it for those that use it.
+  fastify.decorateRequest(kApi, null)
+  fastify.decorateRequest('cachingApi', {
+    getter (this: FastifyRequest) {
+      return (this as FastifyRequest & WithApi)[kApi] ??= manager.createApi()
+    }
+  })
+  if (serverTiming) fastify.addHook('onSend', addServerTiming)
+  fastify.addHook('onClose', () => manager.close())
+}
+
+async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const api = (request as FastifyRequest & WithApi)[kApi]
+  if (api === null) return
+  const others = reply.getHeader('server-timing')
+  reply.header('server-timing', others === undefined ? api.serverTiming : `${String(others)}, ${api.serverTiming}`)
+}
+
+/**
+ * Gives every request a caching API: `request.cachingApi` answers from the request's own memory, from the tiers, and
+ * from the database by batched loaders, in this order.
+ */
+const cachingApi: FastifyPluginAsync<CachingApiOptions> = fp(plugin, { fastify: '5.x', name: 'fastify-caching-api' })
+export default cachingApi
+
+export type { CachingApiOptions } from './options.js'
+export { CachingApi, type GetOptions } from '../lib/caching-api.js'
+export { CachingManager, type CachingManagerOptions } from '../lib/caching-manager.js'
+export { cachedObject, loadMany, loadOne } from '../lib/cached-object.js'
+export type { AnyCachedObject, ArgsOf, CachedObject, CachedObjectDefinition, LoadMethod, MethodName, MethodOptions, ResultOf, RowOf, SoleArg } from '../lib/cached-object.js'
+export type { Duration } from '../lib/duration.js'
+export { BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError, UnknownRegionError, type ErrorCode } from '../lib/errors.js'
+export type { InvalidationBus } from '../lib/line.js'
+// With a star, so that applications can add to the interface by `declare module 'fastify-caching-api'`.
+export * from '../lib/loader-context.js'
+export type { DogpileLock, HeldLock } from '../lib/locks/lock.js'
+export { redlock } from '../lib/locks/redlock.js'
+export type { RequestStats } from '../lib/recorder.js'
+export { Region, type WrappedFunction } from '../lib/region.js'
+export type { CreateOptions, ReadOptions, RegionOptions, WriteOptions } from '../lib/region-options.js'
+export type { Serializer } from '../lib/serializer.js'
+export type { Backend } from '../lib/tiers/backend.js'
+export { memory } from '../lib/tiers/memory.js'
+export { nothing } from '../lib/tiers/nothing.js'
+export { redis, redisBus } from '../lib/tiers/redis.js'

@@ -1,0 +1,20 @@
+import { managerOptionNames, type CachingManagerOptions } from '../lib/caching-manager.js'
+import { InvalidOptionsError, show } from '../lib/errors.js'
+import { assertObject } from '../lib/region-options.js'
+
+export interface CachingApiOptions extends CachingManagerOptions {
+  /** Adds a `Server-Timing` response header that says where this request's values came from. Default false. */
+  serverTiming?: boolean
+}
+
+/** Fastify's own: how a plugin is registered, not what it does. */
+const registerOptionNames = ['prefix', 'logLevel', 'logSerializers']
+
+/** The plugin's own options, and the manager's, which checks them itself. @throws InvalidOptionsError */
+export function resolveOptions (options: CachingApiOptions): { serverTiming: boolean, manager: CachingManagerOptions } {
+  assertObject(options, 'options', [...managerOptionNames, 'serverTiming', ...registerOptionNames])
+  const { serverTiming = false } = options as CachingApiOptions
+  if (typeof serverTiming !== 'boolean') throw new InvalidOptionsError('serverTiming', 'true or false', show(serverTiming))
+  const given = Object.entries(options).filter(([name]) => managerOptionNames.includes(name))
+  return { serverTiming, manager: Object.fromEntries(given) as unknown as CachingManagerOptions }
+}
