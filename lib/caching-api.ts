@@ -105,7 +105,7 @@ export class CachingApi {
     const bound = this.#method(object, method)
     bound.key(args)
     if (typeof target !== 'object' || target === null || !Object.isExtensible(target)) throw new InvalidArgumentError('target', 'an object that is not frozen', show(target))
-    Object.defineProperty(target, property, { get: () => this.#get(bound, args, undefined), configurable: true, enumerable: false })
+    Object.defineProperty(target, property, { get: () => this.get(object, method, args), configurable: true, enumerable: false })
     return target as T & { readonly [K in P]: Promise<ResultOf<O, M>> }
   }
 
@@ -164,14 +164,14 @@ export class CachingApi {
       this.#primed!.delete(key)
       if (options?.force !== true) {
         this.#recorder.local++
-        return this.#remember(bound, args, key, this.#presented(bound, primed))
+        return this.#hand(bound, args, key, primed)
       }
     }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const entry = bound.region.path.fresh(key, maxAge)
     if (entry === undefined) return this.#remember(bound, args, key, this.#fetch(bound, key, args, maxAge, false))
     this.#recorder.hit(bound.region.path)
-    return this.#remember(bound, args, key, this.#presented(bound, entry))
+    return this.#hand(bound, args, key, entry)
   }
 
   async #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean): Promise<unknown> {
@@ -194,12 +194,13 @@ export class CachingApi {
     }
   }
 
-  #presented (bound: BoundMethod, shared: Shared): Promise<unknown> {
-    try {
-      return Promise.resolve(this.#present(bound, shared))
-    } catch (error) {
-      return Promise.reject(error)
-    }
+  /** A value that is here already. */
+  #hand (bound: BoundMethod, args: readonly unknown[], key: string, shared: Shared): Promise<unknown> {
+    const value = this.#present(bound, shared)
+    if (bound.definition.postCache !== undefined) return this.#remember(bound, args, key, Promise.resolve(value)) // which may be a promise
+    const promise = Promise.resolve(value)
+    this.#memory.set(bound, args, key, { promise, value })
+    return promise
   }
 
   #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {

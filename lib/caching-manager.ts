@@ -79,6 +79,14 @@ export class CachingManager {
     return new CachingApi(this)
   }
 
+  /**
+   * Resolves when the memory tiers hear of other processes' invalidations, or `tierTimeout` is over: it waits for no
+   * server that is away. The plugin does so at boot.
+   */
+  async ready (): Promise<void> {
+    await Promise.all([...this.regions.values()].map(region => region.path.ready()))
+  }
+
   /** Resolves when no load, no reload and no write is under way any more. For tests and scripts. */
   async idle (): Promise<void> {
     await Promise.all([...this.regions.values()].map(region => region.path.idle()))

@@ -102,6 +102,8 @@ export class Keyspace {
 
   get stamp (): string { return `${this.#own}:stamp` }
 
+  get invalidations (): string { return `${this.#own}:invalidations` }
+
   get wakeUps (): string { return `${this.#own}:wake-ups` }
 
   tag (tag: string): string { return `${this.#own}:tag:${safeKey(tag)}` }

@@ -4,8 +4,11 @@ export interface InvalidationBus { close (): Promise<void> }
 /** A bus as the regions use it: messages reach every listener of a channel, at most once, in their order. */
 export interface Line extends InvalidationBus {
   publish (channel: string, message: string): Promise<void>
-  /** Resolves when every later message will be heard. Call what it resolves to, to stop listening. */
-  listen (channel: string, listener: (message: string) => void): Promise<() => void>
+  /**
+   * Resolves when every later message will be heard. Call what it resolves to, to stop listening. `interrupted` is
+   * called whenever messages may have been missed.
+   */
+  listen (channel: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void>
 }
 
 export const isLine = (bus: unknown): bus is Line =>

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
@@ -13,6 +14,7 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Lease } from './tiers/shared-tier.js'
+import { within } from './within.js'
 
 /** What a region needs of the application around it. */
 export interface RegionContext {
@@ -54,6 +56,9 @@ export class ReadPath {
   readonly #strays = new Set<Flight>()
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
+  /** Tells this process's own invalidations from others. */
+  readonly #self = randomUUID()
+  #listening: Promise<void> | undefined
   #batch: Flight[] = []
   #closed = false
 
@@ -74,6 +79,7 @@ export class ReadPath {
     this.#dogpile = lock === undefined || this.#shared.length === 0
       ? undefined
       : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
+    if (line !== undefined && this.#locals.length > 0 && this.#shared.length > 0) this.#listening = this.#listen(line)
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -409,34 +415,74 @@ export class ReadPath {
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
-    this.#assertOpen()
-    for (const key of keys) this.#revoke(key)
-    for (const tier of this.#locals) tier.forget(keys)
-    await this.#tell(tier => tier.forgetMany(keys), `${keys.length} keys`)
+    await this.#invalidate({ keys }, tier => tier.forgetMany(keys), `${keys.length} keys`)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
-    this.#assertOpen()
-    if (kind === 'hard') for (const key of [...this.#flights.keys()]) this.#revoke(key)
-    for (const tier of this.#locals) tier.revise(kind)
-    await this.#tell(tier => tier.revise({ kind }), 'the region')
+    await this.#invalidate({ kind }, tier => tier.revise({ kind }), 'the region')
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
-    this.#assertOpen()
-    // Nobody knows yet which tags a load will bring: no later reader joins it.
-    for (const flight of this.#flights.values()) this.#strays.add(flight)
-    this.#flights.clear()
-    for (const tier of this.#locals) tier.forgetTags(tags)
-    await this.#tell(tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
+    await this.#invalidate({ tags }, tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
   }
 
-  async #tell (tell: (tier: SharedTier) => Promise<boolean>, what: string): Promise<void> {
-    const told = await this.#track(Promise.all(this.#shared.map(tell)))
-    const away = this.#shared.filter((_, i) => !told[i])
-    if (away.length > 0) throw new InvalidationPendingError(away.map(tier => tier.name).join(', '), what)
+  async #invalidate (what: Invalidation, tell: (tier: SharedTier) => Promise<boolean>, name: string): Promise<void> {
+    this.#assertOpen()
+    this.#drop(what)
+    await this.#track((async () => {
+      const told = await Promise.all(this.#shared.map(tell))
+      // After the shared tiers: whoever hears of it doesn't find the old value there.
+      await this.#push(what)
+      const away = this.#shared.filter((_, i) => !told[i])
+      if (away.length > 0) throw new InvalidationPendingError(away.map(tier => tier.name).join(', '), name)
+    })())
+  }
+
+  /** In this process, at once. */
+  #drop ({ keys = [], tags = [], kind }: Invalidation): void {
+    for (const key of keys) this.#revoke(key)
+    if (kind === 'hard') for (const key of [...this.#flights.keys()]) this.#revoke(key)
+    if (tags.length > 0) this.#detachAll() // nobody knows yet which tags a load will bring
+    for (const tier of this.#locals) {
+      if (keys.length > 0) tier.forget(keys)
+      if (tags.length > 0) tier.forgetTags(tags)
+      if (kind !== undefined) tier.revise(kind)
+    }
+  }
+
+  /** No later reader joins what is under way. */
+  #detachAll (): void {
+    for (const flight of this.#flights.values()) this.#strays.add(flight)
+    this.#flights.clear()
+  }
+
+  /** To the memory tiers of other processes. Never rejects: one that can't be told drops all it has when it can again. */
+  async #push (what: Invalidation): Promise<void> {
+    const { line, logger } = this.#context
+    if (line === undefined || this.#shared.length === 0) return
+    try {
+      await within(this.options.tierTimeout, line.publish(this.#keyspace.invalidations, JSON.stringify({ from: this.#self, ...what })), 'the line')
+    } catch (error) {
+      logger.debug({ region: this.#keyspace.region, err: error }, 'other processes could not be told of an invalidation')
+    }
+  }
+
+  async #listen (line: Line): Promise<void> {
+    const hear = (message: string) => {
+      const pushed = readPush(message)
+      if (pushed !== undefined && pushed.from !== this.#self) this.#drop(pushed)
+    }
+    const startEmpty = () => {
+      this.#detachAll()
+      for (const tier of this.#locals) tier.revise('hard')
+    }
+    try {
+      await line.listen(this.#keyspace.invalidations, hear, startEmpty)
+    } catch (error) {
+      if (!this.#closed) this.#context.logger.warn({ region: this.#keyspace.region, err: error }, 'invalidations of other processes can not be heard: memory keeps values for their ttl')
+    }
   }
 
   #revoke (key: string): void {
@@ -451,6 +497,11 @@ export class ReadPath {
   /** An entry as `set` wants it. */
   admit (...args: Parameters<Fill['enter']>): Entry {
     return this.#fill.enter(...args)
+  }
+
+  /** Resolves when invalidations of other processes are heard, or `tierTimeout` is over. Never rejects. */
+  async ready (): Promise<void> {
+    if (this.#listening !== undefined) await within(this.options.tierTimeout, this.#listening, 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */
@@ -475,6 +526,20 @@ export class ReadPath {
     const done = () => { this.#underWay.delete(work) }
     work.then(done, done)
     return work
+  }
+}
+
+/** What is to be forgotten. */
+interface Invalidation { readonly keys?: readonly string[], readonly tags?: readonly string[], readonly kind?: 'hard' | 'soft' }
+
+/** Undefined for what is no invalidation of ours. */
+function readPush (message: string): Invalidation & { from: string } | undefined {
+  try {
+    const push = JSON.parse(message)
+    const areStrings = (list: unknown) => list === undefined || (Array.isArray(list) && list.every(item => typeof item === 'string'))
+    return areStrings(push.keys) && areStrings(push.tags) && [undefined, 'hard', 'soft'].includes(push.kind) ? push : undefined
+  } catch {
+    return undefined
   }
 }
 

@@ -17,6 +17,8 @@ export interface RequestStats {
   waited: number
 }
 
+interface TierCount { readonly name: string, found: number, milliseconds: number }
+
 /** Counts one request's reads. */
 export class Recorder {
   local = 0
@@ -25,9 +27,9 @@ export class Recorder {
   #loads = 0
   #waited = 0
   #loadMilliseconds = 0
-  readonly #tiers = new Map<string, { found: number, milliseconds: number }>()
+  readonly #tiers: TierCount[] = []
   #lastPath: ReadPath | undefined
-  #lastFirst: { found: number } | undefined
+  #lastFirst: TierCount | undefined
   /** Batches and calls that have been counted: their time is one, however many keys they were for. */
   #counted: WeakSet<Trip | LoadCall> | undefined
 
@@ -56,7 +58,7 @@ export class Recorder {
   get stats (): RequestStats {
     return {
       local: this.local,
-      tiers: Object.fromEntries([...this.#tiers].map(([name, { found }]) => [name, found])),
+      tiers: Object.fromEntries(this.#tiers.map(({ name, found }) => [name, found])),
       stale: this.#stale,
       loaded: this.#loaded,
       loads: this.#loads,
@@ -67,17 +69,17 @@ export class Recorder {
   /** As the `Server-Timing` header has it: durations in milliseconds, counts as descriptions. */
   get serverTiming (): string {
     const metrics = [`cache-local;desc="${this.local}"`]
-    for (const [name, { found, milliseconds }] of this.#tiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
+    for (const { name, found, milliseconds } of this.#tiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
     if (this.#loaded > 0) metrics.push(`cache-load;desc="${this.#loaded} in ${this.#loads}";dur=${this.#loadMilliseconds.toFixed(2)}`)
     if (this.#waited > 0) metrics.push(`cache-waited;desc="${this.#waited}"`)
     if (this.#stale > 0) metrics.push(`cache-stale;desc="${this.#stale}"`)
     return metrics.join(', ')
   }
 
-  #tier (path: ReadPath, place: number): { found: number, milliseconds: number } {
+  #tier (path: ReadPath, place: number): TierCount {
     const { name } = path.tiers[place]!
-    let tier = this.#tiers.get(name)
-    if (tier === undefined) this.#tiers.set(name, tier = { found: 0, milliseconds: 0 })
+    let tier = this.#tiers.find(tier => tier.name === name)
+    if (tier === undefined) this.#tiers.push(tier = { name, found: 0, milliseconds: 0 })
     return tier
   }
 

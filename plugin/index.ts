@@ -28,6 +28,7 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   })
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
   fastify.addHook('onClose', () => manager.close())
+  await manager.ready()
 }
 
 async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {

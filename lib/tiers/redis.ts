@@ -21,6 +21,7 @@ interface SubscriberLike {
   unsubscribe (channel: string): Promise<unknown>
   on (event: 'message', listener: (channel: string, message: string) => void): unknown
   on (event: 'error', listener: (error: Error) => void): unknown
+  on (event: 'close' | 'ready', listener: () => void): unknown
   disconnect (): void
 }
 
@@ -254,6 +255,7 @@ export class RedisClusterBackend extends RedisCommands {
 class RedisLine implements Line {
   readonly #client: RedisLike
   readonly #listeners = new Map<string, { heard: Set<(message: string) => void>, ready: Promise<unknown> }>()
+  readonly #interrupted = new Set<() => void>()
   #subscriber: SubscriberLike | undefined
   #closed = false
 
@@ -265,7 +267,7 @@ class RedisLine implements Line {
     await this.#client.publish(channel, message)
   }
 
-  async listen (channel: string, listener: (message: string) => void): Promise<() => void> {
+  async listen (channel: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void> {
     if (this.#closed) throw new Error('the line is closed')
     const subscriber = this.#subscriber ??= this.#connect()
     let entry = this.#listeners.get(channel)
@@ -275,8 +277,10 @@ class RedisLine implements Line {
     }
     const { heard, ready } = entry
     heard.add(listener)
+    if (interrupted !== undefined) this.#interrupted.add(interrupted)
     const stop = () => {
       heard.delete(listener)
+      if (interrupted !== undefined) this.#interrupted.delete(interrupted)
       if (heard.size > 0 || this.#listeners.get(channel)?.heard !== heard) return
       this.#listeners.delete(channel)
       if (!this.#closed) subscriber.unsubscribe(channel).catch(() => {}) // a lost connection has unsubscribed already
@@ -300,6 +304,9 @@ class RedisLine implements Line {
     const duplicate = this.#client as unknown as { duplicate (...args: unknown[]): SubscriberLike }
     const subscriber = this.#client.isCluster ? duplicate.duplicate([], { ...options, redisOptions: options }) : duplicate.duplicate(options)
     subscriber.on('error', () => {}) // it reconnects by itself; polling takes its place until then
+    const interrupted = () => { for (const listener of this.#interrupted) listener() }
+    subscriber.on('close', interrupted)
+    subscriber.on('ready', interrupted) // what came while there was no connection is lost
     subscriber.on('message', (channel, message) => {
       for (const listener of this.#listeners.get(channel)?.heard ?? []) listener(message)
     })
