@@ -48,6 +48,7 @@ export class CachingManager {
   readonly #bus: InvalidationBus | undefined
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   readonly #names = new Map<string, AnyCachedObject>()
+  readonly #prepared: Promise<void> | undefined
   #opened: Promise<LoaderContext> | undefined
   #closing: Promise<void> | undefined
 
@@ -60,6 +61,7 @@ export class CachingManager {
     this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
     const line = bus ?? lineOf([...this.#backends])
     const outside = new Outside()
+    this.#prepared = lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, lock, logger)
@@ -80,11 +82,11 @@ export class CachingManager {
   }
 
   /**
-   * Resolves when the memory tiers hear of other processes' invalidations, or `tierTimeout` is over: it waits for no
-   * server that is away. The plugin does so at boot.
+   * Resolves when the lock is prepared and the memory tiers hear of other processes' invalidations, or when `tierTimeout`
+   * is over: it waits for no server that is away. The plugin does so at boot. Never rejects.
    */
   async ready (): Promise<void> {
-    await Promise.all([...this.regions.values()].map(region => region.path.ready()))
+    await Promise.all([...this.regions.values()].map(region => region.path.ready(this.#prepared)))
   }
 
   /** Resolves when no load, no reload and no write is under way any more. For tests and scripts. */

@@ -12,10 +12,10 @@ const longest = 365 * 24 * 60 * 60 * 1000
  * @throws InvalidOptionsError where it is no duration, is below `least`, or is above `most` (default: a year).
  */
 export function resolveDuration (value: unknown, path: string, least = 0, most = longest): number {
-  const read = typeof value === 'string' && value.length <= 100 ? ms(value as ms.StringValue) : value
+  const read = typeof value === 'string' && value !== '' && value.length <= 100 ? ms(value as ms.StringValue) : value
   if (typeof read !== 'number' || !(read >= least && read <= most)) {
     const above = least > 0 ? `, at least ${least} ms` : ', not negative'
-    const below = most === longest ? ' and at most a year' : ''
+    const below = most === longest ? ' and at most a year' : most === Infinity ? '' : ` and at most ${most} ms`
     throw new InvalidOptionsError(path, `a duration such as 5000 or '10m'${above}${below}`, show(value))
   }
   return read

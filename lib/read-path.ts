@@ -499,9 +499,9 @@ export class ReadPath {
     return this.#fill.enter(...args)
   }
 
-  /** Resolves when invalidations of other processes are heard, or `tierTimeout` is over. Never rejects. */
-  async ready (): Promise<void> {
-    if (this.#listening !== undefined) await within(this.options.tierTimeout, this.#listening, 'the line').catch(() => {})
+  /** Resolves when invalidations of other processes are heard, and `too` is done, or `tierTimeout` is over. Never rejects. */
+  async ready (too: Promise<void> | undefined): Promise<void> {
+    await within(this.options.tierTimeout, Promise.all([this.#listening, too]), 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */

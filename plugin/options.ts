@@ -15,6 +15,6 @@ export function resolveOptions (options: CachingApiOptions): { serverTiming: boo
   assertObject(options, 'options', [...managerOptionNames, 'serverTiming', ...registerOptionNames])
   const { serverTiming = false } = options as CachingApiOptions
   if (typeof serverTiming !== 'boolean') throw new InvalidOptionsError('serverTiming', 'true or false', show(serverTiming))
-  const given = Object.entries(options).filter(([name]) => managerOptionNames.includes(name))
+  const given = Object.entries(options).filter(([name, value]) => managerOptionNames.includes(name) && value !== undefined)
   return { serverTiming, manager: Object.fromEntries(given) as unknown as CachingManagerOptions }
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { Redlock, type Lock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertRedis, type RedisLike } from '../tiers/redis.js'
@@ -32,6 +33,12 @@ class RedlockElection implements DogpileLock {
       // Its scripts select a database: the client's own, which it can't know.
       db: (first as { options?: { db?: number } }).options?.db ?? 0
     })
+  }
+
+  /** Servers learn a script when it is first used, which costs a round trip: better now than in a stampede. */
+  async prepare (): Promise<void> {
+    const held = await this.acquire([`caching-api:prepare:${randomUUID()}`], 1000)
+    await held?.release()
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {

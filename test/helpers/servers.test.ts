@@ -7,7 +7,7 @@ import { startMemcached, startPostgres, startRedis, startRedisCluster } from './
 
 t.test('a Redis can be paused, killed and started again on its port', async t => {
   const redis = await startRedis(t)
-  const client = new Redis(redis.url, { commandTimeout: 200, maxRetriesPerRequest: 0, retryStrategy: () => 10 })
+  const client = new Redis(redis.url, { commandTimeout: 500, maxRetriesPerRequest: 0, retryStrategy: () => 10 })
   client.on('error', () => {})
   t.teardown(() => client.disconnect())
   t.equal(await client.set('k', 'v'), 'OK')

@@ -1,0 +1,17 @@
+import { Redis } from 'ioredis'
+import t from 'tap'
+import { isLine } from '../../lib/line.js'
+import { redisBus } from '../../lib/tiers/redis.js'
+
+t.test('a bus is what publishes, listens and closes', async t => {
+  const client = new Redis({ lazyConnect: true })
+  t.teardown(() => client.disconnect())
+  t.ok(isLine(redisBus(client)))
+  t.ok(isLine({ publish () {}, listen () {}, close () {} }))
+})
+
+t.test('anything less is none', async t => {
+  for (const other of [undefined, null, 'line', () => {}, {}, { publish () {}, listen () {} }, { publish () {}, close () {} }, { listen () {}, close () {} }]) {
+    t.notOk(isLine(other))
+  }
+})

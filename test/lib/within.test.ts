@@ -1,0 +1,39 @@
+import t from 'tap'
+import { within } from '../../lib/within.js'
+import { deferred } from '../helpers/doubles.js'
+
+t.test('an answer in time is the answer', async t => {
+  t.equal(await within(10_000, Promise.resolve('it'), 'the tier'), 'it')
+})
+
+t.test('a failure in time is that very failure', async t => {
+  const error = new Error('refused')
+  await t.rejects(within(10_000, Promise.reject(error), 'the tier').catch(reason => { t.equal(reason, error); throw reason }), error)
+})
+
+t.test('silence past the budget is an error that names who was silent', async t => {
+  await t.rejects(within(1, new Promise(() => {}), 'the tier'), { message: 'the tier did not answer within 1 ms' })
+})
+
+t.test('what comes too late changes nothing, a failure neither', async t => {
+  const unhandled: unknown[] = []
+  const listener = (reason: unknown) => { unhandled.push(reason) }
+  process.on('unhandledRejection', listener)
+  t.teardown(() => process.off('unhandledRejection', listener))
+  const late = deferred<string>()
+  const failed = deferred<string>()
+  await t.rejects(within(1, late.promise, 'a'))
+  await t.rejects(within(1, failed.promise, 'b'))
+  late.resolve('late')
+  failed.reject(new Error('late'))
+  await new Promise(setImmediate)
+  t.strictSame(unhandled, [])
+})
+
+t.test('whoever has answered keeps no process alive', async t => {
+  const timers = () => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
+  const before = timers()
+  await within(60_000, Promise.resolve(), 'a')
+  await within(60_000, Promise.reject(new Error('no')), 'b').catch(() => {})
+  t.equal(timers(), before)
+})
