@@ -72,11 +72,11 @@ export class CachingApi {
     const sets = row === null ? [] : bound.primed(row).map(prime => ({ key: prime.key, entry: path.admit(copyIn(prime.value), prime.policy, prime.tags) }))
     if (shared.value === null && policy.negativeTtl === 0) {
       // Not to be remembered beyond this request; what was, isn't so any more.
-      this.#remember(bound, args, key, Promise.resolve(null))
+      void this.#remember(bound, args, key, Promise.resolve(null))
       return await path.forget([key])
     }
     sets.push({ key, entry: path.admit(shared, policy, options.tags ?? bound.tags(row)) })
-    this.#remember(bound, args, key, Promise.resolve(this.#present(bound, shared)))
+    void this.#remember(bound, args, key, Promise.resolve(this.#present(bound, shared)))
     await path.set(sets)
   }
 

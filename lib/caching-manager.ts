@@ -96,7 +96,7 @@ export class CachingManager {
 
   /** Lets running loads and writes end, then closes what it opened itself. Clients that were handed in stay open. */
   close (): Promise<void> {
-    return this.#closing ??= this.#close()
+    return (this.#closing ??= this.#close())
   }
 
   async #close (): Promise<void> {
@@ -106,7 +106,7 @@ export class CachingManager {
       this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
     }
     for (const region of this.regions.values()) region.path.close()
-    const closed = await Promise.allSettled([...this.#backends].map(backend => backend.close?.()).concat(this.#bus?.close()))
+    const closed = await Promise.allSettled([...this.#backends, this.#bus].map(async ours => await ours?.close?.()))
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
 

@@ -100,10 +100,10 @@ export class Flight {
   join (): Promise<Landed> {
     if (this.#landed !== undefined) return Promise.resolve(asWaited(this.#landed))
     if (this.#error !== undefined) return Promise.reject(this.#error.error)
-    return this.#others ??= new Promise((resolve, reject) => {
+    return (this.#others ??= new Promise((resolve, reject) => {
       this.#resolveOthers = resolve
       this.#rejectOthers = reject
-    })
+    }))
   }
 
   get landed (): boolean {

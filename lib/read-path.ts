@@ -4,7 +4,7 @@ import type { Logger } from './caching-manager.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
-import { Fill } from './fill.js'
+import { Fill, type Filling } from './fill.js'
 import { Flight, type Landed, type Loaded, type Origin, type Source, type Trip, type Want } from './flights.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
@@ -130,7 +130,7 @@ export class ReadPath {
   readonly #depart = (): void => {
     const flights = this.#batch
     this.#batch = []
-    this.#track(this.#fly(flights))
+    void this.#track(this.#fly(flights))
   }
 
   // ─── the tiers ─────────────────────────────────────────────────────────────────────────────────
@@ -142,13 +142,17 @@ export class ReadPath {
       for (let place = this.#memory === undefined ? 0 : 1; place < this.tiers.length && missing.length > 0; place++) {
         missing = await this.#lookIn(place, missing, trip)
       }
+      const toLoad = flights.filter(flight => flight.want.anew)
       for (const flight of missing) {
         flight.trip = trip
-        if (flight.want.load === undefined) this.#arrive(flight, nowhere)
-        else this.#serveStale(flight)
+        if (flight.want.load === undefined) {
+          this.#arrive(flight, nowhere)
+          continue
+        }
+        this.#serveStale(flight)
+        toLoad.push(flight)
       }
-      const toLoad = flights.filter(flight => flight.want.load !== undefined && (flight.want.anew || missing.includes(flight)) && this.#leads(flight))
-      await this.#load(toLoad)
+      await this.#load(toLoad.filter(flight => this.#leads(flight)))
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#fail(flight, error)
@@ -186,9 +190,10 @@ export class ReadPath {
 
   #copyNearer (flight: Flight, entry: Entry, place: number): void {
     if (flight.revoked) return
-    for (const tier of this.tiers.slice(0, place)) {
+    for (let nearer = 0; nearer < place; nearer++) {
+      const tier = this.tiers[nearer]!
       if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
-      else this.#track(tier.copyMany([{ key: flight.key, entry }]))
+      else void this.#track(tier.copyMany([{ key: flight.key, entry }]))
     }
   }
 
@@ -209,7 +214,7 @@ export class ReadPath {
     if (other !== undefined && other !== flight) {
       if (other.loading && !flight.revoked) {
         this.#strays.delete(flight)
-        this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
+        void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
         return false
       }
       this.#strays.add(other)
@@ -307,11 +312,17 @@ export class ReadPath {
       const what = loaded[i]!
       return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
     })
-    const written = this.#track(this.#fill.write(kept))
-    if (primed.length > 0) this.#track(this.#fill.prime(primed))
+    const written = this.#track(this.#write(kept))
+    if (primed.length > 0) void this.#track(this.#fill.prime(primed))
     if (elected === undefined || !this.#isOrdered()) await written
     if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }) => outcome))
-    this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
+    void this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
+  }
+
+  async #write (kept: readonly Filling[]): Promise<void> {
+    await this.#fill.write(kept)
+    const replaced = kept.filter(({ flight }) => flight.want.anew)
+    if (replaced.length > 0) await this.#push({ keys: replaced.map(({ flight }) => flight.key) })
   }
 
   /** Gives a flight what its loader gave. */
@@ -410,7 +421,10 @@ export class ReadPath {
       this.#revoke(key)
       for (const tier of this.#locals) tier.set(key, entry)
     }
-    await this.#track(Promise.all(this.#shared.map(tier => tier.setMany(sets))))
+    await this.#track((async () => {
+      await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
+      await this.#push({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
+    })())
   }
 
   /** @throws InvalidationPendingError */

@@ -36,7 +36,7 @@ export class RequestMemory<Method extends object> {
 
   #find (method: Method): Seen<Method> | undefined {
     if (this.#last?.method === method) return this.#last
-    for (const seen of this.#all) if (seen.method === method) return this.#last = seen
+    for (const seen of this.#all) if (seen.method === method) return (this.#last = seen)
     return undefined
   }
 }

@@ -32,7 +32,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
       missing.forEach((key, i) => { void this.#remember(key, created.then(values => values[i])) })
     }
     const asked = new Set(missing)
-    return await Promise.all(keys.map(key => asked.delete(key) ? this.#seen.get(key) : this.#recall(key))) as T[]
+    return await Promise.all(keys.map(async key => await (asked.delete(key) ? this.#seen.get(key) : this.#recall(key)))) as T[]
   }
 
   async set<T> (key: string, value: T, options?: WriteOptions): Promise<void> {

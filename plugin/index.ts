@@ -23,7 +23,7 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   fastify.decorateRequest(kApi, null)
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
-      return (this as FastifyRequest & WithApi)[kApi] ??= manager.createApi()
+      return ((this as FastifyRequest & WithApi)[kApi] ??= manager.createApi())
     }
   })
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
