@@ -98,8 +98,12 @@ async function runDemo (one: string, two: string): Promise<void> {
     await step('an update', { loaded: 0, loads: 0, queries: 1, body: hasPopulation(population + 1) },
       `${one}/cities/${city}`, { population: population + 1 })
     // The city is loaded anew; its country and capital are where they were.
-    await step('read after it', { memory: 2, loaded: 1, loads: 1, body: hasPopulation(population + 1) },
-      `${one}/cities/${city}`)
+    await step(`read after it${one === two ? '' : ', at the other server'}`, { memory: 2, loaded: 1, loads: 1, body: hasPopulation(population + 1) },
+      `${two}/cities/${city}`)
+    if (one !== two) {
+      await step('and where it was updated', { memory: 2, redis: 1, loaded: 0, loads: 0, body: hasPopulation(population + 1) },
+        `${one}/cities/${city}`)
+    }
     // So are the ids of the list; its rows are where they were.
     await step('the 10 largest after it', { memory: 11, loaded: 1, loads: 1 },
       `${one}/countries/FR/largest`)

@@ -8,7 +8,7 @@ import { RequestMemory, type Remembered } from './request-memory.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
 import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
-import { copyIn, own, type Shared } from './values.js'
+import { copy, copyIn, own, type Shared } from './values.js'
 
 export interface GetOptions extends ReadOptions {
   /** Past the request's own memory, to the tiers. */
@@ -28,6 +28,9 @@ export class CachingApi {
   #lastMethod: BoundMethod | undefined
   /** By key: rows that came with others, until they are read. */
   #primed: Map<string, Shared> | undefined
+  #fetching = 0
+  /** Keys that were invalidated here while something was fetched: rows that come with that are older. */
+  #invalidated: Set<string> | undefined
   #stash: Map<string, unknown> | undefined
   #regions: Map<string, RequestRegion> | undefined
 
@@ -57,7 +60,9 @@ export class CachingApi {
 
   /** What this request already holds, or undefined; never touches a tier. */
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
-    return this.#memory.get(this.#method(object, method), args, keyOf)?.value as ResultOf<O, M> | undefined
+    const bound = this.#method(object, method)
+    const key = bound.key(args)
+    return this.#memory.get(bound, args, () => key)?.value as ResultOf<O, M> | undefined
   }
 
   /** A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it. */
@@ -86,6 +91,7 @@ export class CachingApi {
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
     this.#primed?.delete(key)
+    if (this.#fetching > 0) (this.#invalidated ??= new Set()).add(key)
     await bound.region.path.forget([key])
   }
 
@@ -142,7 +148,7 @@ export class CachingApi {
   }
 
   #method (object: AnyCachedObject, name: string): BoundMethod {
-    if (object === this.#lastObject && name === this.#lastName) return this.#lastMethod!
+    if (object === this.#lastObject && name === this.#lastName && this.#lastMethod !== undefined) return this.#lastMethod
     const method = this.#manager.bind(object).method(name)
     this.#lastObject = object
     this.#lastName = name
@@ -177,15 +183,21 @@ export class CachingApi {
   async #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean): Promise<unknown> {
     const { path } = bound.region
     const { source, policy } = bound
-    const landed = await path.fetch({ key, maxAge, anew, load: { source, arg: args, policy } })
-    this.#recorder.landed(path, landed)
-    this.#prime(landed)
-    return this.#present(bound, landed.shared)
+    this.#fetching++
+    try {
+      const landed = await path.fetch({ key, maxAge, anew, load: { source, arg: ownArguments(args), policy } })
+      this.#recorder.landed(path, landed)
+      this.#prime(landed)
+      return this.#present(bound, landed.shared)
+    } finally {
+      if (--this.#fetching === 0) this.#invalidated = undefined
+    }
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
   #prime ({ primed }: Landed): void {
     for (const { key, value } of primed ?? []) {
+      if (this.#invalidated?.has(key) === true) continue
       try {
         (this.#primed ??= new Map()).set(key, copyIn(value))
       } catch {
@@ -220,3 +232,7 @@ export class CachingApi {
 }
 
 const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)
+
+/** The loader gets them in a later tick: what the caller has made of its own by then belongs under another key. */
+const ownArguments = (args: readonly unknown[]): readonly unknown[] =>
+  args.length === 1 && typeof args[0] !== 'object' ? [args[0]] : copy(args) as readonly unknown[]

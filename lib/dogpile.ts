@@ -112,7 +112,7 @@ export class Dogpile {
 
   async #acquire (names: readonly string[]): Promise<Elected | undefined> {
     const { lock, budget, longest, logger } = this.#options
-    const asked = lock.acquire(names, this.#hold)
+    const asked = (async () => await lock.acquire(names, this.#hold))()
     try {
       const held = await within(budget, asked, 'the lock')
       return held === undefined ? undefined : new Elected(names, held, this.#hold, longest, news => this.#publish(news))

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomFillSync } from 'node:crypto'
 import type { Serializer } from './serializer.js'
 import { share, type Shared } from './values.js'
 
@@ -36,7 +36,7 @@ export function freshness (entry: Entry, now: number, maxAge: number | undefined
  */
 export interface Stamp {
   /** Replaced by a hard invalidation. Entries of another epoch are gone. */
-  readonly epoch: string
+  readonly epoch: number
   /** Raised by a soft invalidation. Entries of an older one are stale. */
   readonly softened: number
   /** Raised by an invalidation of tags. Entries of an older one are looked at tag by tag. */
@@ -45,30 +45,28 @@ export interface Stamp {
   readonly deleted: number
 }
 
-export const newStamp = (): Stamp => ({ epoch: randomBytes(9).toString('base64url'), softened: 0, tagged: 0, deleted: 0 })
+export const newStamp = (): Stamp => ({ epoch: randomBytes(6).readUIntBE(0, 6), softened: 0, tagged: 0, deleted: 0 })
 
 export const formatStamp = (stamp: Stamp): string => `${stamp.epoch}|${stamp.softened}|${stamp.tagged}|${stamp.deleted}`
 
 /** Undefined for what is no stamp of ours. */
 export function parseStamp (text: string): Stamp | undefined {
-  const [, epoch, softened, tagged, deleted] = /^([\w-]{12})\|(\d{1,15})\|(\d{1,15})\|(\d{1,15})$/.exec(text) ?? []
-  return epoch === undefined ? undefined : { epoch, softened: Number(softened), tagged: Number(tagged), deleted: Number(deleted) }
+  const [, epoch, softened, tagged, deleted] = /^(\d{1,15})\|(\d{1,15})\|(\d{1,15})\|(\d{1,15})$/.exec(text) ?? []
+  return epoch === undefined ? undefined : { epoch: Number(epoch), softened: Number(softened), tagged: Number(tagged), deleted: Number(deleted) }
 }
 
 /*
  * Bytes of an entry, format 1:
  *   0  magic 0xfc 0xa9      2  format      3  kind: a lease or a value
  *   4  id, 8 random bytes: what the compare of a compare-and-set looks at
- *  12  loadedAt, freshUntil, staleUntil: doubles, little-endian
- *  36  epoch, 12 ASCII bytes
- *  48  softened, tagged, deleted: doubles
- *  72  length of the tags, 4 bytes; the tags as JSON; the value as the region's serializer wrote it
+ *  12  loadedAt, freshUntil, staleUntil, epoch, softened, tagged, deleted: doubles, little-endian
+ *  68  length of the tags, 4 bytes; the tags as JSON; the value as the region's serializer wrote it
  * A lease ends after its id.
  */
 const format = 1
 const kindLease = 0
 const kindValue = 1
-const tagsAt = 72
+const tagsAt = 68
 
 /** As much of an entry, a lease, or foreign bytes, as tells it from any other. */
 export const identityLength = 12
@@ -78,8 +76,16 @@ function writeHeader (bytes: Buffer, kind: number): void {
   bytes[1] = 0xa9
   bytes[2] = format
   bytes[3] = kind
-  randomBytes(8).copy(bytes, 4)
+  if (identityAt === identities.length) {
+    randomFillSync(identities)
+    identityAt = 0
+  }
+  identities.copy(bytes, 4, identityAt, identityAt += 8)
 }
+
+/** Drawn many at a time: each draw is a call of the system. */
+const identities = Buffer.alloc(4096)
+let identityAt = identities.length
 
 /** A mark that stands where an entry will be: whoever holds it may fill the key, until somebody deletes it. */
 export function newLease (): Buffer {
@@ -102,10 +108,10 @@ export function encodeEntry (entry: Entry, serializer: Serializer): Buffer {
   bytes.writeDoubleLE(entry.loadedAt, 12)
   bytes.writeDoubleLE(entry.freshUntil, 20)
   bytes.writeDoubleLE(entry.staleUntil, 28)
-  bytes.write(entry.stamp.epoch, 36, 12, 'latin1')
-  bytes.writeDoubleLE(entry.stamp.softened, 48)
-  bytes.writeDoubleLE(entry.stamp.tagged, 56)
-  bytes.writeDoubleLE(entry.stamp.deleted, 64)
+  bytes.writeDoubleLE(entry.stamp.epoch, 36)
+  bytes.writeDoubleLE(entry.stamp.softened, 44)
+  bytes.writeDoubleLE(entry.stamp.tagged, 52)
+  bytes.writeDoubleLE(entry.stamp.deleted, 60)
   bytes.writeUInt32LE(tagsLength, tagsAt)
   bytes.write(tags, tagsAt + 4, 'utf8')
   bytes.set(value, tagsAt + 4 + tagsLength)
@@ -118,25 +124,27 @@ const noTags: readonly string[] = Object.freeze([])
  * Undefined for a lease.
  * @throws TypeError for bytes that are foreign, truncated or of another format, and what the serializer throws
  */
-export function decodeEntry (source: Uint8Array, serializer: Serializer): Entry | undefined {
-  if (isLease(source)) return undefined
-  const bytes = Buffer.isBuffer(source) ? source : Buffer.from(source.buffer, source.byteOffset, source.byteLength)
+export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry | undefined {
+  if (isLease(bytes)) return undefined
   if (bytes.length < tagsAt + 4 || bytes[0] !== 0xfc || bytes[1] !== 0xa9 || bytes[2] !== format || bytes[3] !== kindValue) {
     throw new TypeError('not an entry of this format')
   }
-  const valueAt = tagsAt + 4 + bytes.readUInt32LE(tagsAt)
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const valueAt = tagsAt + 4 + view.getUint32(tagsAt, true)
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
+  const { value, loose } = share(serializer.decode(bytes.subarray(valueAt)))
   return {
-    ...share(serializer.decode(bytes.subarray(valueAt))),
-    loadedAt: bytes.readDoubleLE(12),
-    freshUntil: bytes.readDoubleLE(20),
-    staleUntil: bytes.readDoubleLE(28),
-    tags: valueAt === tagsAt + 4 ? noTags : parseTags(bytes.toString('utf8', tagsAt + 4, valueAt)),
+    value,
+    loose,
+    loadedAt: view.getFloat64(12, true),
+    freshUntil: view.getFloat64(20, true),
+    staleUntil: view.getFloat64(28, true),
+    tags: valueAt === tagsAt + 4 ? noTags : parseTags(Buffer.from(bytes.subarray(tagsAt + 4, valueAt)).toString('utf8')),
     stamp: {
-      epoch: bytes.toString('latin1', 36, 48),
-      softened: bytes.readDoubleLE(48),
-      tagged: bytes.readDoubleLE(56),
-      deleted: bytes.readDoubleLE(64)
+      epoch: view.getFloat64(36, true),
+      softened: view.getFloat64(44, true),
+      tagged: view.getFloat64(52, true),
+      deleted: view.getFloat64(60, true)
     }
   }
 }

@@ -21,7 +21,7 @@ export interface Filling { readonly flight: Flight, readonly leases: readonly (L
 /** A row that a load found besides what it was asked for. */
 export interface Priming { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[], readonly prime: Primed }
 
-const unstamped: Stamp = { epoch: '', softened: 0, tagged: 0, deleted: 0 }
+const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
 /** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
 export class Fill {
@@ -32,8 +32,8 @@ export class Fill {
     this.#options = options
   }
 
-  /** What the flight's callers get, and what the tiers will keep of it; into memory at once. */
-  admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): { shared: Shared, entry?: Entry } {
+  /** What the flight's callers get, and what the tiers will keep of it; into memory at once. An error is `shouldCache`'s. */
+  admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): { shared: Shared, entry?: Entry } | { error: unknown } {
     const { policy } = flight.want.load!
     let shared: Shared
     try {
@@ -42,7 +42,12 @@ export class Fill {
       this.#warn(flight.key, error)
       return { shared: { value: loaded.value, loose: 'uncopied' } }
     }
-    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0) || policy.shouldCache?.(loaded.value) === false) return { shared }
+    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return { shared }
+    try {
+      if (policy.shouldCache?.(loaded.value) === false) return { shared }
+    } catch (error) {
+      return { error }
+    }
     const entry = this.enter(shared, policy, loaded.tags)
     if (!flight.revoked) for (const tier of this.#options.locals) tier.set(flight.key, entry, flight.generation)
     return { shared, entry }
@@ -66,6 +71,7 @@ export class Fill {
     const fills = fillings.flatMap(({ flight, entry, lease }) => {
       if (lease === undefined) return [] // the tier was away when the load began
       const bytes = this.#encode(tier, flight.key, { ...entry, stamp: lease.stamp })
+      if (bytes === undefined) flight.unshared = true
       return bytes === undefined ? [] : [{ key: flight.key, entry, bytes, lease }]
     })
     if (fills.length === 0) return
@@ -85,7 +91,7 @@ export class Fill {
 
   /** Somebody was faster than this value, or it can't be kept anywhere: memory doesn't keep it either. */
   #drop (key: string, entry: Entry): void {
-    for (const tier of this.#options.locals) if (tier.get(key)?.value === entry.value) tier.backend.deleteEntry(key)
+    for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
   }
 
   /**

@@ -72,6 +72,8 @@ export class Flight {
   loading = false
   /** Somebody invalidated or replaced the value since it took off: nothing of it is kept. */
   revoked = false
+  /** It could not be serialised: others won't find it in a tier. */
+  unshared = false
   /** What may be served until the load has ended, or if it fails. */
   stale: { entry: Entry, tier: number } | undefined
   trip: Trip = noTrip

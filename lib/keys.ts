@@ -72,6 +72,8 @@ function encodeObject (value: object, where: string, above: object[]): string {
   } else {
     const prototype = Object.getPrototypeOf(value)
     if (prototype !== Object.prototype && prototype !== null) throw refusal(where, value)
+    const [symbol] = Object.getOwnPropertySymbols(value)
+    if (symbol !== undefined) throw refusal(where, symbol)
     const properties = Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)
     encoded = `{${properties.map(([name, item]) => `${JSON.stringify(name)}:${encode(item, `${where}.${name}`, above)}`).join(',')}}`
   }

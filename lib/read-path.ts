@@ -193,8 +193,13 @@ export class ReadPath {
     for (let nearer = 0; nearer < place; nearer++) {
       const tier = this.tiers[nearer]!
       if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
-      else void this.#track(tier.copyMany([{ key: flight.key, entry }]))
+      else void this.#track(tier.copyMany([flight.key], async keys => await this.#readFrom(place, keys)))
     }
+  }
+
+  async #readFrom (place: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {
+    const tier = this.tiers[place]!
+    return tier instanceof LocalTier ? keys.map(key => tier.get(key)) : await tier.readMany(keys)
   }
 
   /** What is stale is served while it is reloaded: to everybody, or to all but the first. */
@@ -214,6 +219,7 @@ export class ReadPath {
     if (other !== undefined && other !== flight) {
       if (other.loading && !flight.revoked) {
         this.#strays.delete(flight)
+        for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
         void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
         return false
       }
@@ -234,9 +240,12 @@ export class ReadPath {
     const disarm = this.#armTimeouts(flights)
     const anew = flights.filter(flight => flight.want.anew)
     const others = flights.filter(flight => !flight.want.anew)
+    // Nobody else can use what is revoked already; and a newer flight of its key may be in the election.
+    const alone = this.#dogpile === undefined ? others : others.filter(flight => flight.revoked)
     await Promise.all([
       this.#lead(anew, undefined, true),
-      this.#dogpile === undefined ? this.#lead(others, undefined) : this.#contend(this.#dogpile, others)
+      this.#lead(alone, undefined),
+      this.#dogpile === undefined ? undefined : this.#contend(this.#dogpile, others.filter(flight => !flight.revoked))
     ])
     disarm()
   }
@@ -315,7 +324,7 @@ export class ReadPath {
     const written = this.#track(this.#write(kept))
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
     if (elected === undefined || !this.#isOrdered()) await written
-    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }) => outcome))
+    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }, i) => flights[i]!.unshared ? { kind: 'unshared' } : outcome))
     void this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
   }
 
@@ -327,13 +336,14 @@ export class ReadPath {
 
   /** Gives a flight what its loader gave. */
   #bring ({ flight, leases }: Flown, loaded: Loaded, call: LoadCall) {
-    if ('error' in loaded) {
-      this.#fail(flight, loaded.error)
-      return { outcome: { kind: 'failed', error: loaded.error } as Outcome }
+    const admitted = 'error' in loaded ? loaded : this.#fill.admit(flight, loaded)
+    if ('error' in admitted) {
+      this.#fail(flight, admitted.error)
+      return { outcome: { kind: 'failed', error: admitted.error } as Outcome }
     }
-    const { shared, entry } = this.#fill.admit(flight, loaded)
+    const { shared, entry } = admitted
     if (entry === undefined) this.#end(flight)
-    flight.land({ shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...(loaded.primed !== undefined && { primed: loaded.primed }) })
+    flight.land({ shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) })
     return entry === undefined ? { outcome: { kind: 'unshared' } as Outcome } : { outcome: { kind: 'done' } as Outcome, kept: [{ flight, leases, entry }] }
   }
 
@@ -392,7 +402,7 @@ export class ReadPath {
   #fail (flight: Flight, error: unknown): void {
     this.#end(flight)
     const { stale } = flight
-    if (stale === undefined || flight.want.anew || this.#context.now() >= stale.entry.staleUntil) return flight.fail(error)
+    if (stale === undefined || flight.want.anew || freshness(stale.entry, this.#context.now(), flight.want.maxAge) === 'gone') return flight.fail(error)
     this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
     this.#pause(flight.key, pauseAfterFailure)
     if (!flight.landed) this.#landStale(flight)
@@ -446,7 +456,11 @@ export class ReadPath {
     this.#assertOpen()
     this.#drop(what)
     await this.#track((async () => {
-      const told = await Promise.all(this.#shared.map(tell))
+      // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
+      const told: boolean[] = []
+      for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
+      // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
+      if (this.#shared.length > 0) this.#drop(what)
       // After the shared tiers: whoever hears of it doesn't find the old value there.
       await this.#push(what)
       const away = this.#shared.filter((_, i) => !told[i])
@@ -458,7 +472,7 @@ export class ReadPath {
   #drop ({ keys = [], tags = [], kind }: Invalidation): void {
     for (const key of keys) this.#revoke(key)
     if (kind === 'hard') for (const key of [...this.#flights.keys()]) this.#revoke(key)
-    if (tags.length > 0) this.#detachAll() // nobody knows yet which tags a load will bring
+    if (tags.length > 0 || kind === 'soft') this.#detachAll() // nobody knows yet which tags a load will bring
     for (const tier of this.#locals) {
       if (keys.length > 0) tier.forget(keys)
       if (tags.length > 0) tier.forgetTags(tags)

@@ -184,9 +184,13 @@ export class Region {
 
 function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
   if (tags === undefined) return { value, tags: noTags }
-  const own = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
-  assertTags(own)
-  return { value, tags: own }
+  try {
+    const own = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
+    assertTags(own)
+    return { value, tags: own }
+  } catch (error) {
+    return { error } // of this value alone
+  }
 }
 
 function assertFunction (value: unknown, where: string): void {

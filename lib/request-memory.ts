@@ -41,4 +41,5 @@ export class RequestMemory<Method extends object> {
   }
 }
 
-const isPlain = (args: readonly unknown[]): boolean => args.length === 1 && typeof args[0] !== 'object'
+// What is no array of arguments is left to `keyOf`, which says so.
+const isPlain = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'

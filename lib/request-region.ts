@@ -1,12 +1,16 @@
+import { InvalidArgumentError, show } from './errors.js'
 import type { Recorder } from './recorder.js'
 import { Region } from './region.js'
 import type { CreateOptions, ReadOptions, WriteOptions } from './region-options.js'
+import { copyIn, own } from './values.js'
 
 /** A region with one request's memory in front of it. */
 export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
   readonly #region: Region
   readonly #recorder: Recorder
   readonly #seen = new Map<string, Promise<unknown>>()
+  /** Those that only look, until they have found something: who would create the value doesn't wait for them. */
+  readonly #looks = new WeakSet<Promise<unknown>>()
 
   constructor (region: Region, recorder: Recorder) {
     this.#region = new Region(region.keyspace, region.path, recorder)
@@ -14,19 +18,26 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   }
 
   get<T> (key: string, options?: ReadOptions): Promise<T | undefined> {
-    return this.#recall<T | undefined>(key) ?? this.#remember(key, this.#region.get<T>(key, options))
+    const seen = this.#recall<T | undefined>(key)
+    if (seen !== undefined) return seen
+    const look = this.#region.get<T>(key, options)
+    this.#looks.add(look)
+    return this.#remember(key, look)
   }
 
   async getMany<T> (keys: readonly string[], options?: ReadOptions): Promise<(T | undefined)[]> {
-    return await Promise.all(Array.from(keys, key => this.get<T>(key, options)))
+    assertKeys(keys)
+    return await Promise.all(keys.map(key => this.get<T>(key, options)))
   }
 
   getOrCreate<T> (key: string, creator: () => T | Promise<T>, options?: CreateOptions<T>): Promise<T> {
-    return this.#recall<T>(key) ?? this.#remember(key, this.#region.getOrCreate(key, creator, options))
+    const made = this.#isMade(key) ? this.#recall<T>(key) : undefined
+    return made ?? this.#remember(key, this.#region.getOrCreate(key, creator, options))
   }
 
   async getOrCreateMany<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options?: CreateOptions<T>): Promise<T[]> {
-    const missing = [...new Set(keys)].filter(key => !this.#seen.has(key))
+    assertKeys(keys)
+    const missing = [...new Set(keys)].filter(key => !this.#isMade(key))
     if (missing.length > 0) {
       const created = this.#region.getOrCreateMany(missing, creator, options)
       missing.forEach((key, i) => { void this.#remember(key, created.then(values => values[i])) })
@@ -41,9 +52,10 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
 
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options?: WriteOptions): Promise<void> {
     const list = [...entries]
+    const copies = list.map(([key, value]) => [key, own(copyIn(value))] as const)
     const written = this.#region.setMany(list, options)
     // Its own writes are seen at once: as they are read back from the tiers, which have them by now or will.
-    for (const [key, value] of list) void this.#remember(key, written.then(() => value))
+    for (const [key, value] of copies) void this.#remember(key, written.then(() => value))
     await written
   }
 
@@ -52,8 +64,14 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
+    assertKeys(keys)
     for (const key of keys) this.#seen.delete(key)
     await this.#region.deleteMany(keys)
+  }
+
+  #isMade (key: string): boolean {
+    const seen = this.#seen.get(key)
+    return seen !== undefined && !this.#looks.has(seen)
   }
 
   #recall<T> (key: string): Promise<T> | undefined {
@@ -66,7 +84,14 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   #remember<T> (key: string, promise: Promise<T>): Promise<T> {
     this.#seen.set(key, promise)
     const forget = () => { if (this.#seen.get(key) === promise) this.#seen.delete(key) }
-    promise.then(value => { if (value === undefined) forget() }, forget)
+    promise.then(value => {
+      if (value === undefined) forget()
+      else this.#looks.delete(promise)
+    }, forget)
     return promise
   }
+}
+
+function assertKeys (keys: readonly string[]): void {
+  if (!Array.isArray(keys)) throw new InvalidArgumentError('keys', 'an array of strings', show(keys))
 }

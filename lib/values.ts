@@ -28,10 +28,12 @@ export function share (value: unknown): Shared {
   if (typeof value !== 'object' || value === null) return { value, loose: undefined }
   if (!isFreezable(value)) return { value, loose: 'all' }
   const loose: (string | number)[] = []
-  const frozen = new Map<object, boolean>()
+  let done: Map<object, boolean> | undefined // most rows are flat
   try {
-    if (Array.isArray(value)) value.forEach((item, i) => { if (!freeze(item, value, frozen)) loose.push(i) })
-    else for (const name of Object.keys(value)) if (!freeze((value as Record<string, unknown>)[name], value, frozen)) loose.push(name)
+    for (const name of Object.keys(value)) {
+      const item = (value as Record<string, unknown>)[name]
+      if (typeof item === 'object' && item !== null && !freeze(item, value, done ??= new Map())) loose.push(name)
+    }
   } catch (error) {
     if (error !== kLeadsToTop) throw error
     return { value, loose: 'all' }
@@ -57,7 +59,7 @@ function freeze (value: unknown, top: object, done: Map<object, boolean>): boole
   const known = done.get(value)
   if (known !== undefined) return known
   if (!isFreezable(value)) return false
-  done.set(value, true)
+  done.set(value, false) // what leads back here may hold what isn't frozen: cycles are copied for each reader
   let whole = true
   for (const item of Object.values(value)) whole = freeze(item, top, done) && whole
   done.set(value, whole)
@@ -111,6 +113,7 @@ function copyObject (value: object, copies: Map<object, object>): object {
     return made
   }
   if (Buffer.isBuffer(value)) return keep(Buffer.from(value))
+  if (ArrayBuffer.isView(value)) return keep(structuredClone(trimmed(value)))
   if (isStructured(value)) return keep(structuredClone(value))
   if (isBound(value)) throw new UncacheableValue(`an instance of ${value.constructor.name}`)
   const made: Record<string, unknown> = keep({})
@@ -122,8 +125,14 @@ function copyObject (value: object, copies: Map<object, object>): object {
   return made
 }
 
+/** Without the rest of its buffer, which may be large, a pool's, or memory that threads share. */
+function trimmed (view: ArrayBufferView): ArrayBufferView {
+  if (!(view instanceof DataView)) return (view as Uint8Array).slice()
+  return new DataView(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength))
+}
+
 function isStructured (value: object): boolean {
-  return ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof RegExp || value instanceof Error
+  return value instanceof ArrayBuffer || value instanceof RegExp || value instanceof Error
 }
 
 /** Objects whose state is not in their properties: a copy would be an empty shell. */

@@ -76,7 +76,7 @@ return result`
 // A key of ours that holds anything else is put right.
 const createStamp = `
 local stamp = redis.pcall('GET', KEYS[1])
-if type(stamp) ~= 'string' or not string.match(stamp, '^[%w_-]+|%d+|%d+|%d+$') then
+if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') then
   stamp = ARGV[1]
   redis.call('SET', KEYS[1], stamp)
 end
@@ -104,8 +104,8 @@ return filled`,
 
   // ARGV: a new stamp, the kind of revision. KEYS[2] and on: the tags.
   revise: `${createStamp}
-local epoch, softened, tagged, deleted = string.match(stamp, '^(.-)|(%d+)|(%d+)|(%d+)$')
-if ARGV[2] == 'hard' then epoch = string.match(ARGV[1], '^[^|]+')
+local epoch, softened, tagged, deleted = string.match(stamp, '^(%d+)|(%d+)|(%d+)|(%d+)$')
+if ARGV[2] == 'hard' then epoch = string.match(ARGV[1], '^%d+')
 elseif ARGV[2] == 'soft' then softened = softened + 1
 elseif ARGV[2] == 'tags' then tagged = tagged + 1
 else deleted = deleted + 1 end
@@ -120,7 +120,7 @@ end`,
   holdTags: `
 local stamp = redis.call('GET', KEYS[1])
 if not stamp then return end -- and every entry is gone with it
-local epoch, tagged = string.match(stamp, '^(.-)|%d+|(%d+)|')
+local epoch, tagged = string.match(stamp, '^(%d+)|%d+|(%d+)|')
 for i = 2, #KEYS do
   local ttl = tonumber(ARGV[i - 1])
   if not redis.call('SET', KEYS[i], epoch .. '|' .. tagged, 'PX', ttl, 'NX') and redis.call('PTTL', KEYS[i]) < ttl then

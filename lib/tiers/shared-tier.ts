@@ -176,16 +176,24 @@ export class SharedTier {
     return encodeEntry(entry, this.#serializer)
   }
 
-  /** Copies entries from a farther tier, as they are. Never rejects. */
-  async copyMany (copies: readonly { key: string, entry: Entry }[]): Promise<void> {
-    const claims = await this.claimMany(copies.map(copy => copy.key), { ttl: 1000 })
-    const fills = copies.flatMap(({ key, entry }, i) => {
-      const claim = claims[i]
-      if (claim === undefined || claim.entry !== undefined) return []
-      const stamped = { ...entry, stamp: claim.lease.stamp }
-      return [{ key, entry: stamped, bytes: this.encode(stamped), lease: claim.lease }]
-    })
-    if (fills.length > 0) await this.fillMany(fills)
+  /**
+   * Copies entries from a farther tier, as they are. `read` asks it once more: farther tiers are invalidated first, so
+   * what it still has when the leases here have been taken can't have been forgotten here yet. Never rejects.
+   */
+  async copyMany (keys: readonly string[], read: (keys: readonly string[]) => Promise<(Entry | undefined)[]>): Promise<void> {
+    const claims = await this.claimMany(keys, { ttl: 1000 })
+    const entries = await read(keys)
+    try {
+      const fills = entries.flatMap((entry, i) => {
+        const claim = claims[i]
+        if (entry === undefined || claim === undefined || claim.entry !== undefined) return []
+        const stamped = { ...entry, stamp: claim.lease.stamp }
+        return [{ key: keys[i]!, entry: stamped, bytes: this.encode(stamped), lease: claim.lease }]
+      })
+      if (fills.length > 0) await this.fillMany(fills)
+    } catch (error) {
+      this.#failed(error, 'copy')
+    }
   }
 
   /** Forgets keys, and revokes every right to fill them. False: not yet; it will be replayed. */
@@ -324,8 +332,8 @@ const readStamp = (bytes: Uint8Array | undefined): Stamp | undefined =>
   bytes === undefined ? undefined : parseStamp(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'))
 
 /** When a tag was last invalidated: a number of its epoch. A version that was lost could be any. */
-function tagVersion (bytes: Uint8Array | undefined, epoch: string): number {
+function tagVersion (bytes: Uint8Array | undefined, epoch: number): number {
   const [tagEpoch, tagged] = bytes === undefined ? [] : Buffer.from(bytes).toString('latin1').split('|')
   if (tagEpoch === undefined) return Infinity
-  return tagEpoch === epoch ? Number(tagged) : 0 // of an epoch whose entries are gone anyway
+  return Number(tagEpoch) === epoch ? Number(tagged) : 0 // of an epoch whose entries are gone anyway
 }

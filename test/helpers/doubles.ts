@@ -46,10 +46,10 @@ export interface CountingLoader<Id, Row> {
  * of the rows: it waits for a gate, or throws.
  */
 export function countingLoader<Id, Row extends { id: Id }> (
-  rows: Iterable<Row>,
+  rows: Iterable<Row & { id: Id }>,
   before: (ids: readonly Id[]) => unknown = () => {}
 ): CountingLoader<Id, Row> {
-  const byId = new Map(Array.from(rows, row => [row.id, row]))
+  const byId = new Map(Array.from(rows, (row: Row) => [row.id, row]))
   const calls: Id[][] = []
   async function load (_context: unknown, ids: readonly Id[]): Promise<Row[]> {
     calls.push([...ids])

@@ -1,0 +1,181 @@
+import t, { type Test } from 'tap'
+import { CachingManager } from '../../lib/caching-manager.js'
+import { RequestRegion } from '../../lib/request-region.js'
+import type { RegionOptions } from '../../lib/region-options.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { fakeClock, gate, type FakeClock } from '../helpers/doubles.js'
+
+function managerOf (t: Pick<Test, 'teardown'>, region: Partial<RegionOptions> = {}, clock: FakeClock = fakeClock()): CachingManager {
+  const manager = new CachingManager({ regions: { objects: { tiers: [memory()], ttl: '1m', jitter: 0, ...region } }, now: clock.now })
+  t.teardown(() => manager.close())
+  return manager
+}
+
+t.test('it is what a request\'s region(name) gives', async t => {
+  t.type(managerOf(t).createApi().region('objects'), RequestRegion)
+})
+
+t.test('the same key gives the same promise and the same object', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  await region.set('known', { a: 1 })
+  const first = region.get('known')
+  t.equal(region.get('known'), first)
+  const made = region.getOrCreate('new', () => ({ b: 1 }))
+  t.equal(region.getOrCreate('new', () => ({ b: 2 })), made)
+  const value = await made
+  t.strictSame(value, { b: 1 })
+  t.equal(await region.get('new'), value)
+  t.equal((await region.getMany(['new', 'new']))[1], value)
+  t.equal((await region.getOrCreateMany(['new'], () => [{ b: 3 }]))[0], value)
+})
+
+t.test('it sees its own writes and deletes at once, before the tiers have them', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  await region.getOrCreate('k', () => 'old')
+  const written = region.set('k', 'new')
+  t.equal(await region.get('k'), 'new')
+  await written
+  const deleted = region.delete('k')
+  t.equal(await region.get('k'), undefined)
+  await deleted
+  await region.setMany([['a', 1], ['b', 2]])
+  t.strictSame(await region.getMany(['a', 'b']), [1, 2])
+  await region.deleteMany(['a', 'b'])
+  t.strictSame(await region.getMany(['a', 'b']), [undefined, undefined])
+})
+
+t.test('it sees nobody else\'s writes and deletes', async t => {
+  const manager = managerOf(t)
+  const mine = manager.createApi().region('objects')
+  const seen = await mine.getOrCreate('k', () => ({ from: 'me' }))
+  await manager.createApi().region('objects').set('k', { from: 'another request' })
+  t.equal(await mine.get('k'), seen)
+  await manager.region('objects').delete('k')
+  t.equal(await mine.get('k'), seen)
+})
+
+t.test('what it writes, others read', async t => {
+  const manager = managerOf(t)
+  const region = manager.createApi().region('objects')
+  await region.set('k', 1)
+  await region.setMany(new Map([['m', 2]]))
+  t.strictSame(await manager.region('objects').getMany(['k', 'm']), [1, 2])
+})
+
+t.test('what it has written is read back as anybody reads it', async t => {
+  class Point { x = 1 }
+  const manager = managerOf(t)
+  const region = manager.createApi().region('objects')
+  const list = [1]
+  const given = { list, point: new Point() }
+  await region.set('k', given)
+  list.push(2)
+  const mine = await region.get<typeof given>('k')
+  t.strictSame(mine, await manager.region('objects').get('k'))
+  t.strictSame(mine, { list: [1], point: { x: 1 } })
+  t.equal(await region.get('k'), mine)
+})
+
+t.test('"no value" is not remembered: the next read asks again', async t => {
+  const manager = managerOf(t)
+  const region = manager.createApi().region('objects')
+  t.equal(await region.get('k'), undefined)
+  await manager.region('objects').set('k', 1)
+  t.equal(await region.get('k'), 1)
+  let made = 0
+  t.equal(await region.getOrCreate('u', () => { made++ }), undefined)
+  t.equal(await region.getOrCreate('u', () => { made++ }), undefined)
+  t.equal(made, 2)
+})
+
+t.test('null is a value, and remembered as one', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  t.equal(await region.getOrCreate('k', () => null), null)
+  t.equal(await region.getOrCreate<unknown>('k', () => 1), null)
+})
+
+t.test('a creator that fails is not remembered: the next read tries again', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  const error = new Error('no')
+  t.equal(await region.getOrCreate('k', () => { throw error }).catch(reason => reason), error)
+  t.equal(await region.getOrCreate('k', () => 'yes'), 'yes')
+  await t.rejects(region.getOrCreateMany(['a', 'b'], () => { throw error }), error)
+  t.strictSame(await region.getOrCreateMany(['a', 'b'], () => [1, 2]), [1, 2])
+})
+
+t.test('a look that is under way does not keep the creator from being called', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  const [looked, made] = await Promise.all([region.get('k'), region.getOrCreate('k', () => 1)])
+  t.strictSame([looked, made], [undefined, 1])
+  t.equal(await region.get('k'), 1)
+  const [lookedAt, madeOf] = await Promise.all([region.getMany(['a', 'b']), region.getOrCreateMany(['a', 'b'], missing => missing)])
+  t.strictSame([lookedAt, madeOf], [[undefined, undefined], ['a', 'b']])
+  t.strictSame(await region.getMany(['a', 'b']), ['a', 'b'])
+})
+
+t.test('a value that is being created is what a look gives', async t => {
+  const door = gate()
+  const region = managerOf(t).createApi().region('objects')
+  const made = region.getOrCreate('k', async () => { await door.opened; return 1 })
+  const looked = region.get('k')
+  door.open()
+  t.equal(await made, 1)
+  t.equal(await looked, 1)
+})
+
+t.test('getOrCreateMany asks the creator only for what this request and the tiers don\'t have, each key once', async t => {
+  const manager = managerOf(t)
+  await manager.region('objects').set('there', 'there')
+  const region = manager.createApi().region('objects')
+  await region.getOrCreate('here', () => 'here')
+  const asked: string[][] = []
+  const create = (missing: readonly string[]) => { asked.push([...missing]); return missing.map(key => `made ${key}`) }
+  t.strictSame(await region.getOrCreateMany(['a', 'here', 'b', 'there', 'a'], create), ['made a', 'here', 'made b', 'there', 'made a'])
+  t.strictSame(await region.getOrCreateMany(['a', 'b'], create), ['made a', 'made b'])
+  t.strictSame(asked, [['a', 'b']])
+})
+
+t.test('a write that fails is not remembered', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  await region.set('k', 'old')
+  await t.rejects(region.set('k', () => {}), /a value that holds a function/)
+  await t.rejects(region.set('k', undefined), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+  t.equal(await region.get('k'), 'old')
+})
+
+t.test('options reach the region: maxAge, ttl, shouldCache', async t => {
+  const clock = fakeClock()
+  const manager = managerOf(t, {}, clock)
+  await manager.createApi().region('objects').set('k', 'old', { ttl: '1h' })
+  clock.advance(10 * 60_000)
+  t.equal(await manager.createApi().region('objects').get('k'), 'old')
+  t.equal(await manager.createApi().region('objects').get('k', { maxAge: 1000 }), undefined)
+  t.strictSame(await manager.createApi().region('objects').getMany(['k'], { maxAge: 1000 }), [undefined])
+  t.equal(await manager.createApi().region('objects').getOrCreate('k', () => 'new', { maxAge: 1000, shouldCache: () => false }), 'new')
+  await manager.idle()
+  t.equal(await manager.createApi().region('objects').get('k'), 'old')
+})
+
+t.test('its reads are part of the request\'s stats', async t => {
+  const manager = managerOf(t)
+  await manager.region('objects').set('k', 1)
+  const api = manager.createApi()
+  const region = api.region('objects')
+  await region.get('k')
+  await region.get('k')
+  await region.getOrCreate('new', () => 1)
+  await region.getOrCreateMany(['new', 'k', 'a', 'a'], missing => missing)
+  t.match(api.stats, { local: 4, tiers: { memory: 1 }, loaded: 2, loads: 2, waited: 0 })
+})
+
+t.test('keys that are no array are refused', async t => {
+  const region = managerOf(t).createApi().region('objects')
+  for (const keys of ['abc', undefined, null, { length: 1, 0: 'a' }, new Set(['a'])]) {
+    const refused = { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /keys must be an array of strings/ }
+    await t.rejects(region.getMany(keys as never), refused)
+    await t.rejects(region.getOrCreateMany(keys as never, () => []), refused)
+    await t.rejects(region.deleteMany(keys as never), refused)
+  }
+  await t.rejects(region.get(1 as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+  await t.rejects(region.getMany([1] as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+})

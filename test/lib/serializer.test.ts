@@ -1,0 +1,153 @@
+import { isDeepStrictEqual } from 'node:util'
+import fc from 'fast-check'
+import t from 'tap'
+import { msgpackSerializer } from '../../lib/serializer.js'
+import { copyIn } from '../../lib/values.js'
+
+const { encode, decode } = msgpackSerializer
+const journey = (value: unknown): unknown => decode(encode(copyIn(value).value))
+
+const msgpackEncoding = 1
+const v8Encoding = 2
+const cyclic: Record<string, unknown> = { id: 1 }
+cyclic['self'] = [cyclic]
+const repeated = { at: new Date(5) }
+const withOwnProto = JSON.parse('{"__proto__": {"a": 1}, "constructor": 1, "b": {"__proto__": null}}')
+
+/** A value, and the encoding that keeps it. */
+const cases: [name: string, value: unknown, encoding: number][] = [
+  ['undefined', undefined, msgpackEncoding],
+  ['null', null, msgpackEncoding],
+  ['true', true, msgpackEncoding],
+  ['a number', 1.5, msgpackEncoding],
+  ['large and small numbers', [2 ** 31, 2 ** 32, 2 ** 53, -(2 ** 53), 2 ** 63, 2 ** 64, Number.MAX_VALUE, Number.MIN_VALUE, 0.1 + 0.2], msgpackEncoding],
+  ['NaN and the infinities', [NaN, Infinity, -Infinity], msgpackEncoding],
+  ['-0', -0, v8Encoding],
+  ['-0 below', { a: [-0] }, v8Encoding],
+  ['bigints', [0n, 1n, -1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)], msgpackEncoding],
+  ['bigints of more than 64 bits', [2n ** 63n, 2n ** 64n, -(2n ** 64n), 10n ** 300n, -(10n ** 300n)], msgpackEncoding],
+  ['an empty string', '', msgpackEncoding],
+  ['strings of all kinds', ['é', '日本', '👍', '\0', '\r\n', 'x'.repeat(100_000), '👍'.repeat(10_000)], msgpackEncoding],
+  ['a lone surrogate', '\ud83d', v8Encoding],
+  ['a lone surrogate in a property', { '\udc4d': 1 }, v8Encoding],
+  ['a Date', new Date(1.7e12), msgpackEncoding],
+  ['Dates before 1970, with milliseconds, and at the ends of time', [new Date(-1), new Date(-8.64e15), new Date(8.64e15), new Date(1_234_567_890_123)], msgpackEncoding],
+  ['an invalid Date', { at: new Date(NaN) }, v8Encoding],
+  ['a Map', new Map<unknown, unknown>([['a', 1], [2, new Date(5)], [{ k: 1 }, new Map()]]), v8Encoding],
+  ['a Set', { of: new Set<unknown>([1, '1', 1n, null]) }, v8Encoding],
+  ['a Buffer', { photo: Buffer.from([0, 1, 255]) }, msgpackEncoding],
+  ['an empty Buffer', Buffer.alloc(0), msgpackEncoding],
+  ['typed arrays of every kind', [
+    new Uint8Array([1, 255]), new Uint8ClampedArray([255]), new Int8Array([-1]), new Uint16Array([65535]), new Int16Array([-1]),
+    new Uint32Array([2 ** 32 - 1]), new Int32Array([-1]), new Float32Array([0.5]), new Float64Array([NaN, -0, 0.1]), new BigInt64Array([-1n]), new BigUint64Array([2n ** 64n - 1n])
+  ], v8Encoding],
+  ['an ArrayBuffer and a DataView', { a: Uint8Array.from([1, 2]).buffer, b: new DataView(Uint8Array.from([1, 2]).buffer) }, v8Encoding],
+  ['an undefined property', { a: undefined, b: [undefined] }, msgpackEncoding],
+  ['nested nulls', { a: null, b: [null, { c: null }] }, msgpackEncoding],
+  ['empty objects and arrays', [{}, [], { a: {} }], msgpackEncoding],
+  ['an object of many properties', Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`p${i}`, i])), msgpackEncoding],
+  ['an array of many', Array.from({ length: 70_000 }, (_, i) => i), msgpackEncoding],
+  ['own __proto__ and constructor', withOwnProto, v8Encoding],
+  ['a cycle', cyclic, v8Encoding],
+  ['one object in two places', [repeated, repeated], msgpackEncoding],
+  ['an expression and an error', { a: /a+/gi }, v8Encoding]
+]
+
+for (const [name, value, encoding] of cases) {
+  t.test(`${name} survives`, async t => {
+    t.ok(isDeepStrictEqual(journey(value), value))
+    t.equal(encode(copyIn(value).value)[0], encoding, 'in the encoding that keeps it')
+  })
+}
+
+t.test('an error keeps its type and message', async t => {
+  const error: any = journey({ error: new RangeError('too far') })
+  t.type(error.error, RangeError)
+  t.equal(error.error.message, 'too far')
+})
+
+t.test('anything that can be cached comes back equal, down to -0', async t => {
+  const anything = fc.anything({
+    withBigInt: true,
+    withDate: true,
+    withMap: true,
+    withSet: true,
+    withTypedArray: true,
+    withNullPrototype: true,
+    maxDepth: 5,
+    key: fc.oneof(fc.string({ unit: 'binary', maxLength: 5 }), fc.constantFrom('__proto__', 'constructor', 'toString')),
+    values: [
+      fc.string({ unit: 'binary' }), fc.string({ unit: fc.constantFrom('a', '\ud83d', '\udc4d') }), fc.double(), fc.integer(), fc.boolean(), fc.constantFrom(-0, 0, NaN, null, undefined),
+      fc.bigInt(), fc.bigInt({ min: -(2n ** 200n), max: 2n ** 200n }), fc.date({ noInvalidDate: false }), fc.uint8Array().map(bytes => Buffer.from(bytes))
+    ]
+  })
+  fc.assert(fc.property(anything, value => {
+    const kept = copyIn(value).value
+    return isDeepStrictEqual(decode(encode(kept)), kept)
+  }), { numRuns: 3000 })
+})
+
+t.test('what was decoded shares no memory with the bytes it came from', async t => {
+  for (const value of [{ photo: Buffer.from('abc') }, { samples: new Float64Array([1, 2, 3]) }, { bytes: Uint8Array.from([1, 2, 3]), all: new Map([['a', Buffer.from('abc')]]) }]) {
+    const bytes = encode(copyIn(value).value)
+    const decoded = decode(bytes)
+    bytes.fill(0xee)
+    t.ok(isDeepStrictEqual(decoded, value))
+  }
+})
+
+t.test('what was encoded does not change when more is encoded', async t => {
+  const first = encode({ name: 'a'.repeat(1000) })
+  const before = Buffer.from(first)
+  for (let i = 0; i < 100; i++) encode({ name: 'b'.repeat(1000), i })
+  t.strictSame(Buffer.from(first), before)
+})
+
+t.test('bytes are read where they lie in a larger buffer', async t => {
+  for (const value of [{ name: 'a', samples: [1, 2] }, { samples: new Float64Array([1, 2]) }]) {
+    const bytes = encode(copyIn(value).value)
+    for (const before of [1, 3, 8]) {
+      const around = new Uint8Array(bytes.length + before + 5).fill(0xee)
+      around.set(bytes, before)
+      t.ok(isDeepStrictEqual(decode(around.subarray(before, before + bytes.length)), value))
+    }
+  }
+})
+
+t.test('a value that no encoding can hold is refused with its name', async t => {
+  t.throws(() => encode({ load () {} }), /load.*could not be cloned/)
+  t.throws(() => encode(() => {}), /could not be cloned/)
+  t.throws(() => encode([Symbol('s')]), /Symbol\(s\) could not be cloned/)
+})
+
+t.test('truncated bytes are refused, wherever they end', async t => {
+  for (const [name, value] of cases) {
+    const bytes = encode(copyIn(value).value)
+    const step = Math.ceil(bytes.length / 200)
+    for (let length = 0; length < bytes.length; length += step) t.throws(() => decode(bytes.subarray(0, length)), `${name}, ${length} of ${bytes.length} bytes`)
+  }
+})
+
+t.test('bytes of somebody else are refused', async t => {
+  for (const foreign of [Buffer.from('{"id":1}'), Buffer.from('hello'), Buffer.alloc(100), Buffer.from([3, 1]), Buffer.from([255])]) {
+    t.throws(() => decode(foreign), { name: 'TypeError', message: /^unknown encoding \d+$/ })
+  }
+})
+
+t.test('bytes that were damaged neither crash nor hang the process', async t => {
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }).map(rest => Buffer.from([msgpackEncoding, ...rest])),
+    fc.uint8Array({ maxLength: 300 }).map(rest => Buffer.from([v8Encoding, 0xff, 0x0f, ...rest])),
+    fc.tuple(fc.constantFrom(...cases.map(([, value]) => encode(copyIn(value).value)).filter(({ length }) => length < 2000)), fc.nat(), fc.integer({ min: 0, max: 255 })).map(([whole, at, byte]) => {
+      const damaged = Buffer.from(whole)
+      damaged[1 + at % (damaged.length - 1)] = byte
+      return damaged
+    })
+  )
+  fc.assert(fc.property(bytes, damaged => {
+    try { decode(damaged) } catch (error) { return error instanceof Error }
+    return true
+  }), { numRuns: 5000 })
+  // A length that lies: of an array, a map, a string, a Buffer, a bigint.
+  for (const marker of [0xdd, 0xdf, 0xdb, 0xc6, 0xc9]) t.throws(() => decode(Buffer.from([msgpackEncoding, marker, 0xff, 0xff, 0xff, 0xff, 0x42])))
+})
