@@ -70,6 +70,8 @@ export class Flight {
   readonly generation: Generation | undefined
   /** Its loader is being asked, or somebody who may have been elected instead. */
   loading = false
+  /** Its value was loaded, and is on its way into the tiers. */
+  loaded = false
   /** Somebody invalidated or replaced the value since it took off: nothing of it is kept. */
   revoked = false
   /** It could not be serialised: others won't find it in a tier. */

@@ -217,7 +217,7 @@ export class ReadPath {
     }
     const other = this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked) {
+      if (other.loading && !flight.revoked && !isTooOld(other, flight.want)) {
         this.#strays.delete(flight)
         for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
         void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
@@ -342,6 +342,7 @@ export class ReadPath {
       return { outcome: { kind: 'failed', error: admitted.error } as Outcome }
     }
     const { shared, entry } = admitted
+    flight.loaded = true
     if (entry === undefined) this.#end(flight)
     flight.land({ shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) })
     return entry === undefined ? { outcome: { kind: 'unshared' } as Outcome } : { outcome: { kind: 'done' } as Outcome, kept: [{ flight, leases, entry }] }
@@ -579,8 +580,11 @@ const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, orig
 
 /** One that only looks brings nothing to one that loads; and another `maxAge` may not be content with what it finds. */
 function isJoinable (flight: Flight, want: Want): boolean {
-  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge)
+  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && !isTooOld(flight, want)
 }
+
+/** What is there already has an age; somebody who asks for one looks in the tiers. */
+const isTooOld = (flight: Flight, want: Want): boolean => flight.loaded && want.maxAge !== undefined
 
 /** Remembers which loader waits for a flight, as long as it does. */
 function awaited (flight: Flight, landed: Promise<Landed>, caller: LoadCall | undefined): Promise<Landed> {

@@ -31,7 +31,7 @@ export class Recorder {
   #lastPath: ReadPath | undefined
   #lastFirst: TierCount | undefined
   /** Batches and calls that have been counted: their time is one, however many keys they were for. */
-  #counted: WeakSet<Trip | LoadCall> | undefined
+  #counted: Set<Trip | LoadCall> | undefined
 
   /** A fresh value of the memory tier. */
   hit (path: ReadPath): void {
@@ -84,7 +84,7 @@ export class Recorder {
   }
 
   #isNew (counted: Trip | LoadCall): boolean {
-    const known = this.#counted ??= new WeakSet()
+    const known = this.#counted ??= new Set()
     if (known.has(counted)) return false
     known.add(counted)
     return true

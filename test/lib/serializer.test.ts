@@ -32,7 +32,6 @@ const cases: [name: string, value: unknown, encoding: number][] = [
   ['a lone surrogate in a property', { '\udc4d': 1 }, v8Encoding],
   ['a Date', new Date(1.7e12), msgpackEncoding],
   ['Dates before 1970, with milliseconds, and at the ends of time', [new Date(-1), new Date(-8.64e15), new Date(8.64e15), new Date(1_234_567_890_123)], msgpackEncoding],
-  ['an invalid Date', { at: new Date(NaN) }, v8Encoding],
   ['a Map', new Map<unknown, unknown>([['a', 1], [2, new Date(5)], [{ k: 1 }, new Map()]]), v8Encoding],
   ['a Set', { of: new Set<unknown>([1, '1', 1n, null]) }, v8Encoding],
   ['a Buffer', { photo: Buffer.from([0, 1, 255]) }, msgpackEncoding],
@@ -60,6 +59,13 @@ for (const [name, value, encoding] of cases) {
   })
 }
 
+t.test('an invalid Date survives', async t => {
+  // It is not equal to another one for isDeepStrictEqual of Node 20.
+  const { at } = journey({ at: new Date(NaN) }) as { at: Date }
+  t.type(at, Date)
+  t.equal(at.getTime(), NaN)
+})
+
 t.test('an error keeps its type and message', async t => {
   const error: any = journey({ error: new RangeError('too far') })
   t.type(error.error, RangeError)
@@ -69,7 +75,6 @@ t.test('an error keeps its type and message', async t => {
 t.test('anything that can be cached comes back equal, down to -0', async t => {
   const anything = fc.anything({
     withBigInt: true,
-    withDate: true,
     withMap: true,
     withSet: true,
     withTypedArray: true,
@@ -78,7 +83,7 @@ t.test('anything that can be cached comes back equal, down to -0', async t => {
     key: fc.oneof(fc.string({ unit: 'binary', maxLength: 5 }), fc.constantFrom('__proto__', 'constructor', 'toString')),
     values: [
       fc.string({ unit: 'binary' }), fc.string({ unit: fc.constantFrom('a', '\ud83d', '\udc4d') }), fc.double(), fc.integer(), fc.boolean(), fc.constantFrom(-0, 0, NaN, null, undefined),
-      fc.bigInt(), fc.bigInt({ min: -(2n ** 200n), max: 2n ** 200n }), fc.date({ noInvalidDate: false }), fc.uint8Array().map(bytes => Buffer.from(bytes))
+      fc.bigInt(), fc.bigInt({ min: -(2n ** 200n), max: 2n ** 200n }), fc.date({ noInvalidDate: true }), fc.uint8Array().map(bytes => Buffer.from(bytes))
     ]
   })
   fc.assert(fc.property(anything, value => {

@@ -1,0 +1,177 @@
+import { isDeepStrictEqual } from 'node:util'
+import fc from 'fast-check'
+import t from 'tap'
+import {
+  decodeEntry, encodeEntry, formatStamp, freshness, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp
+} from '../../lib/entry.js'
+import { msgpackSerializer } from '../../lib/serializer.js'
+import { copyIn } from '../../lib/values.js'
+
+const stamp: Stamp = { epoch: 'abcdefghijkl', softened: 1, tagged: 2, deleted: 3 }
+const entryOf = (value: unknown, more: Partial<Entry> = {}): Entry =>
+  ({ ...copyIn(value), loadedAt: 1000, freshUntil: 2000, staleUntil: 2500, tags: [], stamp, ...more })
+const encode = (entry: Entry) => encodeEntry(entry, msgpackSerializer)
+const decode = (bytes: Uint8Array) => decodeEntry(bytes, msgpackSerializer)
+
+t.test('an entry is fresh, then stale, then gone, to the millisecond', async t => {
+  const entry = entryOf('a')
+  const moments = [[1000, 'fresh'], [1999, 'fresh'], [2000, 'stale'], [2499, 'stale'], [2500, 'gone'], [Infinity, 'gone']] as const
+  for (const [now, expected] of moments) t.equal(freshness(entry, now, undefined), expected, `at ${now}`)
+})
+
+t.test('without grace nothing is ever stale', async t => {
+  const entry = entryOf('a', { staleUntil: 2000 })
+  t.equal(freshness(entry, 1999, undefined), 'fresh')
+  t.equal(freshness(entry, 2000, undefined), 'gone')
+})
+
+t.test('a reader’s maxAge takes the place of the ttl, and the grace follows it', async t => {
+  const entry = entryOf('a')
+  const moments = [[1099, 'fresh'], [1100, 'stale'], [1599, 'stale'], [1600, 'gone']] as const
+  for (const [now, expected] of moments) t.equal(freshness(entry, now, 100), expected, `at ${now}, 100 ms`)
+  t.equal(freshness(entry, 1000, 0), 'stale', 'nothing is younger than 0')
+  t.equal(freshness(entry, 2999, 2000), 'fresh', 'older ones than the ttl')
+  t.equal(freshness(entry, 3000, 2000), 'stale')
+  t.equal(freshness(entry, 1e15, Infinity), 'fresh', 'whatever is there')
+})
+
+t.test('what was invalidated softly is stale at once, and gone where there is no grace', async t => {
+  const entry = entryOf('a', { softened: true })
+  t.equal(freshness(entry, 1000, undefined), 'stale')
+  t.equal(freshness(entry, 2499, undefined), 'stale')
+  t.equal(freshness(entry, 2500, undefined), 'gone')
+  t.equal(freshness(entry, 1000, Infinity), 'stale', 'whatever age a reader allows')
+  t.equal(freshness({ ...entry, staleUntil: 2000 }, 1000, undefined), 'gone')
+})
+
+t.test('an entry comes back as it went', async t => {
+  const cases = [
+    entryOf({ id: 1, at: new Date(5) }),
+    entryOf(null),
+    entryOf('a', { tags: ['city', 'country:DE', '日本', ''] }),
+    entryOf('a', { loadedAt: 1.7e12 + 0.25, freshUntil: 1.8e12 + 0.5, staleUntil: Infinity }),
+    entryOf('a', { stamp: { epoch: '__-_____-__0', softened: 0, tagged: 2 ** 40, deleted: Number.MAX_SAFE_INTEGER } })
+  ]
+  for (const entry of cases) t.ok(isDeepStrictEqual(decode(encode(entry)), entry))
+  fc.assert(fc.property(fc.jsonValue(), fc.array(fc.string({ unit: 'binary' })), fc.nat(), (value, tags, time) => {
+    const entry = entryOf(value, { tags, loadedAt: time, freshUntil: time + 1, staleUntil: time + 2 })
+    return isDeepStrictEqual(decode(encode(entry)), entry)
+  }))
+})
+
+t.test('what a decoded entry holds is ready to be shared', async t => {
+  const entry = decode(encode(entryOf({ frozen: { a: 1 }, at: new Date(5) })))!
+  t.strictSame(entry.loose, ['at'])
+  t.ok(Object.isFrozen((entry.value as { frozen: object }).frozen))
+})
+
+t.test('that an entry was softened is said by its stamp, not by its bytes', async t => {
+  t.equal(decode(encode(entryOf('a', { softened: true })))!.softened, undefined)
+})
+
+t.test('two entries of one value are told apart, by as many bytes as a compare looks at', async t => {
+  const identity = () => encode(entryOf('a')).toString('hex', 0, identityLength)
+  t.not(identity(), identity())
+  t.not(newLease().toString('hex'), newLease().toString('hex'))
+})
+
+t.test('a lease is no entry, and an entry is no lease', async t => {
+  const lease = newLease()
+  t.equal(lease.length, identityLength)
+  t.ok(isLease(lease))
+  t.ok(isLease(new Uint8Array(lease)))
+  t.equal(decode(lease), undefined)
+  const entry = encode(entryOf('a'))
+  t.notOk(isLease(entry))
+  t.notOk(isLease(entry.subarray(0, identityLength)))
+  for (const at of [0, 1, 3]) {
+    const foreign = Buffer.from(lease)
+    foreign[at]! ^= 0xff
+    t.notOk(isLease(foreign))
+    t.throws(() => decode(foreign), TypeError)
+  }
+})
+
+t.test('bytes of another format, or of somebody else, are refused', async t => {
+  const whole = encode(entryOf({ id: 1 }, { tags: ['a'] }))
+  for (const at of [0, 1, 2, 3]) {
+    const other = Buffer.from(whole)
+    other[at]! ^= 0xff
+    t.throws(() => decode(other), { name: 'TypeError', message: 'not an entry of this format' })
+  }
+  for (const foreign of [Buffer.alloc(0), Buffer.from('{"id":1}'), Buffer.alloc(200), Buffer.from('a'.repeat(200))]) {
+    t.throws(() => decode(foreign), { name: 'TypeError', message: 'not an entry of this format' })
+  }
+})
+
+t.test('a truncated entry is refused, wherever it ends', async t => {
+  for (const value of [{ id: 1, name: 'a' }, new Map([['a', 1]]), null, 'text', 1.5, Buffer.from('abc')]) {
+    const whole = encode(entryOf(value, { tags: ['city', 'country'] }))
+    t.ok(decode(whole))
+    for (let length = 0; length < whole.length; length++) {
+      if (length === identityLength) continue // what a take-over leaves of nothing
+      t.throws(() => decode(whole.subarray(0, length)), `${length} of ${whole.length} bytes`)
+    }
+    t.throws(() => decode(whole.subarray(0, identityLength)), TypeError)
+  }
+})
+
+t.test('a length of tags that lies is refused, and so are tags that are none', async t => {
+  const withTags = (json: string) => {
+    const bytes = encode(entryOf('a', { tags: ['x'.repeat(json.length - 4)] }))
+    bytes.write(json, 76)
+    return bytes
+  }
+  t.strictSame(decode(withTags('["abcdef"]'))!.tags, ['abcdef'])
+  for (const json of ['{"a": 1234}', '["a", 12345]', '"abcdefghi"', 'abcdefghijk']) t.throws(() => decode(withTags(json)), Error, json)
+  const lying = encode(entryOf('a'))
+  lying.writeUInt32LE(0xffffffff, 72)
+  t.throws(() => decode(lying), { name: 'TypeError', message: 'a truncated entry' })
+})
+
+t.test('damaged bytes never crash: they are an entry, a lease or an error', async t => {
+  const whole = encode(entryOf({ id: 1, list: [1, 'a', null], at: new Date(5) }, { tags: ['a'] }))
+  fc.assert(fc.property(fc.nat(whole.length - 1), fc.integer({ min: 0, max: 255 }), (at, byte) => {
+    const damaged = Buffer.from(whole)
+    damaged[at] = byte
+    try { decode(damaged) } catch (error) { return error instanceof Error }
+    return true
+  }), { numRuns: 3000 })
+})
+
+t.test('an entry is read where it lies in a larger buffer, whatever its class', async t => {
+  const entry = entryOf({ id: 1, photo: Buffer.from('abc') }, { tags: ['a'] })
+  const whole = encode(entry)
+  const around = new Uint8Array(whole.length + 10).fill(0xee)
+  around.set(whole, 3)
+  t.ok(isDeepStrictEqual(decode(around.subarray(3, 3 + whole.length)), entry))
+})
+
+t.test('a serializer that gives no bytes, or throws, is found out', async t => {
+  const entry = entryOf('a')
+  t.throws(() => encodeEntry(entry, { encode: () => 'text' as unknown as Uint8Array, decode: () => 1 }), { name: 'TypeError', message: 'serializer.encode must return a Uint8Array' })
+  const error = new Error('not today')
+  t.throws(() => encodeEntry(entry, { encode: () => { throw error }, decode: () => 1 }), error)
+  t.throws(() => decodeEntry(encode(entry), { encode: () => Buffer.alloc(0), decode: () => { throw error } }), error)
+})
+
+t.test('a serializer of one’s own gets just the bytes that it gave', async t => {
+  const json = { encode: (value: unknown) => new TextEncoder().encode(JSON.stringify(value)), decode: (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes)) }
+  const entry = entryOf({ id: 1 }, { tags: ['a'] })
+  t.ok(isDeepStrictEqual(decodeEntry(encodeEntry(entry, json), json), entry))
+})
+
+t.test('a stamp comes back as it went, and no two new ones are alike', async t => {
+  t.strictSame(parseStamp(formatStamp(stamp)), stamp)
+  const fresh = newStamp()
+  t.strictSame(parseStamp(formatStamp(fresh)), fresh)
+  t.match(fresh, { softened: 0, tagged: 0, deleted: 0 })
+  t.not(fresh.epoch, newStamp().epoch)
+})
+
+t.test('what is no stamp is none', async t => {
+  const text = formatStamp(stamp)
+  for (const foreign of ['', 'x', '1', `${text}|1`, ` ${text}`, `${text}\n`, text.slice(1), 'abcdefghijkl|1|2', 'abcdefghijkl|1|2|x', 'abcdefghijkl|-1|2|3', 'abcdefghijk!|1|2|3', `abcdefghijkl|1|2|${'9'.repeat(16)}`]) {
+    t.equal(parseStamp(foreign), undefined, JSON.stringify(foreign))
+  }
+})
