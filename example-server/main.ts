@@ -5,10 +5,13 @@ const { DATABASE_URL, REDIS_URL, HOST = '127.0.0.1', PORT = '3000', LOG_LEVEL = 
 
 /** Longer than this no stop may take. */
 const patience = 10_000
+/** Within this, a second signal is the first one again: Ctrl-C reaches us from the terminal and by way of npm. */
+const echo = 1_000
 
 let started = false
-process.once('SIGTERM', onSignal)
-process.once('SIGINT', onSignal)
+let stoppingSince: number | undefined
+process.on('SIGTERM', onSignal)
+process.on('SIGINT', onSignal)
 
 const database = await openDatabase({ url: DATABASE_URL, report: line => console.log(line) })
 const app = await buildApp({ database, redisUrl: REDIS_URL, logger: { level: LOG_LEVEL } })
@@ -28,10 +31,12 @@ try {
   await stop()
 }
 
-/** A second signal finds no listener any more, and ends the process as signals do. */
 async function onSignal (): Promise<void> {
-  process.removeListener('SIGTERM', onSignal)
-  process.removeListener('SIGINT', onSignal)
+  if (stoppingSince !== undefined) {
+    if (performance.now() - stoppingSince > echo) process.exit(1)
+    return
+  }
+  stoppingSince = performance.now()
   // Nothing is served yet: a half-done load is rolled back by PostgreSQL, and PGlite's memory goes with this process.
   if (!started) process.exit(0)
   setTimeout(() => process.exit(1), patience).unref()

@@ -76,12 +76,16 @@ export class BoundMethod {
   /** What the tiers keep of a row. */
   store (row: unknown): unknown {
     const { preCache } = this.definition
-    return row === null || row === undefined ? null : preCache === undefined ? row : preCache(row)
+    if (row === null) return null
+    if (preCache === undefined) return row
+    const stored = preCache(row)
+    if (stored === undefined) throw new InvalidDefinitionError(`${this.#name}: preCache must return what is to be cached, got undefined`)
+    return stored
   }
 
   tags (row: unknown): readonly string[] {
     const { tags } = this.definition
-    if (tags === undefined || row === null || row === undefined) return noTags
+    if (tags === undefined || row === null) return noTags
     const made = tags(row)
     assertTags(made)
     return made

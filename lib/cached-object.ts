@@ -94,16 +94,18 @@ function makeMethod<A extends readonly unknown[], Result, Row> (where: string, o
   if (typeof options !== 'object' || options === null) throw new InvalidDefinitionError(`${where}: options must be an object, got ${show(options)}`)
   for (const name of Object.keys(options)) if (!optionNames.includes(name)) throw new InvalidDefinitionError(`${where}: '${name}' is not an option; the options are ${optionNames.join(', ')}`)
   const { preCache, postCache, primes = {}, tags, ttl, grace, negativeTtl } = options as MethodOptions<unknown>
-  for (const [name, fn] of Object.entries({ preCache, postCache, tags, ...primes })) if (fn !== undefined) assertFunction(fn, `${where}: ${name}`)
+  if (typeof primes !== 'object' || primes === null) throw new InvalidDefinitionError(`${where}: primes must be an object of functions, got ${show(primes)}`)
+  for (const [name, fn] of Object.entries({ preCache, postCache, tags })) if (fn !== undefined) assertFunction(fn, `${where}: ${name}`)
+  for (const [name, fn] of Object.entries(primes)) assertFunction(fn, `${where}: primes.${name}`)
   const definition = {
     ...own,
     preCache,
     postCache,
     primes: Object.entries(primes),
     tags,
-    ttl: ttl === undefined ? undefined : resolveDuration(ttl, `${where}: ttl`, 1),
-    grace: grace === undefined ? undefined : resolveDuration(grace, `${where}: grace`),
-    negativeTtl: negativeTtl === undefined ? undefined : resolveDuration(negativeTtl, `${where}: negativeTtl`)
+    ttl: durationOf(ttl, `${where}: ttl`, 1),
+    grace: durationOf(grace, `${where}: grace`),
+    negativeTtl: durationOf(negativeTtl, `${where}: negativeTtl`)
   }
   return { [kMethod]: definition } as unknown as LoadMethod<A, Result, Row>
 }
@@ -138,6 +140,15 @@ export const definitionOf = (method: unknown): MethodDefinition | undefined =>
 
 /** @internal Undefined for what cachedObject didn't make. */
 export const versionOf = (object: unknown): number | undefined => (Object(object) as { [kVersion]?: number })[kVersion]
+
+function durationOf (value: Duration | undefined, where: string, least = 0): number | undefined {
+  if (value === undefined) return undefined
+  try {
+    return resolveDuration(value, where, least)
+  } catch (error) {
+    throw new InvalidDefinitionError((error as Error).message)
+  }
+}
 
 function assertFunction (value: unknown, where: string): void {
   if (typeof value !== 'function') throw new InvalidDefinitionError(`${where} must be a function, got ${show(value)}`)

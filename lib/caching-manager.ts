@@ -37,7 +37,8 @@ export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'b
 /** How long `close` waits for what is under way. Milliseconds. */
 const patience = 10_000
 
-const silent: Logger = { debug () {}, info () {}, warn () {}, error () {} }
+const ignore = () => {}
+const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
 
 /** Regions by name, for the lifetime of the application. */
 export class CachingManager {
@@ -129,7 +130,7 @@ export class CachingManager {
     if (typeof context !== 'function') return context ?? ({} as LoaderContext)
     if (this.#opened === undefined) {
       const opened = this.#opened = (async () => await context())()
-      opened.catch(() => { if (this.#opened === opened) this.#opened = undefined }) // the next load tries again
+      opened.catch(() => { this.#opened = undefined }) // the next load tries again
     }
     return this.#opened
   }

@@ -71,8 +71,8 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   assertObject(options, path, known)
   const tiers = resolveTiers(options.tiers, `${path}.tiers`)
   const ttl = resolveDuration(options.ttl, `${path}.ttl`, 1)
-  const duration = (name: string, fallback: number, least = 0) =>
-    options[name] === undefined ? fallback : resolveDuration(options[name], `${path}.${name}`, least)
+  const duration = (name: string, fallback: number, least?: number, most?: number) =>
+    options[name] === undefined ? fallback : resolveDuration(options[name], `${path}.${name}`, least, most)
 
   const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
   if (typeof jitter !== 'number' || !(jitter >= 0 && jitter < 1)) throw new InvalidOptionsError(`${path}.jitter`, 'a fraction from 0 to below 1', show(jitter))
@@ -87,11 +87,11 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
     negativeTtl: duration('negativeTtl', ttl),
     refresh: oneOf(options.refresh ?? 'background', `${path}.refresh`, ['background', 'inline']),
     jitter,
-    lockTtl: duration('lockTtl', 5000, 50),
+    lockTtl: duration('lockTtl', 5000, 50, longestTimer),
     lockWait: duration('lockWait', 5000),
     softTimeout: timeout('soft'),
     hardTimeout: timeout('hard'),
-    tierTimeout: duration('tierTimeout', 250, 1),
+    tierTimeout: duration('tierTimeout', 250, 1, longestTimer),
     serializer: serializer as Serializer,
     coherence: oneOf(options.coherence ?? 'acknowledged', `${path}.coherence`, ['acknowledged', 'eventual'])
   }

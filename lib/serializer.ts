@@ -29,7 +29,8 @@ export const msgpackSerializer: Serializer = {
 
   decode (bytes) {
     const body = bytes.subarray(1)
-    if (bytes[0] === msgpackEncoding) return packr.unpack(body)
+    // From bytes that are no Buffer it would make Buffers that are none.
+    if (bytes[0] === msgpackEncoding) return packr.unpack(Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
     // A copy, since a typed array that v8 reads is a view of the bytes it was given.
     if (bytes[0] === v8Encoding) return deserialize(Buffer.from(body))
     throw new TypeError(`unknown encoding ${bytes[0]}`)

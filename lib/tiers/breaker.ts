@@ -42,26 +42,27 @@ export class Breaker {
     }
     try {
       const result = await within(this.#timeout, operation(), this.#name)
-      this.#succeeded()
+      this.#succeeded(probing)
       return result
     } catch (error) {
-      this.#failed(error)
+      this.#failed(error, probing)
       throw error
-    } finally {
-      if (probing) this.#probing = false
     }
   }
 
-  #succeeded (): void {
+  #succeeded (probing: boolean): void {
+    if (probing) this.#probing = false
     this.#failures = 0
     if (this.#pause === 0) return
     this.#pause = 0
     this.#logger.info({ tier: this.#name }, 'a tier is back')
   }
 
-  #failed (error: unknown): void {
+  #failed (error: unknown, probing: boolean): void {
+    if (probing) this.#probing = false
     this.#failures++
-    if (this.#failures < patience) return
+    // Those that were under way when it was left alone failed for the same reason: only a probe lengthens the pause.
+    if (this.#failures < patience || (this.#pause > 0 && !probing)) return
     if (this.#pause === 0) this.#logger.warn({ tier: this.#name, err: error }, 'a tier is away: it is left alone, and probed')
     this.#pause = Math.min(longestPause, Math.max(shortestPause, 2 * this.#pause))
     this.#probeAt = performance.now() + this.#pause

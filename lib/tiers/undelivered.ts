@@ -38,16 +38,16 @@ export class Undelivered {
 
   /** Resolves to whether it was delivered at once; otherwise it is kept. */
   async deliver (work: Invalidations): Promise<boolean> {
+    let delivered = true
     this.#start(work)
     try {
       await this.#deliver(work)
-      return true
     } catch {
+      delivered = false
       this.#keep(work)
-      return false
-    } finally {
-      this.#end(work)
     }
+    this.#end(work)
+    return delivered
   }
 
   /** Whether something that the tier may not know yet concerns this entry. */

@@ -769,7 +769,7 @@ t.test('lazyload', async t => {
       t.throws(() => api.lazyload(target as never, 'user', User, 'getById', [1]), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
     }
     t.throws(() => api.lazyload({}, 'user', User, 'getById', [Symbol('x')] as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
-    t.throws(() => api.lazyload({}, 'user', User, 'getByName' as never, [1]), { code: 'FST_CACHING_API_INVALID_DEFINITION' })
+    t.throws(() => api.lazyload({}, 'user', User, 'getByName' as never, [1] as never), { code: 'FST_CACHING_API_INVALID_DEFINITION' })
   })
 })
 

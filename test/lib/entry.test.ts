@@ -7,7 +7,7 @@ import {
 import { msgpackSerializer } from '../../lib/serializer.js'
 import { copyIn } from '../../lib/values.js'
 
-const stamp: Stamp = { epoch: 'abcdefghijkl', softened: 1, tagged: 2, deleted: 3 }
+const stamp: Stamp = { epoch: 123456789012345, softened: 1, tagged: 2, deleted: 3 }
 const entryOf = (value: unknown, more: Partial<Entry> = {}): Entry =>
   ({ ...copyIn(value), loadedAt: 1000, freshUntil: 2000, staleUntil: 2500, tags: [], stamp, ...more })
 const encode = (entry: Entry) => encodeEntry(entry, msgpackSerializer)
@@ -50,7 +50,7 @@ t.test('an entry comes back as it went', async t => {
     entryOf(null),
     entryOf('a', { tags: ['city', 'country:DE', '日本', ''] }),
     entryOf('a', { loadedAt: 1.7e12 + 0.25, freshUntil: 1.8e12 + 0.5, staleUntil: Infinity }),
-    entryOf('a', { stamp: { epoch: '__-_____-__0', softened: 0, tagged: 2 ** 40, deleted: Number.MAX_SAFE_INTEGER } })
+    entryOf('a', { stamp: { epoch: 0, softened: 0, tagged: 2 ** 40, deleted: Number.MAX_SAFE_INTEGER } })
   ]
   for (const entry of cases) t.ok(isDeepStrictEqual(decode(encode(entry)), entry))
   fc.assert(fc.property(fc.jsonValue(), fc.array(fc.string({ unit: 'binary' })), fc.nat(), (value, tags, time) => {
@@ -119,13 +119,13 @@ t.test('a truncated entry is refused, wherever it ends', async t => {
 t.test('a length of tags that lies is refused, and so are tags that are none', async t => {
   const withTags = (json: string) => {
     const bytes = encode(entryOf('a', { tags: ['x'.repeat(json.length - 4)] }))
-    bytes.write(json, 76)
+    bytes.write(json, bytes.indexOf('["xxx'))
     return bytes
   }
   t.strictSame(decode(withTags('["abcdef"]'))!.tags, ['abcdef'])
   for (const json of ['{"a": 1234}', '["a", 12345]', '"abcdefghi"', 'abcdefghijk']) t.throws(() => decode(withTags(json)), Error, json)
   const lying = encode(entryOf('a'))
-  lying.writeUInt32LE(0xffffffff, 72)
+  lying.writeUInt32LE(0xffffffff, 68)
   t.throws(() => decode(lying), { name: 'TypeError', message: 'a truncated entry' })
 })
 
@@ -171,7 +171,7 @@ t.test('a stamp comes back as it went, and no two new ones are alike', async t =
 
 t.test('what is no stamp is none', async t => {
   const text = formatStamp(stamp)
-  for (const foreign of ['', 'x', '1', `${text}|1`, ` ${text}`, `${text}\n`, text.slice(1), 'abcdefghijkl|1|2', 'abcdefghijkl|1|2|x', 'abcdefghijkl|-1|2|3', 'abcdefghijk!|1|2|3', `abcdefghijkl|1|2|${'9'.repeat(16)}`]) {
+  for (const foreign of ['', 'x', '1', '|1|2|3', `${text}|1`, ` ${text}`, `${text}\n`, '1|2|3', '1|2|3|x', '1|-1|2|3', 'a|1|2|3', '1.5|1|2|3', `1|1|2|${'9'.repeat(16)}`]) {
     t.equal(parseStamp(foreign), undefined, JSON.stringify(foreign))
   }
 })

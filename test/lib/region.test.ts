@@ -38,7 +38,12 @@ async function regionOf (t: Test, options: Partial<RegionOptions> & Pick<RegionO
   })
   t.teardown(() => manager.close())
   await manager.ready()
-  return { manager, region: manager.region('people'), clock, logger }
+  /** Time passes when what was created has been written: what is still on its way is joined, whatever its age. */
+  const pass = async (ms: number) => {
+    await manager.idle()
+    clock.advance(ms)
+  }
+  return { manager, region: manager.region('people'), pass, logger }
 }
 
 /** Counts its calls: value n for the nth of them. */
@@ -124,24 +129,24 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('values are missing from the very millisecond in which their ttl is over', async t => {
-    const { region, clock } = await setUp(t)
+    const { region, pass } = await setUp(t)
     const create = counter()
     await region.set('alice', 'a')
     await region.getOrCreate('bob', create)
-    clock.advance(ttl - 1)
+    await pass(ttl - 1)
     t.strictSame(await region.getMany(['alice', 'bob']), ['a', 1])
     t.equal(await region.getOrCreate('bob', create), 1)
-    clock.advance(1)
+    await pass(1)
     t.strictSame(await region.getMany(['alice', 'bob']), [undefined, undefined])
     t.equal(await region.getOrCreate('bob', create), 2)
   })
 
   await t.test('of many, just those whose time is over are created again', async t => {
-    const { region, clock } = await setUp(t)
+    const { region, pass } = await setUp(t)
     await region.setMany([['a', 'old'], ['c', 'old']])
-    clock.advance(ttl - 1)
+    await pass(ttl - 1)
     await region.set('b', 'old')
-    clock.advance(1)
+    await pass(1)
     const asked: string[][] = []
     const create = (missing: readonly string[]) => { asked.push([...missing]); return missing.map(key => `new ${key}`) }
     t.strictSame(await region.getOrCreateMany(['a', 'b', 'c'], create), ['new a', 'old', 'new c'])
@@ -285,20 +290,20 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('a wrapped function has a ttl, a grace, a maxAge, tags and a shouldCache of its own', async t => {
-    const { region, clock, manager } = await setUp(t)
+    const { region, pass, manager } = await setUp(t)
     const create = counter()
     const short = region.wrap('short', create, { ttl: second, grace: second })
     await short()
-    clock.advance(second)
+    await pass(second)
     t.equal(await short(), 1, 'stale')
     await manager.idle()
     t.equal(await short(), 2)
-    clock.advance(2 * second)
+    await pass(2 * second)
     t.equal(await short(), 3)
 
     const young = region.wrap('young', create, { maxAge: second })
     t.equal(await young(), 4)
-    clock.advance(second)
+    await pass(second)
     t.equal(await young.get(), undefined)
     t.equal(await young(), 5)
 
@@ -317,60 +322,60 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   // ─── ttl, grace, jitter, maxAge ──────────────────────────────────────────────────────────────
 
   await t.test('an entry keeps the ttl and the grace that it was written with', async t => {
-    const { region, clock, manager } = await setUp(t)
+    const { region, pass, manager } = await setUp(t)
     const create = counter()
     await region.set('long', 'l', { ttl: '1m' })
     await region.setMany([['short', 's'], ['graceful', 'g']], { ttl: '1s', grace: '5s' })
     await region.getOrCreate('created', create, { ttl: 2 * second })
-    clock.advance(second)
+    await pass(second)
     t.strictSame(await region.getMany(['long', 'short', 'graceful', 'created']), ['l', undefined, undefined, 1])
     t.equal(await region.getOrCreate('graceful', () => 'new'), 'g', 'stale')
     await manager.idle()
     t.equal(await region.get('graceful'), 'new')
-    clock.advance(second)
+    await pass(second)
     t.equal(await region.getOrCreate('created', create, { ttl: 2 * second }), 2)
-    clock.advance(5 * second)
+    await pass(5 * second)
     t.equal(await region.getOrCreate('short', () => 'new'), 'new', 'its grace is over')
-    clock.advance(53 * second - 1)
+    await pass(53 * second - 1)
     t.equal(await region.get('long'), 'l')
-    clock.advance(1)
+    await pass(1)
     t.equal(await region.get('long'), undefined)
   })
 
   await t.test('grace lasts until its very last millisecond', async t => {
-    const { region, clock, manager } = await setUp(t, { grace: 5 * second })
+    const { region, pass, manager } = await setUp(t, { grace: 5 * second })
     await region.set('a', 'old')
     await region.set('b', 'old')
-    clock.advance(ttl + 5 * second - 1)
+    await pass(ttl + 5 * second - 1)
     t.equal(await region.getOrCreate('a', () => 'new'), 'old')
     await manager.idle()
-    clock.advance(1)
+    await pass(1)
     t.equal(await region.getOrCreate('b', () => 'new'), 'new')
   })
 
   await t.test('jitter lengthens or shortens a ttl by its fraction at most', async t => {
-    const { region, clock } = await setUp(t, { jitter: 0.2 })
+    const { region, pass } = await setUp(t, { jitter: 0.2 })
     const keys = Array.from({ length: 200 }, (_, i) => `key ${i}`)
     await region.setMany(keys.map(key => [key, 1] as const))
     const found = async () => (await region.getMany(keys)).filter(value => value === 1).length
-    clock.advance(0.8 * ttl - 1)
+    await pass(0.8 * ttl - 1)
     t.equal(await found(), 200)
-    clock.advance(0.2 * ttl + 1)
+    await pass(0.2 * ttl + 1)
     const halfway = await found()
     t.ok(halfway > 0 && halfway < 200, 'they end one after another')
-    clock.advance(0.2 * ttl)
+    await pass(0.2 * ttl)
     t.equal(await found(), 0)
   })
 
   await t.test('negativeTtl is for rows that there are not: of a region, null is a value like others', async t => {
-    const { region, clock, manager } = await setUp(t, { negativeTtl: second })
+    const { region, pass, manager } = await setUp(t, { negativeTtl: second })
     await region.getOrCreate('alice', () => null)
     const create = counter()
     const User = cachedObject({ name: 'User', region: 'people', methods: { find: loadOne((_context, _id: number) => { create(); return null }) } })
     const find = async () => await manager.createApi().get(User, 'find', [1])
     t.strictSame([await find(), await find()], [null, null])
     t.equal(create.calls, 1)
-    clock.advance(second)
+    await pass(second)
     t.equal(await region.get('alice'), null)
     await find()
     t.equal(create.calls, 2)
@@ -383,9 +388,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('maxAge decides what is young enough, for one read alone', async t => {
-    const { region, clock } = await setUp(t)
+    const { region, pass } = await setUp(t)
     await region.set('alice', 1)
-    clock.advance(5 * second)
+    await pass(5 * second)
     t.equal(await region.get('alice', { maxAge: 5 * second }), undefined)
     t.equal(await region.get('alice', { maxAge: 5 * second + 1 }), 1)
     t.strictSame(await region.getMany(['alice', 'bob'], { maxAge: '5s' }), [undefined, undefined])
@@ -397,9 +402,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('maxAge: Infinity takes whatever is there, after ttl and grace as well', async t => {
-    const { region, clock } = await setUp(t)
+    const { region, pass } = await setUp(t)
     await region.set('alice', 1)
-    clock.advance(ttl)
+    await pass(ttl)
     t.equal(await region.get('alice', { maxAge: Infinity }), 1)
     t.equal(await region.getOrCreate('alice', () => 2, { maxAge: Infinity }), 1)
     t.equal(await region.get('alice'), undefined)
@@ -407,15 +412,15 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('grace follows the maxAge of a read', async t => {
-    const { region, clock, manager } = await setUp(t, { grace: 5 * second })
+    const { region, pass, manager } = await setUp(t, { grace: 5 * second })
     await region.set('alice', 'old')
-    clock.advance(2 * second)
+    await pass(2 * second)
     t.equal(await region.getOrCreate('alice', () => 'new', { maxAge: second }), 'old', 'stale, by that age')
     await manager.idle()
     t.equal(await region.get('alice'), 'new')
-    clock.advance(6 * second)
+    await pass(6 * second)
     t.equal(await region.getOrCreate('alice', () => 'newer', { maxAge: second }), 'newer', 'gone, by that age')
-    clock.advance(18 * second)
+    await pass(18 * second)
     const failing = () => { throw new Error('no database') }
     t.equal(await region.getOrCreate('alice', failing, { maxAge: 15 * second }), 'newer', 'stale by that age, though gone by its own')
   })
@@ -423,9 +428,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   // ─── stale values ────────────────────────────────────────────────────────────────────────────
 
   await t.test("refresh: 'background' serves everybody the stale value at once, and reloads it once", async t => {
-    const { region, clock, manager } = await setUp(t, { grace: '1h' })
+    const { region, pass, manager } = await setUp(t, { grace: '1h' })
     await region.set('alice', 'old')
-    clock.advance(ttl)
+    await pass(ttl)
     const held = gate()
     const create = counter()
     const reload = async () => { create(); await held.opened; return 'new' }
@@ -439,9 +444,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test("refresh: 'inline' lets the first caller wait for the new value, and serves the others the stale one", async t => {
-    const { region, clock } = await setUp(t, { grace: '1h', refresh: 'inline' })
+    const { region, pass } = await setUp(t, { grace: '1h', refresh: 'inline' })
     await region.set('alice', 'old')
-    clock.advance(ttl)
+    await pass(ttl)
     const held = gate()
     const create = counter()
     const reload = async () => { create(); await held.opened; return 'new' }
@@ -456,20 +461,20 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
 
   for (const refresh of ['background', 'inline'] as const) {
     await t.test(`refresh: '${refresh}': when a reload fails the stale value is served, and the next try waits a little`, async t => {
-      const { region, clock, manager, logger } = await setUp(t, { grace: '1h', refresh })
+      const { region, pass, manager, logger } = await setUp(t, { grace: '1h', refresh })
       await region.set('alice', 'old')
-      clock.advance(ttl)
+      await pass(ttl)
       const create = counter()
       const failing = () => { create(); throw new Error('no database') }
       t.equal(await region.getOrCreate('alice', failing), 'old')
       await manager.idle()
       t.equal(create.calls, 1)
       t.match(logger.lines.warn, [{ message: /a reload failed/, details: { err: { message: 'no database' } } }])
-      clock.advance(second - 1)
+      await pass(second - 1)
       t.equal(await region.getOrCreate('alice', failing), 'old')
       await manager.idle()
       t.equal(create.calls, 1)
-      clock.advance(1)
+      await pass(1)
       t.equal(await region.getOrCreate('alice', () => 'new'), refresh === 'inline' ? 'new' : 'old')
       await manager.idle()
       t.equal(await region.get('alice'), 'new')
@@ -477,9 +482,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   }
 
   await t.test('a reload that takes longer than loadTimeout.soft lets its caller have the stale value, and goes on', async t => {
-    const { region, clock, manager } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { soft: 10 } })
+    const { region, pass, manager } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { soft: 10 } })
     await region.set('alice', 'old')
-    clock.advance(ttl)
+    await pass(ttl)
     const held = gate()
     t.equal(await region.getOrCreate('alice', async () => { await held.opened; return 'new' }), 'old')
     held.open()
@@ -488,9 +493,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('after loadTimeout.soft, who has no stale value goes on waiting', async t => {
-    const { region, clock } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { soft: 10 } })
+    const { region, pass } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { soft: 10 } })
     await region.set('alice', 'old')
-    clock.advance(ttl)
+    await pass(ttl)
     const held = gate()
     const load = async () => { await held.opened; return 'new' }
     const bob = region.getOrCreate('bob', load)
@@ -512,9 +517,9 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
   })
 
   await t.test('a reload that takes longer than loadTimeout.hard lets its caller have the stale value', async t => {
-    const { region, clock, manager } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { hard: 10, soft: '10m' } })
+    const { region, pass, manager } = await setUp(t, { grace: '1h', refresh: 'inline', loadTimeout: { hard: 10, soft: '10m' } })
     await region.set('alice', 'old')
-    clock.advance(ttl)
+    await pass(ttl)
     const held = gate()
     const quick = region.getOrCreate('bob', () => 'quick')
     t.equal(await region.getOrCreate('alice', async () => { await held.opened; return 'new' }), 'old')
@@ -559,6 +564,11 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
       await region.invalidateTags('b')
     }
     t.pass('a hundred times')
+  })
+
+  await t.test('what is no value is not asked for its tags', async t => {
+    const { region } = await setUp(t)
+    t.equal(await region.getOrCreate<string | undefined>('alice', () => undefined, { tags: value => [value!.slice(1)] }), undefined)
   })
 
   await t.test('tags that are no strings are refused', async t => {
@@ -671,11 +681,21 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
     t.equal(await region.get('alice'), undefined)
   })
 
+  await t.test('a request that reads a region counts where its values came from', async t => {
+    const { manager, region } = await setUp(t)
+    await region.set('alice', 1)
+    const api = manager.createApi()
+    t.equal(await api.region('people').get('alice'), 1)
+    t.equal(await api.region('people').getOrCreate('bob', () => 2), 2)
+    const [nearest] = region.path.tiers
+    t.match(api.stats, { tiers: { [nearest!.name]: 1 }, loaded: 1, loads: 1 })
+  })
+
   await t.test('a value that cannot be kept is refused by set, and what was there stays', async t => {
     const { region } = await setUp(t)
     await region.set('alice', 'old')
     await t.rejects(region.set('alice', () => {}), /function can't be cached/)
-    await t.rejects(region.setMany([['bob', 1], ['alice', Symbol('s')]]), /symbol can't be cached/)
+    await t.rejects(region.setMany<unknown>([['bob', 1], ['alice', Symbol('s')]]), /symbol can't be cached/)
     t.strictSame(await region.getMany(['alice', 'bob']), ['old', undefined])
   })
 }

@@ -63,7 +63,7 @@ t.test('an invalid Date survives', async t => {
   // It is not equal to another one for isDeepStrictEqual of Node 20.
   const { at } = journey({ at: new Date(NaN) }) as { at: Date }
   t.type(at, Date)
-  t.equal(at.getTime(), NaN)
+  t.ok(Number.isNaN(at.getTime()))
 })
 
 t.test('an error keeps its type and message', async t => {
@@ -109,7 +109,7 @@ t.test('what was encoded does not change when more is encoded', async t => {
 })
 
 t.test('bytes are read where they lie in a larger buffer', async t => {
-  for (const value of [{ name: 'a', samples: [1, 2] }, { samples: new Float64Array([1, 2]) }]) {
+  for (const value of [{ name: 'a', photo: Buffer.from('abc') }, { samples: new Float64Array([1, 2]) }]) {
     const bytes = encode(copyIn(value).value)
     for (const before of [1, 3, 8]) {
       const around = new Uint8Array(bytes.length + before + 5).fill(0xee)

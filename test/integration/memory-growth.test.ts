@@ -1,0 +1,68 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import Fastify from 'fastify'
+import t from 'tap'
+import cachingApi, { cachedObject, loadMany, memory, type CachingApi } from '../../plugin/index.js'
+
+setFlagsFromString('--expose-gc')
+const gc = runInNewContext('gc') as () => void
+
+const few = 20_000
+const many = 200_000
+/** Bytes. Below what the smallest thing that a request could leave behind takes: an object, or its place in a Map. */
+const mostPerRequest = 8
+
+function heapUsed (): number {
+  for (let i = 0; i < 4; i++) gc()
+  return process.memoryUsage().heapUsed
+}
+
+t.test('the heap does not grow with the number of requests, each of which uses its memory', { timeout: 300_000 }, async t => {
+  const User = cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: {
+      getById: loadMany({
+        load: async (_context, ids: readonly number[]) => ids.map(id => ({ id, name: `user ${id}`, photoId: id })),
+        idOf: row => row.id,
+        primes: { getByName: row => [row.name] },
+        postCache: (row, api: CachingApi) => api.lazyload(row, 'photo', Photo, 'getById', [row.photoId])
+      }),
+      getByName: loadMany({ load: async (_context, names: readonly string[]) => names.map(name => ({ name })), idOf: row => row.name })
+    }
+  })
+  const Photo = cachedObject({
+    name: 'Photo',
+    region: 'objects',
+    methods: { getById: loadMany({ load: async (_context, ids: readonly number[]) => ids.map(id => ({ id, url: `/${id}.jpg` })), idOf: row => row.id }) }
+  })
+  const app = Fastify()
+  t.teardown(() => app.close())
+  // A small memory, so that it is full from the beginning, and requests load, hit and evict all the time.
+  await app.register(cachingApi, { regions: { objects: { tiers: [memory({ maxEntries: 100 })], ttl: '1h' } } })
+  app.get('/:id', async request => {
+    const { cachingApi } = request
+    const id = Number((request.params as { id: string }).id)
+    const user = await cachingApi.get(User, 'getById', [id])
+    const photo = await user!.photo
+    cachingApi.stash('url', photo!.url)
+    await cachingApi.region('objects').getOrCreate(`k${id}`, () => ({ id }))
+    if (id === 0) await cachingApi.invalidate(User, 'getById', [id])
+    return { url: cachingApi.stashed('url') }
+  })
+
+  let sent = 0
+  async function request (until: number): Promise<number> {
+    for (; sent < until; sent++) {
+      const { body } = await app.inject(`/${sent % 500}`)
+      if (body !== `{"url":"/${sent % 500}.jpg"}`) throw new Error(body)
+    }
+    await app.cachingManager.idle()
+    return heapUsed()
+  }
+
+  const before = await request(few)
+  const after = await request(many)
+  const perRequest = (after - before) / (many - few)
+  t.ok(perRequest < mostPerRequest, `${perRequest.toFixed(2)} bytes for each of ${many - few} requests more`)
+})

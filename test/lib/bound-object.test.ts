@@ -1,0 +1,141 @@
+import t, { type Test } from 'tap'
+import { BoundObject } from '../../lib/bound-object.js'
+import { cachedObject, loadMany, loadOne, type AnyCachedObject } from '../../lib/cached-object.js'
+import { CachingManager } from '../../lib/caching-manager.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { silentLogger } from '../helpers/doubles.js'
+
+function bind (t: Pick<Test, 'teardown'>, object: AnyCachedObject, context: () => unknown = () => ({})) {
+  const manager = new CachingManager({ regions: { objects: { tiers: [memory()], ttl: 1000, grace: 100, negativeTtl: 10 } } })
+  t.teardown(() => manager.close())
+  const logger = silentLogger()
+  return { logger, bound: new BoundObject(object, { region: manager.region('objects'), context: context as never, logger }) }
+}
+
+const idRow = (id: number) => ({ id })
+
+t.test('a method is found by its name, and nothing else is', async t => {
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { getById: loadOne(() => null), getByName: loadOne(() => null) } })
+  const { bound } = bind(t, User)
+  t.equal(bound.object, User)
+  t.equal(bound.method('getById'), bound.method('getById'))
+  for (const name of ['get_by_id', 'toString', '__proto__', '', undefined, 1]) {
+    t.throws(() => bound.method(name as string), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: /^User has no method .*; it has getById, getByName$/ })
+  }
+})
+
+t.test('a key tells the object, its version, the method and the arguments apart', async t => {
+  const methods = { one: loadOne(() => null), other: loadOne(() => null) }
+  const keys = new Set<string>()
+  let made = 0
+  for (const [name, version] of [['User', 1], ['User', 2], ['Users', 1]] as const) {
+    const { bound } = bind(t, cachedObject({ name, region: 'objects', version, methods: { one: methods.one, other: methods.other } }))
+    for (const method of ['one', 'other']) {
+      for (const args of [[1], ['1'], [1n], [], [null], [undefined], [1, 2], [[1, 2]], ['1,2'], ['a', 'b'], ['ab'], [{ a: 1 }], [{ a: '1' }], [new Date(1)], ['x'.repeat(1000)]]) {
+        keys.add(bound.method(method).key(args))
+        made++
+      }
+    }
+  }
+  t.equal(keys.size, made)
+  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { one: methods.one } }))
+  t.equal(bound.method('one').key([{ a: 1, b: 2 }]), bound.method('one').key([{ b: 2, a: 1 }]))
+  t.equal(bound.method('one').key([7]), 'caching-api:objects:o:User:1:one:7')
+})
+
+t.test('arguments that are no array, or no single id where ids are loaded, are refused', async t => {
+  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { one: loadOne(() => null), many: loadMany({ load: () => [], idOf: () => 1 }) } }))
+  for (const args of [1, '1', null, undefined, { 0: 1, length: 1 }]) {
+    t.throws(() => bound.method('one').key(args as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^Arguments of User\.one must be an array such as \[1\], got / })
+  }
+  for (const args of [[], [1, 2], [null], [undefined], [[1]], [{}], [true], [new Date()]]) {
+    t.throws(() => bound.method('many').key(args), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^Arguments of User\.many must be one id: a string, a number or a bigint, got / })
+  }
+  for (const args of [[1], ['1'], [1n]]) t.type(bound.method('many').key(args), 'string')
+})
+
+t.test('the policy is the method\'s own, then the region\'s', async t => {
+  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { plain: loadOne(() => null), own: loadOne(() => null, { ttl: 5, grace: 0, negativeTtl: 7 }) } }))
+  t.match(bound.method('plain').policy, { ttl: 1000, grace: 100, negativeTtl: 10 })
+  t.match(bound.method('own').policy, { ttl: 5, grace: 0, negativeTtl: 7 })
+})
+
+t.test('a loader gets the context first, then its arguments', async t => {
+  const seen: unknown[] = []
+  const context = { db: 'a pool' }
+  const { bound } = bind(t, cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: {
+      one: loadOne((...args: unknown[]) => { seen.push(args); return null }),
+      many: loadMany({ load: (...args: unknown[]) => { seen.push(args); return [] as { id: number }[] }, idOf: row => row.id })
+    }
+  }), async () => context)
+  await bound.method('one').source.load([[1, 'a']])
+  await bound.method('many').source.load([[1], [2]])
+  t.strictSame(seen, [[context, 1, 'a'], [context, [1, 2]]])
+})
+
+t.test('no row, null and undefined all mean that there is none', async t => {
+  const rows = [null, undefined, { id: 2 }] as { id: number }[]
+  const { bound } = bind(t, cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: { one: loadOne((_context, row: unknown) => row), many: loadMany({ load: (_context, _ids: readonly number[]) => rows, idOf: row => row.id }) }
+  }))
+  t.match(await bound.method('one').source.load([[null]]), [{ value: null }])
+  t.match(await bound.method('one').source.load([[undefined]]), [{ value: null }])
+  t.match(await bound.method('many').source.load([[1], [2]]), [{ value: null }, { value: { id: 2 } }])
+})
+
+t.test('a loader of many that gives no array fails for all of them, by name', async t => {
+  for (const rows of [null, undefined, 'rows', new Map(), { rows: [] }]) {
+    const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: () => rows as never, idOf: () => 1 }) } }))
+    await t.rejects(bound.method('many').source.load([[1], [2]]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^User\.many was asked for 2 values/ })
+  }
+})
+
+t.test('rows that nobody asked for are said once: most often an id of another type', async t => {
+  const { bound, logger } = bind(t, cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: { many: loadMany({ load: () => [{ id: '1' }, { id: '2' }], idOf: row => row.id }) }
+  }))
+  t.match(await bound.method('many').source.load([[1], [2]]), [{ value: null }, { value: null }])
+  await bound.method('many').source.load([[3]])
+  t.strictSame(logger.lines.warn.map(line => line.message), ["User.many loaded a row of id '1' (string), which was not asked for; it was asked for 1 (number)"])
+})
+
+t.test('hooks that throw, or make no sense, fail the row that they were asked about and no other', async t => {
+  const failFor1 = <T>(value: T) => (row: { id: number }): T => { if (row.id === 1) throw new Error('not 1'); return value }
+  for (const options of [{ preCache: failFor1({}) }, { tags: failFor1(['x']) }, { tags: (row: { id: number }) => row.id === 1 ? 'x' as never : [] }, { primes: { one: failFor1([1]) } }, { primes: { one: (row: { id: number }) => row.id === 1 ? 1 as never : [1] } }, { preCache: (row: { id: number }) => row.id === 1 ? undefined : row }]) {
+    const { bound } = bind(t, cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: { one: loadOne((_context, id: number) => idRow(id)), many: loadMany({ load: (_context, ids: readonly number[]) => ids.map(idRow), idOf: row => row.id, ...options }) }
+    }))
+    const [first, second] = await bound.method('many').source.load([[1], [2]])
+    t.type((first as { error: unknown }).error, Error)
+    t.notOk('error' in second!)
+  }
+})
+
+t.test('a preCache that returns nothing is an error by name, and not an empty cache', async t => {
+  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { one: loadOne((_context, id: number) => idRow(id), { preCache: (() => {}) as never }) } }))
+  t.match(await bound.method('one').source.load([[1]]), [{ error: { code: 'FST_CACHING_API_INVALID_DEFINITION', message: 'User.one: preCache must return what is to be cached, got undefined' } }])
+})
+
+t.test('a row answers for the methods that it primes, with their own preCache, tags and policy', async t => {
+  const { bound } = bind(t, cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: {
+      getById: loadOne((_context, id: number) => idRow(id), { preCache: row => ({ ...row, kept: true }), tags: row => [`user-${row.id}`], ttl: 5 }),
+      find: loadOne((_context, _name: string) => idRow(1), { primes: { getById: row => [row.id] } })
+    }
+  }))
+  const [loaded] = await bound.method('find').source.load([['x']])
+  t.match(loaded, { value: { id: 1 }, tags: [], primed: [{ key: bound.method('getById').key([1]), value: { id: 1, kept: true }, tags: ['user-1'], policy: { ttl: 5 } }] })
+  t.strictSame(bound.method('getById').tags(null), [], 'no row has no tags')
+  t.equal(bound.method('getById').store(null), null, 'and is kept as it is')
+})

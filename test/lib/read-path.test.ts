@@ -1,0 +1,1039 @@
+import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
+import { Cluster, Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
+import { CachingManager, type CachingManagerOptions } from '../../lib/caching-manager.js'
+import type { Line } from '../../lib/line.js'
+import type { DogpileLock } from '../../lib/locks/lock.js'
+import { redlock } from '../../lib/locks/redlock.js'
+import type { Region } from '../../lib/region.js'
+import type { RegionOptions } from '../../lib/region-options.js'
+import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { redis } from '../../lib/tiers/redis.js'
+import { countingLoader, eventually, fakeClock, gate, silentLogger, type Gate } from '../helpers/doubles.js'
+import { recordingProxy } from '../helpers/recording-proxy.js'
+import { startRedis, startRedisCluster } from '../helpers/servers.js'
+
+const server = await startRedis(t, { shared: true })
+const client = clientOf(t, server.port)
+
+function clientOf (t: Pick<Test, 'teardown'>, port: number): Redis {
+  const client = new Redis(port, { retryStrategy: () => 20, maxRetriesPerRequest: 0 })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+type Options = Partial<RegionOptions> & Pick<RegionOptions, 'tiers'>
+
+/** What one process has of a region. Another one of the same `namespace` is another process, as far as the region knows. */
+async function processOf (t: Test, options: Options, managerOptions: Partial<CachingManagerOptions> = {}) {
+  const clock = fakeClock()
+  const logger = silentLogger()
+  const manager = new CachingManager({
+    namespace: randomUUID(),
+    now: clock.now,
+    logger,
+    regions: { people: { ttl: '10s', jitter: 0, tierTimeout: '20s', lockTtl: '20s', lockWait: '20s', ...options } },
+    ...managerOptions
+  })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  return { manager, region: manager.region('people'), clock, logger }
+}
+
+/** A load that the test lets end. */
+function heldLoad<T> (value: T) {
+  const begun = gate()
+  const held = gate()
+  const load = async () => {
+    load.calls++
+    begun.open()
+    await held.opened
+    return value
+  }
+  load.calls = 0
+  return { load, begun: begun.opened, end: held.open }
+}
+
+/** Three methods, a Map behind them, and a record of what was asked. */
+class MapBackend implements Backend {
+  readonly name: string
+  readonly kept = new Map<string, Uint8Array>()
+  /** The keys of each getMany that had any but the region's stamp. */
+  readonly reads: string[][] = []
+  /** Run with the answer of a getMany, before it is given. */
+  afterRead: (keys: readonly string[]) => unknown = () => {}
+  beforeDelete: () => unknown = () => {}
+  closed = 0
+
+  constructor (name = 'map') {
+    this.name = name
+  }
+
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const asked = keys.filter(key => !key.startsWith('{'))
+    if (asked.length > 0) this.reads.push(asked)
+    const found = keys.map(key => this.kept.get(key))
+    if (asked.length > 0) await this.afterRead(asked)
+    return found
+  }
+
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    for (const { key, value } of entries) this.kept.set(key, value)
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    await this.beforeDelete()
+    for (const key of keys) this.kept.delete(key)
+  }
+
+  async close (): Promise<void> {
+    this.closed++
+  }
+}
+
+/** A lock whose answer the test decides. */
+function lockThat (acquire: DogpileLock['acquire']) {
+  const lock: DogpileLock & { calls: string[][] } = {
+    calls: [],
+    acquire: (names, ttl) => { lock.calls.push([...names]); return acquire(names, ttl) }
+  }
+  return lock
+}
+
+// ─── batches ─────────────────────────────────────────────────────────────────────────────────────
+
+t.test('the keys that are missing in one tick make one question to each tier and one call of the loader', async t => {
+  const near = new MapBackend('near')
+  const far = new MapBackend('far')
+  const { manager } = await processOf(t, { tiers: [memory(), near, far] })
+  const { load, idOf, calls } = countingLoader(Array.from({ length: 100 }, (_, id) => ({ id })))
+  const City = cachedObject({ name: 'City', region: 'people', methods: { getById: loadMany({ load, idOf }) } })
+
+  // Of ten requests, some later than others in the same tick.
+  const reads = Array.from({ length: 10 }, async (_, request) => {
+    const api = manager.createApi()
+    for (let later = 0; later < request; later++) await undefined
+    return await api.getMany(City, 'getById', Array.from({ length: 20 }, (_, i) => request * 9 + i))
+  })
+  const rows = await Promise.all(reads)
+  for (const [request, found] of rows.entries()) t.strictSame(found.map(row => row?.id ?? null), Array.from({ length: 20 }, (_, i) => request * 9 + i < 100 ? request * 9 + i : null))
+
+  t.equal(calls.length, 1)
+  t.equal(calls[0]!.length, 101, 'each id once')
+  for (const { name, reads } of [near, far]) {
+    t.equal(reads.length, 2, `${name} was asked once, and looked at once more before the load`)
+    for (const keys of reads) t.equal(new Set(keys).size, 101)
+  }
+
+  await manager.idle()
+  near.kept.clear()
+  near.reads.length = far.reads.length = 0
+  const other = await processOf(t, { tiers: [memory(), near, far] }, { namespace: manager.region('people').keyspace.prefix.split(':')[0]! })
+  await other.manager.createApi().getMany(City, 'getById', [1, 2, 3])
+  t.equal(calls.length, 1)
+  t.strictSame([near.reads[0]!.length, far.reads[0]!.length], [3, 3])
+})
+
+t.test('a batch that is larger than maxBatch is split', async t => {
+  const { manager } = await processOf(t, { tiers: [memory()] })
+  const { load, idOf, calls } = countingLoader(Array.from({ length: 100 }, (_, id) => ({ id })))
+  const City = cachedObject({ name: 'City', region: 'people', methods: { getById: loadMany({ load, idOf, maxBatch: 40 }) } })
+  const ids = Array.from({ length: 100 }, (_, id) => id)
+  t.strictSame((await manager.createApi().getMany(City, 'getById', ids)).map(row => row?.id), ids)
+  t.strictSame(calls.map(call => call.length), [40, 40, 20])
+})
+
+t.test('a key that is known does not wait for one that is not', async t => {
+  const namespace = randomUUID()
+  const other = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  await other.region.set('in redis', 2)
+  const { region } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+  await region.set('in memory', 1)
+
+  const { load, end } = heldLoad(3)
+  const missing = region.getOrCreate('missing', load)
+  t.equal(await region.getOrCreate('in memory', () => 0), 1)
+  const inRedis = region.getOrCreate('in redis', () => 0)
+  const failing = region.getOrCreate('failing', () => { throw new Error('no luck') })
+  t.equal(await inRedis, 2)
+  await t.rejects(failing, { message: 'no luck' })
+  end()
+  t.equal(await missing, 3)
+})
+
+t.test('one tick, one key, two ages: it is loaded once', async t => {
+  for (const tiers of [[memory()], [redis(client)]] as const) {
+    const { region } = await processOf(t, { tiers })
+    const { load, end } = heldLoad('value')
+    const reads = [region.getOrCreate('alice', load), region.getOrCreate('alice', load, { maxAge: '1s' }), region.get('alice')]
+    t.equal(await reads[2], undefined, 'get does not wait for a load')
+    end()
+    t.strictSame(await Promise.all(reads), ['value', 'value', undefined])
+    t.equal(load.calls, 1)
+  }
+})
+
+t.test('somebody who asks for an age joins what is loading, and does not take what is already there for new', async t => {
+  const backend = new MapBackend()
+  const { region, manager } = await processOf(t, { tiers: [backend] })
+  const { load, begun, end } = heldLoad('first')
+  const first = region.getOrCreate('alice', load)
+  await begun
+  const second = region.getOrCreate('alice', load, { maxAge: 0 })
+  end()
+  t.strictSame(await Promise.all([first, second]), ['first', 'first'])
+
+  const written = gate()
+  const setMany = backend.setMany.bind(backend)
+  backend.setMany = async entries => { await written.opened; await setMany(entries) }
+  t.equal(await region.getOrCreate('bob', () => 'first'), 'first')
+  t.equal(await region.getOrCreate('bob', () => 'second'), 'first', 'on its way into the tier')
+  t.equal(await region.getOrCreate('bob', () => 'third', { maxAge: 0 }), 'third')
+  written.open()
+  await manager.idle()
+})
+
+// ─── a loader that fails ─────────────────────────────────────────────────────────────────────────
+
+for (const [name, options] of Object.entries<() => [Options, Partial<CachingManagerOptions>?]>({
+  memory: () => [{ tiers: [memory()] }],
+  redis: () => [{ tiers: [redis(client)] }],
+  'memory + redis with a lock': () => [{ tiers: [memory(), redis(client)] }, { lock: redlock([client]) }],
+  'a tier and a lock on two connections': () => [{ tiers: [redis(client)] }, { lock: redlock([clientOf(t, server.port)]) }]
+})) {
+  t.test(`${name}: when a loader throws, all who wait get its error, nothing is kept, and the next one loads again`, async t => {
+    const { region, manager } = await processOf(t, ...options())
+    const error = Object.assign(new TypeError('no database'), { code: 'E_DB' })
+    const { load, begun, end } = heldLoad(undefined)
+    const failing = async () => { await load(); throw error }
+    const early = Array.from({ length: 10 }, async () => await region.getOrCreate('alice', failing))
+    await begun
+    const late = Array.from({ length: 10 }, async () => await region.getOrCreate('alice', failing))
+    end()
+    const settled = await Promise.allSettled([...early, ...late])
+    t.ok(settled.every(one => one.status === 'rejected' && one.reason === error), 'the very same error')
+    t.equal(load.calls, 1)
+    await manager.idle()
+    t.equal(await region.get('alice'), undefined)
+    t.equal(await region.getOrCreate('alice', () => 'value'), 'value')
+
+    await t.rejects(region.getOrCreate('bob', async () => await Promise.reject(new Error('again'))), { message: 'again' })
+    t.equal(await region.getOrCreate('bob', () => 'value'), 'value')
+  })
+}
+
+t.test('the stale value of another process is served when the loader fails', async t => {
+  const namespace = randomUUID()
+  const other = await processOf(t, { tiers: [redis(client)], grace: '1h' }, { namespace })
+  await other.region.set('alice', 'old')
+  for (const refresh of ['background', 'inline'] as const) {
+    const { region, clock, manager } = await processOf(t, { tiers: [memory(), redis(client)], grace: '1h', refresh }, { namespace, lock: redlock([client]) })
+    clock.advance(10_000)
+    t.equal(await region.getOrCreate('alice', () => { throw new Error('no database') }), 'old', refresh)
+    await manager.idle()
+  }
+})
+
+t.test('a stale value whose grace ended while its loader was failing is not served', async t => {
+  const { region, clock } = await processOf(t, { tiers: [memory()], grace: '10s', refresh: 'inline' })
+  await region.set('alice', 'old')
+  clock.advance(19_999)
+  await t.rejects(region.getOrCreate('alice', () => { clock.advance(1); throw new Error('no database') }), { message: 'no database' })
+})
+
+// ─── no stale fill ───────────────────────────────────────────────────────────────────────────────
+
+const invalidations: Record<string, (region: Region) => Promise<void>> = {
+  'its deletion': async region => await region.delete('alice'),
+  'an invalidation of the region': async region => await region.invalidate(),
+  'a soft invalidation of the region': async region => await region.invalidate({ soft: true }),
+  'an invalidation of its tag': async region => await region.invalidateTags('people')
+}
+const tags = ['people']
+
+for (const [name, options] of Object.entries<() => [Options, Partial<CachingManagerOptions>?]>({
+  memory: () => [{ tiers: [memory()] }],
+  redis: () => [{ tiers: [redis(client)] }],
+  'memory + redis': () => [{ tiers: [memory(), redis(client)] }],
+  'memory + redis with a lock': () => [{ tiers: [memory(), redis(client)] }, { lock: redlock([client]) }]
+})) {
+  for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+    t.test(`${name}: a load that was overtaken by ${invalidation} is not written back`, async t => {
+      const { region, manager } = await processOf(t, ...options())
+      const { load, begun, end } = heldLoad('old')
+      const first = region.getOrCreate('alice', load, { tags })
+      await begun
+      const joined = region.getOrCreate('alice', () => 'not called', { tags })
+      await invalidate(region)
+      end()
+      t.strictSame(await Promise.all([first, joined]), ['old', 'old'], 'who began before gets it')
+      await manager.idle()
+      t.equal(await region.get('alice'), undefined)
+      t.equal(await region.getOrCreate('alice', () => 'new', { tags }), 'new')
+    })
+
+    t.test(`${name}: who comes after ${invalidation} does not join the load before it`, async t => {
+      const { region, manager } = await processOf(t, ...options())
+      const { load, begun, end } = heldLoad('old')
+      const first = region.getOrCreate('alice', load, { tags })
+      await begun
+      await invalidate(region)
+      const second = region.getOrCreate('alice', () => 'new', { tags })
+      // With a lock, that is held by the first load of this same process: the second one waits for its end.
+      if (!name.endsWith('lock')) t.equal(await second, 'new')
+      end()
+      t.equal(await first, 'old')
+      t.equal(await second, 'new')
+      await manager.idle()
+      t.equal(await region.get('alice'), 'new')
+    })
+  }
+
+  t.test(`${name}: what is set while a load is under way stays`, async t => {
+    const { region, manager } = await processOf(t, ...options())
+    const { load, begun, end } = heldLoad('old')
+    const first = region.getOrCreate('alice', load)
+    await begun
+    await region.set('alice', 'new')
+    end()
+    t.equal(await first, 'old')
+    await manager.idle()
+    t.equal(await region.get('alice'), 'new')
+  })
+
+  t.test(`${name}: a refresh overtakes the loads that are under way`, async t => {
+    const { region, manager } = await processOf(t, ...options())
+    const { load, begun, end } = heldLoad('old')
+    let fn: () => string | Promise<string> = load
+    const wrapped = region.wrap('fn', () => fn())
+    const first = wrapped()
+    await begun
+    fn = () => 'new'
+    t.equal(await wrapped.refresh(), 'new')
+    end()
+    t.equal(await first, 'old')
+    await manager.idle()
+    t.equal(await wrapped.get(), 'new')
+  })
+
+  t.test(`${name}: reads, deletions and refreshes of one tick all come to an end`, async t => {
+    const { region, manager } = await processOf(t, ...options())
+    let calls = 0
+    const wrapped = region.wrap('fn', () => ++calls, { tags })
+    const values = await Promise.all([
+      wrapped(), wrapped.invalidate(), wrapped(), wrapped.invalidate(), wrapped(),
+      wrapped.refresh(), wrapped(), region.invalidateTags('people'), wrapped(), region.invalidate(), wrapped()
+    ])
+    t.equal(values.length, 11)
+    await manager.idle()
+    t.equal(await wrapped(), await wrapped())
+  })
+}
+
+for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+  t.test(`a load that was overtaken in another process by ${invalidation} is not written back`, async t => {
+    const namespace = randomUUID()
+    const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+    const other = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+    const { load, begun, end } = heldLoad('old')
+    const first = region.getOrCreate('alice', load, { tags })
+    await begun
+    await invalidate(other.region)
+    end()
+    t.equal(await first, 'old')
+    await manager.idle()
+    t.equal(await other.region.get('alice'), undefined)
+    await eventually(t, async () => await region.get('alice') === undefined, 'nor kept by its own memory')
+  })
+}
+
+t.test('a flush, or an eviction, refuses what was loaded before it, in memory too', async t => {
+  for (const lose of [async () => await own.flushall(), async () => await own.unlink(...await own.keys('*:k:*'))]) {
+    for (const value of ['old', NaN, { name: 'old' }]) {
+      const { region, manager } = await processOf(t, { tiers: [memory(), redis(own)] })
+      const { load, begun, end } = heldLoad(value)
+      const first = region.getOrCreate('alice', load)
+      await begun
+      await lose()
+      end()
+      t.strictSame(await first, value)
+      await manager.idle()
+      t.equal(await region.get('alice'), undefined)
+      await region.getOrCreate('alice', () => 'new')
+      await manager.idle()
+      t.equal(await region.get('alice'), 'new')
+    }
+  }
+})
+const own = clientOf(t, (await startRedis(t)).port)
+
+t.test('what was read from a tier before it was invalidated does not stay in a nearer one', async t => {
+  for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+    // A tier of three methods answers in no order: here, it answers the read after the deletion that came later.
+    const slow = new MapBackend()
+    const { region, manager } = await processOf(t, { tiers: [memory(), slow] })
+    await region.set('alice', 'old', { tags })
+    const deleting = gate()
+    const read = gate()
+    const answer = gate()
+    slow.beforeDelete = () => deleting.opened
+    slow.afterRead = async () => { read.open(); await answer.opened }
+    const invalidated = invalidate(region)
+    const found = region.get('alice')
+    await read.opened
+    deleting.open()
+    await invalidated
+    answer.open()
+    t.ok([undefined, 'old'].includes(await found), `${invalidation}: who began before it ended may still see it`)
+    await manager.idle()
+    t.equal(await region.get('alice'), undefined, invalidation)
+  }
+})
+
+for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+  t.test(`what is copied from a far tier to a nearer one is not what ${invalidation} has forgotten`, async t => {
+    const far = clientOf(t, (await startRedis(t)).port)
+    const namespace = randomUUID()
+    const tiers = (farther: Redis): RegionOptions['tiers'] => [redis(client), redis(farther)]
+    const other = await processOf(t, { tiers: tiers(far) }, { namespace })
+
+    for (const invalidator of ['this process', 'another process']) {
+      const proxy = await recordingProxy(t, far.options.port!)
+      const { region, manager } = await processOf(t, { tiers: tiers(clientOf(t, proxy.port)) }, { namespace })
+      await region.set('alice', 'old', { tags })
+      await client.unlink(`${namespace}:people:k:alice`)
+      proxy.pause('replies')
+      proxy.reset()
+      const found = region.get('alice')
+      await eventually(t, () => proxy.commands.includes('mget'), 'the far tier is asked')
+      if (invalidator === 'this process') {
+        const invalidated = invalidate(region)
+        // The answer to the read comes first: the connection keeps its order.
+        proxy.resume()
+        await invalidated
+      } else {
+        await eventually(t, async () => await far.ping() === 'PONG', 'the far tier has answered')
+        await invalidate(other.region)
+        proxy.resume()
+      }
+      await found
+      await manager.idle()
+      t.equal(await region.get('alice'), undefined, invalidator)
+      t.equal(await other.region.get('alice'), undefined, invalidator)
+      await manager.close()
+    }
+  })
+}
+
+t.test('a value that a far tier has is copied into the nearer ones', async t => {
+  const far = new MapBackend('far')
+  const namespace = randomUUID()
+  const { region, manager } = await processOf(t, { tiers: [memory(), redis(client), far] }, { namespace })
+  await region.setMany([['alice', 1], ['bob', 2]])
+  await client.unlink(`${namespace}:people:k:alice`, `${namespace}:people:k:bob`)
+  const second = await processOf(t, { tiers: [memory(), redis(client), far] }, { namespace })
+  t.strictSame(await second.region.getMany(['alice', 'bob']), [1, 2])
+  await second.manager.idle()
+  far.reads.length = 0
+  t.strictSame(await second.region.getMany(['alice', 'bob']), [1, 2], 'from memory')
+  const third = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  t.strictSame(await third.region.getMany(['alice', 'bob']), [1, 2], 'from Redis')
+  t.strictSame(far.reads, [])
+  await manager.idle()
+
+  // A memory may be the far one, for what a nearer tier can't keep.
+  const odd = await processOf(t, { tiers: [redis(client), memory()], serializer: { encode: value => { if (value === 'never') throw new TypeError('never'); return Buffer.from(JSON.stringify(value)) }, decode: bytes => JSON.parse(Buffer.from(bytes).toString()) } })
+  await odd.region.set('alice', 'a')
+  await client.unlink(`${odd.region.keyspace.prefix}k:alice`)
+  t.equal(await odd.region.get('alice'), 'a')
+  await odd.manager.idle()
+  t.equal(await client.exists(`${odd.region.keyspace.prefix}k:alice`), 1)
+  await t.rejects(odd.region.set('bob', 'never'), { message: 'never' })
+  t.equal(await odd.region.get('bob'), 'never')
+  await odd.manager.idle()
+})
+
+// ─── isolation ───────────────────────────────────────────────────────────────────────────────────
+
+const everything = () => ({
+  date: new Date(1),
+  map: new Map<unknown, unknown>([['a', { b: [1] }], [1n, new Set(['x'])]]),
+  set: new Set([1, '1', { deep: true }]),
+  big: 2n ** 70n,
+  buffer: Buffer.from('bytes'),
+  floats: new Float64Array([1.5, -0, NaN]),
+  nan: NaN,
+  minusZero: -0,
+  infinite: -Infinity,
+  none: undefined,
+  nested: { nothing: null, none: undefined, list: [null, undefined, { date: new Date(2) }] },
+  text: 'ünïcödé \0 \ud800',
+  pattern: /a+/gi
+})
+
+const equal = (t: Test, actual: unknown, expected: unknown, message: string) => t.doesNotThrow(() => assert.deepStrictEqual(actual, expected), message)
+
+t.test('a value is the same from a loader, from memory and from Redis', async t => {
+  const values: unknown[] = [everything(), everything().date, everything().map, everything().set, 1n, everything().buffer, NaN, -0, null, '', false, [undefined, null, -0]]
+  for (const [i, value] of values.entries()) {
+    const namespace = randomUUID()
+    const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+    equal(t, await region.getOrCreate('key', () => value), value, `${i} from the loader`)
+    await manager.idle()
+    equal(t, await region.get('key'), value, `${i} from memory`)
+    const other = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+    equal(t, await other.region.get('key'), value, `${i} from Redis`)
+    equal(t, await other.region.get('key'), value, `${i} from a memory that was filled by Redis`)
+  }
+})
+
+/** Tries all that can be done to a value. What is frozen throws, which is as good. */
+function spoil (value: unknown): void {
+  if (typeof value !== 'object' || value === null) return
+  const attempt = (change: () => unknown) => { try { change() } catch {} }
+  if (value instanceof Date) value.setTime(12345)
+  else if (value instanceof Map) { for (const inner of value.values()) spoil(inner); value.clear() } else if (value instanceof Set) { for (const inner of value) spoil(inner); value.clear() } else if (ArrayBuffer.isView(value)) new Uint8Array(value.buffer, value.byteOffset, value.byteLength).fill(7)
+  else {
+    for (const inner of Object.values(value)) spoil(inner)
+    for (const name of Object.keys(value)) attempt(() => { delete (value as Record<string, unknown>)[name] })
+    attempt(() => { (value as Record<string, unknown>)['added'] = true })
+  }
+}
+
+t.test('whatever one reader does to its value, no other sees it; and nothing is done to what the loader gave', async t => {
+  const namespace = randomUUID()
+  const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+  const other = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+  const given = everything()
+  const { load, end } = heldLoad(given)
+  const reads = Array.from({ length: 3 }, async () => await region.getOrCreate('key', load))
+  end()
+  const [first, second, third] = await Promise.all(reads)
+  spoil(first)
+  equal(t, second, everything(), 'one who waited for the same load')
+  spoil(second)
+  equal(t, third, everything(), 'another one')
+  equal(t, given, everything(), "the loader's own")
+  t.notOk(Object.isFrozen(given.nested))
+  spoil(given)
+  await manager.idle()
+  for (const place of ['from Redis', 'from memory', 'from memory again']) {
+    for (const reader of [region, other.region]) {
+      const read = await reader.get('key')
+      equal(t, read, everything(), place)
+      spoil(read)
+    }
+  }
+
+  const set = everything()
+  await region.set('set', set)
+  spoil(set)
+  equal(t, await region.get('set'), everything(), 'what was set')
+})
+
+t.test('a stale value that many are served is each one\'s own, too', async t => {
+  const { region, clock } = await processOf(t, { tiers: [redis(client)], grace: '1h', refresh: 'inline' })
+  await region.set('key', everything())
+  clock.advance(10_000)
+  const { load, begun, end } = heldLoad(everything())
+  const first = region.getOrCreate('key', load)
+  await begun
+  spoil(await region.getOrCreate('key', load))
+  equal(t, await region.getOrCreate('key', load), everything(), 'stale')
+  end()
+  equal(t, await first, everything(), 'new')
+})
+
+t.test('a value that cannot be copied reaches all who wait for it, is not kept, and is warned of once', async t => {
+  const { region, manager, logger } = await processOf(t, { tiers: [memory(), redis(client)] }, { lock: redlock([client]) })
+  const value = { greet: () => 'hello' }
+  const { load, begun, end } = heldLoad(value)
+  const reads = [region.getOrCreate('alice', load), region.getOrCreate('alice', load)]
+  await begun
+  reads.push(region.getOrCreate('alice', load))
+  end()
+  for (const read of reads) t.equal((await read).greet(), 'hello')
+  t.equal(load.calls, 1)
+  t.equal(await region.getOrCreate('bob', () => Symbol.iterator as unknown), Symbol.iterator)
+  await manager.idle()
+  t.strictSame(await region.getMany(['alice', 'bob']), [undefined, undefined])
+  t.match(logger.lines.warn, [{ message: /a value can not be cached/, details: { region: 'people', err: { message: /function/ } } }])
+})
+
+t.test('a value that the serializer refuses reaches all who wait for it, is not kept, and is warned of once', async t => {
+  for (const lock of [undefined, redlock([client]), redlock([clientOf(t, server.port)])]) {
+    const json = { encode: (value: unknown) => Buffer.from(JSON.stringify(value)), decode: (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) }
+    const { region, manager, logger } = await processOf(t, { tiers: [memory(), redis(client)], serializer: json }, lock && { lock })
+    t.strictSame(await region.getOrCreateMany(['alice', 'bob', 'carol'], (): unknown[] => [1n, 'b', 2n]), [1n, 'b', 2n])
+    await manager.idle()
+    t.strictSame(await region.getMany(['alice', 'bob', 'carol']), [undefined, 'b', undefined], 'not even in memory')
+    t.equal(logger.lines.warn.length, 1)
+  }
+})
+
+// ─── loaders ─────────────────────────────────────────────────────────────────────────────────────
+
+t.test('a loader may read other keys, and look at its own', async t => {
+  for (const tiers of [[memory()], [redis(client)]] as const) {
+    const { region } = await processOf(t, { tiers })
+    const value = await region.getOrCreate('a', async () => [
+      await region.getOrCreate('b', async () => await region.getOrCreate('c', () => 'c')),
+      await region.getOrCreate('c', () => 'not called'),
+      await region.get('a')
+    ])
+    t.strictSame(value, ['c', 'c', undefined])
+  }
+})
+
+t.test('a loader that waits for its own key gets an error instead of waiting for ever', async t => {
+  const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)] })
+  const reentrant = (key: string) => ({ code: 'FST_CACHING_API_REENTRANT_LOAD', message: `The loader of '${region.keyspace.prefix}k:${key}' waits for its own value` })
+
+  await t.rejects(region.getOrCreate('a', async () => await region.getOrCreate('a', () => 1)), reentrant('a'), 'directly')
+  await t.rejects(region.getOrCreate('a', async () => await region.getOrCreate('b', async () => await region.getOrCreate('a', () => 1))), reentrant('a'), 'through another key')
+  await t.rejects(region.getOrCreateMany(['a', 'b'], async () => [await region.getOrCreate('b', () => 1), 2]), reentrant('b'), 'through its batch')
+
+  const rows = countingLoader([{ id: 1 }, { id: 2 }], async ids => {
+    if (ids.includes(1)) await manager.createApi().get(Node, 'byName', ['one'])
+  })
+  const Node = cachedObject({
+    name: 'Node',
+    region: 'people',
+    methods: {
+      byId: loadMany({ load: rows.load, idOf: rows.idOf }),
+      byName: loadOne(async (_context, _name: string): Promise<unknown> => await manager.createApi().get(Node, 'byId', [2]))
+    }
+  }) as ReturnType<typeof cachedObject>
+  await t.rejects(manager.createApi().getMany(Node, 'byId', [1, 2]), { code: 'FST_CACHING_API_REENTRANT_LOAD' }, 'of a cached object, through a batch')
+
+  t.equal(await region.getOrCreate('a', async () => await region.getOrCreate('a', () => 1).catch(() => 'caught')), 'caught')
+  t.equal(await region.get('a'), 'caught')
+})
+
+t.test('two loaders that wait for each other get an error, whoever began first and whatever age they ask for', async t => {
+  for (const maxAge of [undefined, 1000]) {
+    const { region } = await processOf(t, { tiers: [memory(), redis(client)] })
+    const read = gate()
+    const loadingA = gate()
+    const a = region.getOrCreate('a', async () => {
+      loadingA.open()
+      await read.opened
+      return await region.getOrCreate('b', () => 'not called', maxAge === undefined ? {} : { maxAge })
+    })
+    await loadingA.opened
+    const b = region.getOrCreate('b', async () => await region.getOrCreate('a', () => 'not called'))
+    read.open()
+    const settled = await Promise.allSettled([a, b])
+    t.match(settled, Array(2).fill({ status: 'rejected', reason: { code: 'FST_CACHING_API_REENTRANT_LOAD' } }))
+  }
+})
+
+t.test("loaders run outside of their caller's async context", async t => {
+  const storage = new AsyncLocalStorage<string>()
+  for (const tiers of [[memory()], [memory(), redis(client)]] as const) {
+    const { region, clock, manager } = await processOf(t, { tiers, grace: '1h' })
+    const seen: unknown[] = []
+    const load = async () => { seen.push(storage.getStore()); await undefined; return seen.push(storage.getStore()) }
+    await storage.run('a request', async () => {
+      await region.getOrCreate('alice', load)
+      clock.advance(10_000)
+      await region.getOrCreate('alice', load)
+      t.equal(storage.getStore(), 'a request', 'the caller keeps its own')
+    })
+    await manager.idle()
+    t.strictSame(seen, [undefined, undefined, undefined, undefined])
+  }
+})
+
+// ─── election ────────────────────────────────────────────────────────────────────────────────────
+
+t.test('who finds the lock held waits for the value of the process that holds it', async t => {
+  const namespace = randomUUID()
+  const lock = redlock([client])
+  const options = { tiers: [memory(), redis(client)] } as const
+  const a = await processOf(t, { ...options, tiers: [memory(), redis(client)] }, { namespace, lock })
+  const b = await processOf(t, { ...options, tiers: [memory(), redis(client)] }, { namespace, lock: redlock([client]) })
+  const { load, begun, end } = heldLoad('value')
+  const first = a.region.getOrCreate('alice', load)
+  await begun
+  const others = b.region.getOrCreateMany(['alice', 'bob'], missing => missing.map(key => `${key} of b`))
+  const bob = b.region.getOrCreate('bob', () => 'not called')
+  t.equal(await bob, 'bob of b', 'nobody works on this one: it does not wait')
+  end()
+  t.equal(await first, 'value')
+  t.strictSame(await others, ['value', 'bob of b'])
+  t.equal(load.calls, 1)
+})
+
+t.test('who is elected looks again: what another process has filled meanwhile is not loaded', async t => {
+  const namespace = randomUUID()
+  const other = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  const inner = redlock([client])
+  const lock = lockThat(async (names, ttl) => {
+    await other.region.set('alice', 'of the other')
+    return await inner.acquire(names, ttl)
+  })
+  const { region } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace, lock })
+  t.equal(await region.getOrCreate('alice', () => t.fail('loaded')), 'of the other')
+  t.equal(lock.calls.length, 1)
+})
+
+t.test('a lock that fails, hangs, or is held for ever fails no read', async t => {
+  for (const [name, acquire] of Object.entries<DogpileLock['acquire']>({
+    'it rejects': async () => { throw new Error('no quorum') },
+    'it throws': () => { throw new Error('broken') },
+    'it hangs': async () => await new Promise(() => {}),
+    'it is held by somebody who is never heard of': async () => undefined
+  })) {
+    const lock = lockThat(acquire)
+    const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)], tierTimeout: 500, lockTtl: 50, lockWait: 20 }, { lock })
+    t.equal(await region.getOrCreate('alice', () => 'value'), 'value', name)
+    t.ok(lock.calls.length > 0)
+    await manager.idle()
+    t.equal(await region.get('alice'), 'value', name)
+  }
+})
+
+t.test('a stale value waits for nobody: it is served while another process reloads it', async t => {
+  for (const refresh of ['background', 'inline'] as const) {
+    for (const tiers of [[redis(client)], [memory(), redis(client)]] as const) {
+      const lock = lockThat(async () => undefined)
+      const { region, manager, clock } = await processOf(t, { tiers, grace: '1h', refresh }, { lock })
+      await region.set('alice', 'old')
+      clock.advance(10_000)
+      for (let i = 0; i < 3; i++) {
+        t.equal(await region.getOrCreate('alice', () => t.fail('loaded')), 'old')
+        await manager.idle()
+      }
+      t.equal(lock.calls.length, 1, `${refresh}: and the lock is not asked again at once`)
+      clock.advance(100)
+      t.equal(await region.getOrCreate('alice', () => t.fail('loaded')), 'old')
+      await manager.idle()
+      t.equal(lock.calls.length, 2)
+    }
+  }
+})
+
+t.test('a lock is released when its load has ended, however it ended', async t => {
+  const held = new Set<string>()
+  const lock = lockThat(async names => {
+    for (const name of names) held.add(name)
+    return { token: 'token', extend: async () => true, release: async () => { for (const name of names) held.delete(name) } }
+  })
+  const { region, manager } = await processOf(t, { tiers: [redis(client)] }, { lock })
+  const endings: Record<string, () => Promise<unknown>> = {
+    'with a value': async () => await region.getOrCreate('a', () => 1),
+    'with an error': async () => await region.getOrCreate('b', () => { throw new Error('expected') }),
+    'with nothing to be kept': async () => await region.getOrCreate('c', () => undefined),
+    'with a shouldCache that throws': async () => await region.getOrCreate('d', () => 1, { shouldCache: () => { throw new Error('expected') } }),
+    'with tags that throw': async () => await region.getOrCreate('e', () => 1, { tags: () => { throw new Error('expected') } })
+  }
+  for (const [name, ending] of Object.entries(endings)) {
+    await ending().catch(error => t.equal(error.message, 'expected'))
+    await manager.idle()
+    t.equal(held.size, 0, name)
+  }
+  t.equal(lock.calls.length, 5)
+})
+
+t.test('where the value of another process was invalidated before anybody saw it, it is loaded anew', async t => {
+  const namespace = randomUUID()
+  const a = await processOf(t, { tiers: [redis(client)] }, { namespace, lock: redlock([client]) })
+  const b = await processOf(t, { tiers: [redis(client)] }, { namespace, lock: redlock([client]) })
+  const { load, begun, end } = heldLoad('old')
+  const first = a.region.getOrCreate('alice', load)
+  await begun
+  await b.region.delete('alice')
+  const second = b.region.getOrCreate('alice', () => 'new')
+  end()
+  t.equal(await first, 'old')
+  t.equal(await second, 'new')
+})
+
+// ─── invalidations of other processes ────────────────────────────────────────────────────────────
+
+t.test('messages of others that make no sense are ignored', async t => {
+  const { region } = await processOf(t, { tiers: [memory(), redis(client)] })
+  await region.set('alice', 1)
+  for (const message of ['', 'null', '{}', '[]', '{"from":"x","keys":[1]}', '{"from":"x","keys":"alice"}', '{"from":"x","tags":{}}', '{"from":"x","kind":"all"}', '{"keys"']) {
+    await client.publish(region.keyspace.invalidations, message)
+  }
+  // Heard after them: the line keeps its order.
+  await client.publish(region.keyspace.invalidations, JSON.stringify({ from: 'x', kind: 'soft' }))
+  await region.set('bob', 1)
+  t.equal(await region.get('alice'), 1)
+})
+
+t.test('a line that can not be heard costs a warning, one that takes no news nothing', async t => {
+  const line: Line = {
+    publish: async () => { throw new Error('no line') },
+    listen: async () => { throw new Error('no line') },
+    close: async () => {}
+  }
+  const { region, logger } = await processOf(t, { tiers: [memory(), redis(client)] }, { bus: line })
+  t.match(logger.lines.warn, [{ message: /invalidations of other processes can not be heard/ }])
+  await region.set('alice', 1)
+  await region.delete('alice')
+  t.equal(await region.get('alice'), undefined)
+})
+
+t.test('when the line was interrupted, memory starts empty', async t => {
+  let interrupt = () => {}
+  const line: Line = {
+    publish: async () => {},
+    listen: async (_channel, _listener, interrupted) => { interrupt = interrupted ?? interrupt; return () => {} },
+    close: async () => {}
+  }
+  const backend = new MapBackend()
+  const { region } = await processOf(t, { tiers: [memory(), backend] }, { bus: line })
+  await region.set('alice', 'old')
+  const { load, begun, end } = heldLoad('old')
+  const first = region.getOrCreate('bob', load)
+  await begun
+  backend.kept.clear()
+  interrupt()
+  t.equal(await region.get('alice'), undefined)
+  t.equal(await region.getOrCreate('bob', () => 'new'), 'new', 'and nobody joins what began before')
+  end()
+  t.equal(await first, 'old')
+})
+
+// ─── tiers of one's own, and tiers that fail ─────────────────────────────────────────────────────
+
+t.test("a tier of three methods of one's own is all that a region needs", async t => {
+  const kept = new Map<string, Uint8Array>()
+  const own: Backend = {
+    name: 'own',
+    getMany: async keys => keys.map(key => kept.get(key)),
+    setMany: async entries => { for (const { key, value } of entries) kept.set(key, value) },
+    deleteMany: async keys => { for (const key of keys) kept.delete(key) }
+  }
+  const namespace = randomUUID()
+  const { region, manager, logger, clock } = await processOf(t, { tiers: [own], grace: '10s' }, { namespace })
+  t.match(logger.lines.info, [{ message: 'region people: own has no compare-and-set: a value that is invalidated while it is loaded may be written back there' }])
+  const other = await processOf(t, { tiers: [memory(), own], grace: '10s' }, { namespace, now: clock.now })
+
+  t.equal(await region.getOrCreate('alice', () => 'created'), 'created')
+  await region.setMany([['bob', 1], ['carol', 2]], { tags: ['team'] })
+  await manager.idle()
+  t.strictSame(await other.region.getMany(['alice', 'bob', 'dan', 'carol']), ['created', 1, undefined, 2])
+  await region.delete('alice')
+  t.equal(await region.get('alice'), undefined)
+  await region.invalidateTags('team')
+  t.strictSame(await region.getMany(['bob', 'carol']), [undefined, undefined])
+  await region.set('bob', 3)
+  t.equal(await region.get('bob'), 3)
+  await region.invalidate({ soft: true })
+  t.equal(await region.getOrCreate('bob', () => 4), 3)
+  await manager.idle()
+  t.equal(await region.get('bob'), 4)
+  await region.invalidate()
+  t.equal(await region.get('bob', { maxAge: Infinity }), undefined)
+})
+
+t.test('a tier that throws, answers wrongly or hangs counts as missing', async t => {
+  const refuse = async (): Promise<never> => { throw new Error('out of order') }
+  const hang = async () => await new Promise<never>(() => {})
+  const broken: Record<string, Backend> = {
+    throws: { name: 'own', getMany: refuse, setMany: refuse, deleteMany: refuse },
+    hangs: { name: 'own', getMany: hang, setMany: hang, deleteMany: hang },
+    'answers too little': { name: 'own', getMany: async () => [], setMany: async () => {}, deleteMany: async () => {} },
+    'answers nonsense': { name: 'own', getMany: async keys => keys.map(() => Buffer.from('nonsense')), setMany: async () => {}, deleteMany: async () => {} }
+  }
+  for (const [name, backend] of Object.entries(broken)) {
+    const far = new MapBackend('far')
+    const { region, manager } = await processOf(t, { tiers: [memory(), backend, far], tierTimeout: 50 })
+    t.equal(await region.getOrCreate('alice', () => 'value'), 'value', name)
+    t.equal(await region.get('alice'), 'value', `${name}: memory has it`)
+    await manager.idle()
+    t.ok(far.kept.has(`${region.keyspace.prefix}k:alice`), `${name}: and the far tier`)
+    await region.set('alice', 'set')
+    t.equal(await region.get('alice'), 'set')
+    t.strictSame(await region.getMany(['bob']), [undefined])
+  }
+})
+
+t.test('a deletion that a tier could not take is done here, rejects, and reaches the tier when it is back', async t => {
+  const redisServer = await startRedis(t)
+  const proxy = await recordingProxy(t, redisServer.port)
+  const direct = clientOf(t, redisServer.port)
+  const through = clientOf(t, proxy.port)
+  for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+    const { region, logger } = await processOf(t, { tiers: [memory(), redis(through)], grace: '1h' })
+    await region.set('alice', 'old', { tags })
+    const other = await processOf(t, { tiers: [redis(direct)], grace: '1h' }, { namespace: region.keyspace.prefix.split(':')[0]! })
+    t.equal(await other.region.get('alice'), 'old')
+
+    await proxy.cut()
+    await t.rejects(invalidate(region), { code: 'FST_CACHING_API_INVALIDATION_PENDING', statusCode: 503, message: /^Tier redis could not be told to forget / }, invalidation)
+    t.equal(await region.get('alice'), undefined, 'done here')
+    await proxy.restore()
+    await eventually(t, async () => {
+      assert.equal(await region.get('alice'), undefined, 'never believed meanwhile')
+      return await other.region.get('alice') === undefined
+    }, `${invalidation} reaches the tier`)
+    await eventually(t, () => logger.lines.info.some(({ message }) => message === 'invalidations were replayed'), 'and the log tells')
+    t.equal(await region.getOrCreate('alice', () => 'new'), 'new')
+    await region.set('alice', 'newer')
+    t.equal(await other.region.get('alice'), 'newer', 'from now on it is believed again')
+  }
+})
+
+t.test('a Redis that is killed costs no read; what was invalidated is replayed when it is there again', async t => {
+  const redisServer = await startRedis(t)
+  const own = clientOf(t, redisServer.port)
+  const { region, logger, manager } = await processOf(t, { tiers: [memory(), redis(own)] }, { lock: redlock([own]) })
+  await region.set('alice', 1)
+  await redisServer.kill()
+  await eventually(t, () => own.status === 'reconnecting', 'the connection is lost')
+  t.equal(await region.getOrCreate('bob', () => 2), 2)
+  t.equal(await region.getOrCreate('carol', () => 3), 3)
+  await t.rejects(region.deleteMany(['alice', 'bob']), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  await t.rejects(region.invalidate(), { code: 'FST_CACHING_API_INVALIDATION_PENDING', message: /the region/ })
+  t.strictSame(await region.getMany(['alice', 'bob']), [undefined, undefined])
+  await redisServer.start()
+  await eventually(t, () => logger.lines.info.some(({ message }) => message === 'invalidations were replayed'), 'replayed')
+  await eventually(t, async () => {
+    await region.set('dan', 4)
+    await manager.idle()
+    return await own.exists(`${region.keyspace.prefix}k:dan`) === 1
+  }, 'it is used again')
+})
+
+// ─── close ───────────────────────────────────────────────────────────────────────────────────────
+
+t.test('close lets loads and writes end, refuses what comes after it, and closes nothing that it was given', async t => {
+  const own = new MapBackend()
+  const { region, manager } = await processOf(t, { tiers: [memory(), redis(client), own] }, { lock: redlock([client]) })
+  const wrapped = region.wrap('fn', () => 1)
+  const { load, begun, end } = heldLoad('value')
+  const read = region.getOrCreate('alice', load)
+  await begun
+  let closed = false
+  const closing = manager.close().then(() => { closed = true })
+  t.equal(manager.close(), manager.close())
+  await new Promise(setImmediate)
+  t.notOk(closed)
+  end()
+  t.equal(await read, 'value')
+  await closing
+  t.equal(await client.exists(`${region.keyspace.prefix}k:alice`), 1)
+  t.ok(own.kept.has(`${region.keyspace.prefix}k:alice`))
+  t.equal(own.closed, 1, "a backend's own close is called")
+  t.equal(await client.ping(), 'PONG')
+
+  const uses: Record<string, () => Promise<unknown>> = {
+    get: async () => await region.get('alice'),
+    getMany: async () => await region.getMany(['alice']),
+    getOrCreate: async () => await region.getOrCreate('alice', () => 1),
+    getOrCreateMany: async () => await region.getOrCreateMany(['alice'], () => [1]),
+    set: async () => await region.set('alice', 1),
+    setMany: async () => await region.setMany([['alice', 1]]),
+    delete: async () => await region.delete('alice'),
+    deleteMany: async () => await region.deleteMany(['alice']),
+    invalidate: async () => await region.invalidate(),
+    invalidateTags: async () => await region.invalidateTags('people'),
+    wrapped: async () => await wrapped()
+  }
+  for (const [name, use] of Object.entries(uses)) await t.rejects(use(), { code: 'FST_CACHING_API_CLOSED', statusCode: 503, message: 'Region people was used after close()' }, name)
+})
+
+// ─── round trips ─────────────────────────────────────────────────────────────────────────────────
+
+t.test('round trips to Redis: for a hundred keys as for one', async t => {
+  const proxy = await recordingProxy(t, (await startRedis(t)).port)
+  const through = clientOf(t, proxy.port)
+  for (const [name, before, after] of [['without a lock', 2, 1], ['with a lock', 3, 2]] as const) {
+    const lock = name === 'with a lock' ? { lock: redlock([through]) } : {}
+    const { region, manager } = await processOf(t, { tiers: [redis(through)] }, lock)
+    for (const count of [1, 100]) {
+      const keys = Array.from({ length: count }, (_, i) => `${count} ${i}`)
+      await eventually(t, () => through.status === 'ready', 'connected')
+      const begun = gate()
+      const held = gate()
+      proxy.reset()
+      const values = region.getOrCreateMany(keys, async missing => { begun.open(); await held.opened; return [...missing] })
+      await begun.opened
+      t.equal(proxy.roundTrips, before, `${name}: ${count} cold, before the loader starts`)
+
+      proxy.pause()
+      proxy.reset()
+      held.open()
+      t.strictSame(await values, keys, 'between the loader and the caller: none')
+      t.equal(proxy.roundTrips, 0)
+      proxy.resume()
+      await manager.idle()
+      // The values and the news together; then, where there is one, the lock.
+      t.equal(proxy.roundTrips, after, `${name}: ${count} written back`)
+
+      proxy.reset()
+      t.strictSame(await region.getMany(keys), keys)
+      t.equal(proxy.roundTrips, 1, `${count} found`)
+      proxy.reset()
+      t.strictSame(await region.getOrCreateMany(keys, () => []), keys)
+      t.equal(proxy.roundTrips, 1, `${count} found, or else created`)
+      proxy.reset()
+      await region.deleteMany(keys)
+      t.equal(proxy.roundTrips, 1, `${count} deleted`)
+    }
+  }
+})
+
+// ─── a Redis Cluster ─────────────────────────────────────────────────────────────────────────────
+
+t.test('a Redis Cluster of three masters serves as a tier, a line and a lock', async t => {
+  const { addresses } = await startRedisCluster(t)
+  const connect = () => {
+    const cluster = new Cluster([...addresses])
+    t.teardown(() => cluster.disconnect())
+    return cluster
+  }
+  const namespace = randomUUID()
+  const join = async () => {
+    const cluster = connect()
+    return await processOf(t, { tiers: [memory(), redis(cluster)], grace: '1h' }, { namespace, lock: redlock([cluster]) })
+  }
+  const a = await join()
+  const b = await join()
+  const keys = Array.from({ length: 30 }, (_, i) => `key ${i}`)
+
+  await a.region.setMany(keys.map((key, i) => [key, i] as const), { tags })
+  t.strictSame(await b.region.getMany([...keys, 'none']), [...keys.map((_, i) => i), undefined])
+  await a.region.deleteMany(keys.slice(0, 10))
+  const found = keys.map((_, i) => i < 10 ? undefined : i)
+  t.strictSame(await a.region.getMany(keys), found)
+  await eventually(t, async () => (await b.region.get('key 9')) === undefined, 'the other process hears of it')
+
+  const { load, begun, end } = heldLoad('value')
+  const first = a.region.getOrCreate('alice', load, { tags })
+  await begun
+  const second = b.region.getOrCreate('alice', () => 'not called', { tags })
+  end()
+  t.strictSame([await first, await second], ['value', 'value'])
+  await a.manager.idle()
+
+  await b.region.invalidateTags('people')
+  t.strictSame(await b.region.getMany([...keys, 'alice']), [...keys, 'alice'].map(() => undefined))
+  t.strictSame(await b.region.getOrCreateMany(keys, missing => [...missing], { tags }), keys)
+  await b.manager.idle()
+  await a.region.invalidate({ soft: true })
+  t.equal(await a.region.getOrCreate('key 1', () => 'new'), 'key 1')
+  await a.manager.idle()
+  t.equal(await a.region.get('key 1'), 'new')
+  await a.region.invalidate()
+  t.equal(await a.region.get('key 1'), undefined)
+
+  const late = heldLoad('old')
+  const overtaken = a.region.getOrCreate('bob', late.load)
+  await late.begun
+  await b.region.delete('bob')
+  late.end()
+  t.equal(await overtaken, 'old')
+  await a.manager.idle()
+  t.equal(await b.region.get('bob'), undefined)
+})

@@ -1,0 +1,123 @@
+import t from 'tap'
+import { newStamp, type Entry } from '../../../lib/entry.js'
+import { LocalTier } from '../../../lib/tiers/local-tier.js'
+import { memory, type MemoryBackend } from '../../../lib/tiers/memory.js'
+import { copyIn } from '../../../lib/values.js'
+
+const localTier = (maxEntries = 30_000) => new LocalTier(memory({ maxEntries }) as MemoryBackend)
+const entryOf = (value: unknown, tags: string[] = []): Entry =>
+  ({ ...copyIn(value), loadedAt: 0, freshUntil: 1000, staleUntil: 2000, tags, stamp: newStamp() })
+
+t.test('what was kept is found, until it is forgotten', async t => {
+  const tier = localTier()
+  t.equal(tier.name, 'memory')
+  tier.set('a', entryOf(1))
+  tier.set('b', entryOf(2))
+  t.match(tier.get('a'), { value: 1 })
+  tier.forget(['a', 'x'])
+  t.equal(tier.get('a'), undefined)
+  t.match(tier.get('b'), { value: 2 }, 'others stay')
+  t.equal(tier.get('b')!.softened, undefined)
+})
+
+t.test('a hit makes no new object', async t => {
+  const tier = localTier()
+  tier.set('a', entryOf(1))
+  t.equal(tier.get('a'), tier.get('a'))
+  tier.forget(['b'])
+  t.equal(tier.get('a'), tier.get('a'), 'nor after the invalidation of another key')
+})
+
+t.test('a hard invalidation forgets all that was there, and nothing that comes later', async t => {
+  const tier = localTier()
+  tier.set('a', entryOf(1))
+  tier.revise('hard')
+  t.equal(tier.get('a'), undefined)
+  tier.set('a', entryOf(2))
+  t.match(tier.get('a'), { value: 2 })
+})
+
+t.test('a soft invalidation softens all that was there, and nothing that comes later', async t => {
+  const tier = localTier()
+  tier.set('a', entryOf(1))
+  tier.revise('soft')
+  t.match(tier.get('a'), { value: 1, softened: true })
+  tier.set('b', entryOf(2))
+  t.equal(tier.get('b')!.softened, undefined)
+  tier.revise('hard')
+  t.equal(tier.get('a'), undefined, 'softened or not')
+})
+
+t.test('a value whose load began before an invalidation is dropped or softened, though it comes after it', async t => {
+  const tier = localTier()
+  const { generation } = tier
+  tier.revise('soft')
+  tier.set('a', entryOf(1), generation)
+  t.match(tier.get('a'), { softened: true })
+  tier.revise('hard')
+  tier.set('a', entryOf(1), generation)
+  t.equal(tier.get('a'), undefined)
+
+  const before = tier.generation
+  tier.forgetTags(['t'])
+  tier.set('b', entryOf(2, ['s', 't']), before)
+  tier.set('c', entryOf(3, ['s']), before)
+  t.equal(tier.get('b'), undefined)
+  t.match(tier.get('c'), { value: 3 })
+})
+
+t.test('a tag forgets what was written with it, and nothing else', async t => {
+  const tier = localTier()
+  tier.set('both', entryOf(1, ['s', 't']))
+  tier.set('one', entryOf(2, ['s']))
+  tier.set('none', entryOf(3))
+  tier.forgetTags(['t', 'u'])
+  t.equal(tier.get('both'), undefined)
+  t.match(tier.get('one'), { value: 2 })
+  t.match(tier.get('none'), { value: 3 })
+  tier.set('both', entryOf(4, ['t']))
+  t.match(tier.get('both'), { value: 4 })
+})
+
+t.test('each kind of invalidation leaves the others’ marks alone', async t => {
+  const tier = localTier()
+  tier.set('a', entryOf(1, ['t']))
+  tier.forgetTags(['other'])
+  tier.forget(['other'])
+  tier.revise('soft')
+  t.match(tier.get('a'), { value: 1, softened: true })
+  tier.forgetTags(['t'])
+  t.equal(tier.get('a'), undefined)
+})
+
+t.test('tags are remembered up to a bound; past it, more is forgotten than was asked for, never less', async t => {
+  const tier = localTier()
+  tier.set('first', entryOf(1, ['tag-0']))
+  tier.set('bystander', entryOf(2, ['bystander']))
+  for (let i = 0; i < 10_001; i++) tier.forgetTags([`tag-${i}`])
+  t.equal(tier.get('first'), undefined, 'its tag is not remembered any more')
+  t.equal(tier.get('bystander'), undefined, 'and could be any older one')
+  tier.set('bystander', entryOf(2, ['bystander']))
+  tier.forget(['other'])
+  t.match(tier.get('bystander'), { value: 2 }, 'what is newer than all that were dropped is believed')
+})
+
+t.test('a tag that is forgotten again counts as new', async t => {
+  const tier = localTier()
+  tier.forgetTags(['t'])
+  tier.set('a', entryOf(1, ['t']))
+  tier.set('b', entryOf(2, ['unknown']))
+  tier.forgetTags(['t'])
+  t.equal(tier.get('a'), undefined)
+  t.match(tier.get('b'), { value: 2 }, 'and nothing was dropped for it')
+})
+
+t.test('two regions of one memory do not forget each other’s values', async t => {
+  const backend = memory() as MemoryBackend
+  const [one, other] = [new LocalTier(backend), new LocalTier(backend)]
+  one.set('one:a', entryOf(1))
+  other.set('other:a', entryOf(2))
+  one.revise('hard')
+  t.equal(one.get('one:a'), undefined)
+  t.match(other.get('other:a'), { value: 2 })
+})
