@@ -22,7 +22,7 @@ export interface MethodOptions<T, Stored = T, Out = Stored> {
 /** Its arguments, what a read of it resolves to, and what its loader gives. */
 export interface LoadMethod<A extends readonly unknown[], Result, Row = Result> { readonly args: A, readonly result: Result, readonly row: Row }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- inference of the methods' own types needs a bound without variance
+// `any`: inference of the methods' own types needs a bound without variance
 type Methods = Record<string, LoadMethod<any, any, any>>
 
 export interface CachedObjectDefinition<M extends Methods> {
@@ -36,7 +36,7 @@ export interface CachedObjectDefinition<M extends Methods> {
 
 export interface CachedObject<M extends Methods> { readonly name: string, readonly region: string, readonly methods: M }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- any object, whatever its methods
+// Any object, whatever its methods.
 export type AnyCachedObject = CachedObject<any>
 export type MethodName<O extends AnyCachedObject> = keyof O['methods'] & string
 export type ArgsOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['args']

@@ -1,3 +1,4 @@
+import { Breaker } from './breaker.js'
 import type { Logger } from './caching-manager.js'
 import type { Line } from './line.js'
 import type { DogpileLock, HeldLock } from './locks/lock.js'
@@ -79,6 +80,7 @@ export class Elected {
 
 export class Dogpile {
   readonly #options: DogpileOptions
+  readonly #breaker: Breaker
   /** How often the others look though nothing was said. */
   readonly #poll: number
   /** How long a lock is held without renewing it: it ends early enough for a look before `ttl` is over. */
@@ -86,6 +88,7 @@ export class Dogpile {
 
   constructor (options: DogpileOptions) {
     this.#options = options
+    this.#breaker = new Breaker({ name: `the lock for ${options.channel}`, timeout: options.budget, logger: options.logger })
     this.#poll = Math.min(250, Math.max(10, options.ttl / 20))
     this.#hold = Math.max(1, options.ttl - 2 * this.#poll)
   }
@@ -111,14 +114,14 @@ export class Dogpile {
   }
 
   async #acquire (names: readonly string[]): Promise<Elected | undefined> {
-    const { lock, budget, longest, logger } = this.#options
-    const asked = (async () => await lock.acquire(names, this.#hold))()
+    const { lock, longest, logger } = this.#options
+    let asked: Promise<HeldLock | undefined> | undefined
     try {
-      const held = await within(budget, asked, 'the lock')
+      const held = await this.#breaker.run(() => (asked = lock.acquire(names, this.#hold)))
       return held === undefined ? undefined : new Elected(names, held, this.#hold, longest, news => this.#publish(news))
     } catch (error) {
       logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
-      asked.then(late => late?.release(), () => {})
+      asked?.then(late => late?.release(), () => {})
       return this.unelected(names)
     }
   }

@@ -121,15 +121,15 @@ export class Fill {
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
     const stamp = await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
-      const { entry: found, lease } = claims[i] ?? {}
-      if (found !== undefined) return []
-      if (lease === undefined || stamp === undefined || before?.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
+      const claim = claims[i]
+      if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing
+      if (claim.entry !== undefined || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
         this.#drop(key, entry)
         return []
       }
       const stamped = { ...entry, stamp: before }
       const bytes = this.#encode(tier, key, stamped)
-      return bytes === undefined ? [] : [{ key, entry: stamped, bytes, lease }]
+      return bytes === undefined ? [] : [{ key, entry: stamped, bytes, lease: claim.lease }]
     })
     if (fills.length > 0) await tier.fillMany(fills)
   }

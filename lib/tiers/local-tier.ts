@@ -41,8 +41,9 @@ export class LocalTier {
     return generation.softened === this.generation.softened ? entry : { ...entry, softened: true }
   }
 
-  /** Keeps what was loaded or found since `generation`. */
+  /** Keeps what was loaded or found since `generation`, unless there is something newer. */
   set (key: string, entry: Entry, generation: Generation = this.generation): void {
+    if (generation !== this.generation && isOlder(generation, this.backend.getEntry(key)?.generation)) return
     this.backend.setEntry(key, { ...entry, generation })
   }
 
@@ -62,3 +63,7 @@ export class LocalTier {
     for (const tag of tags) this.#taggedAt.set(tag, tagged)
   }
 }
+
+/** Each invalidation raises one of the numbers, and none ever falls. */
+const isOlder = (one: Generation, other: Generation | undefined): boolean =>
+  other !== undefined && (one.epoch < other.epoch || one.softened < other.softened || one.tagged < other.tagged || one.deleted < other.deleted)

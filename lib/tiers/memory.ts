@@ -5,9 +5,12 @@ import type { Backend, LocalBackend, LocalEntry } from './backend.js'
 export interface MemoryOptions {
   /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either. */
   maxEntries?: number
-  /** Of keys and values, as estimated. A value larger than this is not kept. */
+  /** Of keys, values and what it takes to keep them, as estimated. A value larger than this is not kept. */
   maxBytes?: number
 }
+
+/** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its place among the others. */
+const overhead = 400
 
 /** Bytes that belong to whoever gave them: a Backend's contract, for cache objects. */
 interface RawEntry { readonly bytes: Uint8Array, readonly until: number }
@@ -39,7 +42,7 @@ export class MemoryBackend implements LocalBackend {
   }
 
   setEntry (key: string, entry: LocalEntry): void {
-    if (this.#weighs) this.#kept.set(key, entry, { size: 2 * key.length + weigh(entry.value, new Set()) })
+    if (this.#weighs) this.#kept.set(key, entry, { size: overhead + 2 * key.length + weigh(entry.value, new Set()) })
     else this.#kept.set(key, entry)
   }
 
@@ -59,7 +62,7 @@ export class MemoryBackend implements LocalBackend {
     const now = performance.now()
     for (const { key, value, ttl } of entries) {
       const raw = { bytes: Uint8Array.from(value), until: now + ttl }
-      if (this.#weighs) this.#kept.set(key, raw, { size: 2 * key.length + value.length })
+      if (this.#weighs) this.#kept.set(key, raw, { size: overhead + 2 * key.length + value.length })
       else this.#kept.set(key, raw)
     }
   }
@@ -73,7 +76,7 @@ export class MemoryBackend implements LocalBackend {
   }
 }
 
-/** About how many bytes of heap a value takes. At least 1, as lru-cache wants. */
+/** About how many bytes of heap a value takes. */
 function weigh (value: unknown, seen: Set<object>): number {
   switch (typeof value) {
     case 'string': return 16 + 2 * value.length

@@ -305,8 +305,15 @@ class RedisLine implements Line {
     const subscriber = this.#client.isCluster ? duplicate.duplicate([], { ...options, redisOptions: options }) : duplicate.duplicate(options)
     subscriber.on('error', () => {}) // it reconnects by itself; polling takes its place until then
     const interrupted = () => { for (const listener of this.#interrupted) listener() }
-    subscriber.on('close', interrupted)
-    subscriber.on('ready', interrupted) // what came while there was no connection is lost
+    let connected = false
+    subscriber.on('close', () => {
+      if (connected) interrupted() // once, however often it fails to connect again
+      connected = false
+    })
+    subscriber.on('ready', () => {
+      connected = true
+      interrupted() // what came while there was no connection is lost
+    })
     subscriber.on('message', (channel, message) => {
       for (const listener of this.#listeners.get(channel)?.heard ?? []) listener(message)
     })

@@ -4,7 +4,7 @@ import type { Logger } from '../caching-manager.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
 import { isLeasing, type Backend, type LeasingBackend, type Revision } from './backend.js'
-import { Breaker } from './breaker.js'
+import { Breaker } from '../breaker.js'
 import { Undelivered } from './undelivered.js'
 
 export interface SharedTierOptions {
@@ -186,7 +186,7 @@ export class SharedTier {
     try {
       const fills = entries.flatMap((entry, i) => {
         const claim = claims[i]
-        if (entry === undefined || claim === undefined || claim.entry !== undefined) return []
+        if (entry === undefined || entry.softened === true || claim === undefined || claim.entry !== undefined) return []
         const stamped = { ...entry, stamp: claim.lease.stamp }
         return [{ key: keys[i]!, entry: stamped, bytes: this.encode(stamped), lease: claim.lease }]
       })

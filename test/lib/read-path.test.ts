@@ -13,7 +13,7 @@ import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { redis } from '../../lib/tiers/redis.js'
-import { countingLoader, eventually, fakeClock, gate, silentLogger, type Gate } from '../helpers/doubles.js'
+import { countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
 import { recordingProxy } from '../helpers/recording-proxy.js'
 import { startRedis, startRedisCluster } from '../helpers/servers.js'
 
@@ -117,7 +117,7 @@ t.test('the keys that are missing in one tick make one question to each tier and
   // Of ten requests, some later than others in the same tick.
   const reads = Array.from({ length: 10 }, async (_, request) => {
     const api = manager.createApi()
-    for (let later = 0; later < request; later++) await undefined
+    for (let later = 0; later < request; later++) await Promise.resolve()
     return await api.getMany(City, 'getById', Array.from({ length: 20 }, (_, i) => request * 9 + i))
   })
   const rows = await Promise.all(reads)
@@ -389,7 +389,7 @@ t.test('what was read from a tier before it was invalidated does not stay in a n
     deleting.open()
     await invalidated
     answer.open()
-    t.ok([undefined, 'old'].includes(await found), `${invalidation}: who began before it ended may still see it`)
+    t.ok([undefined, 'old'].includes(await found as string | undefined), `${invalidation}: who began before it ended may still see it`)
     await manager.idle()
     t.equal(await region.get('alice'), undefined, invalidation)
   }
@@ -638,9 +638,10 @@ t.test("loaders run outside of their caller's async context", async t => {
   for (const tiers of [[memory()], [memory(), redis(client)]] as const) {
     const { region, clock, manager } = await processOf(t, { tiers, grace: '1h' })
     const seen: unknown[] = []
-    const load = async () => { seen.push(storage.getStore()); await undefined; return seen.push(storage.getStore()) }
+    const load = async () => { seen.push(storage.getStore()); await Promise.resolve(); return seen.push(storage.getStore()) }
     await storage.run('a request', async () => {
       await region.getOrCreate('alice', load)
+      await manager.idle()
       clock.advance(10_000)
       await region.getOrCreate('alice', load)
       t.equal(storage.getStore(), 'a request', 'the caller keeps its own')
@@ -755,6 +756,44 @@ t.test('where the value of another process was invalidated before anybody saw it
   t.equal(await second, 'new')
 })
 
+t.test('who waits for another process waits no longer than loadTimeout', async t => {
+  for (const loadTimeout of [{ hard: 20 }, { soft: 10, hard: 20 }]) {
+    const lock = lockThat(async () => undefined)
+    const { region, clock } = await processOf(t, { tiers: [redis(client)], lockWait: 200, grace: '1h', loadTimeout }, { lock })
+    await t.rejects(region.getOrCreate('alice', () => 'value'), { code: 'FST_CACHING_API_LOAD_TIMEOUT', message: /longer than 20 ms/ })
+
+    const { load, begun, end } = heldLoad('new')
+    const alone = await processOf(t, { tiers: [memory(), redis(client)], grace: '1h', refresh: 'inline', loadTimeout }, { now: clock.now })
+    await alone.region.set('alice', 'old')
+    clock.advance(10_000)
+    t.equal(await alone.region.getOrCreate('alice', load), 'old', 'what is stale is better than nothing')
+    await begun
+    end()
+    await alone.manager.idle()
+    t.equal(await alone.region.get('alice'), 'new')
+  }
+  const { region } = await processOf(t, { tiers: [memory()], refresh: 'inline', grace: '1h', loadTimeout: { soft: 1 } })
+  const { load, begun, end } = heldLoad('value')
+  const read = region.getOrCreate('alice', load)
+  await begun
+  await new Promise(resolve => setTimeout(resolve, 5)) // for the timer that has nothing to serve
+  end()
+  t.equal(await read, 'value')
+})
+
+t.test('nobody waits for ever for something that is broken', async t => {
+  let broken = false
+  const now = () => { if (broken) throw new Error('no clock'); return 0 }
+  const { region, manager } = await processOf(t, { tiers: [redis(client)] }, { now })
+  await region.set('alice', 1)
+  broken = true
+  await t.rejects(region.get('alice'), { message: 'no clock' })
+  await t.rejects(region.getOrCreate('bob', () => 1), { message: 'no clock' })
+  broken = false
+  await manager.idle()
+  t.equal(await region.getOrCreate('bob', () => 2), 2)
+})
+
 // ─── invalidations of other processes ────────────────────────────────────────────────────────────
 
 t.test('messages of others that make no sense are ignored', async t => {
@@ -864,9 +903,9 @@ t.test('a deletion that a tier could not take is done here, rejects, and reaches
   const direct = clientOf(t, redisServer.port)
   const through = clientOf(t, proxy.port)
   for (const [invalidation, invalidate] of Object.entries(invalidations)) {
-    const { region, logger } = await processOf(t, { tiers: [memory(), redis(through)], grace: '1h' })
+    const { region, logger } = await processOf(t, { tiers: [memory(), redis(through)] })
     await region.set('alice', 'old', { tags })
-    const other = await processOf(t, { tiers: [redis(direct)], grace: '1h' }, { namespace: region.keyspace.prefix.split(':')[0]! })
+    const other = await processOf(t, { tiers: [redis(direct)] }, { namespace: region.keyspace.prefix.split(':')[0]! })
     t.equal(await other.region.get('alice'), 'old')
 
     await proxy.cut()
@@ -979,7 +1018,7 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
       t.equal(proxy.roundTrips, 1, `${count} found, or else created`)
       proxy.reset()
       await region.deleteMany(keys)
-      t.equal(proxy.roundTrips, 1, `${count} deleted`)
+      t.equal(proxy.roundTrips, 2, `${count} deleted, and the other processes told of it`)
     }
   }
 })

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
-import { Breaker } from '../../../lib/tiers/breaker.js'
-import { deferred, silentLogger } from '../../helpers/doubles.js'
+import { Breaker } from '../../lib/breaker.js'
+import { deferred, silentLogger } from '../helpers/doubles.js'
 
 const refused = new Error('refused')
 const fail = async () => { throw refused }

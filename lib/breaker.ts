@@ -1,5 +1,5 @@
-import type { Logger } from '../caching-manager.js'
-import { within } from '../within.js'
+import type { Logger } from './caching-manager.js'
+import { within } from './within.js'
 
 export interface BreakerOptions {
   /** As the log shows it. */
