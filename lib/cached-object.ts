@@ -63,11 +63,13 @@ export interface MethodDefinition {
 const kMethod = Symbol('method definition')
 const kVersion = Symbol('version')
 
+// NoInfer: where a method is defined within `cachedObject(…)`, its result would be inferred from what that accepts: any.
+
 /** One load for one set of arguments. Its `null` or `undefined` means "there is no such row", and is remembered as such. */
 export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Stored> (
   load: (context: LoaderContext, ...args: A) => Promise<T | null | undefined> | T | null | undefined,
   options: MethodOptions<T, Stored, Out> = {}
-): LoadMethod<A, Out | null, T> {
+): LoadMethod<A, NoInfer<Out> | null, T> {
   assertFunction(load, 'loadOne(load)')
   return makeMethod('loadOne', options, { kind: 'one', load, idOf: undefined, maxBatch: 1 })
 }
@@ -79,7 +81,7 @@ export function loadMany<Id extends string | number | bigint, T, Stored = T, Out
   idOf: (row: T) => Id
   /** Larger batches are split. Default 1000. */
   maxBatch?: number
-} & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], Out | null, T> {
+} & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], NoInfer<Out> | null, T> {
   if (typeof method !== 'object' || method === null) throw new InvalidDefinitionError(`loadMany(method) must be an object with load and idOf, got ${show(method)}`)
   const { load, idOf, maxBatch = 1000, ...options } = method
   assertFunction(load, 'loadMany: load')

@@ -151,18 +151,19 @@ export class Dogpile {
 
     const mailbox = new Mailbox()
     const stop = await this.#listen(mailbox)
+    let lookAt = performance.now() + this.#poll
     try {
       // The news may have come while we began to listen.
       let missing = await look([...waiting])
       for (;;) {
         for (const name of waiting) if (!missing.includes(name)) waiting.delete(name)
         if (waiting.size === 0) break
-        const left = deadline - performance.now()
-        if (left <= 0) {
+        const now = performance.now()
+        if (now >= deadline) {
           start(this.unelected([...waiting]))
           break
         }
-        const heard = await mailbox.next(Math.min(left, this.#poll))
+        const heard = await mailbox.next(Math.min(deadline, lookAt) - now)
         const done = new Set<string>()
         for (const { names, outcome, error } of heard) {
           const concerned = names.filter(name => waiting.has(name))
@@ -175,10 +176,14 @@ export class Dogpile {
           } else if (outcome === 'unshared') start(this.unelected(concerned))
           else for (const name of concerned) done.add(name)
         }
-        const silent = heard.length === 0
-        if (silent) await contend([...waiting]) // perhaps nobody is at work any more
+        // By the clock, since there may always be news of other names: perhaps nobody is at work any more.
+        const isLate = performance.now() >= lookAt
+        if (isLate) {
+          lookAt = performance.now() + this.#poll
+          await contend([...waiting])
+        }
         missing = [...waiting]
-        if (missing.length > 0 && (silent || done.size > 0)) missing = [...await look(missing)]
+        if (missing.length > 0 && (isLate || done.size > 0)) missing = [...await look(missing)]
         // Done, and nothing to be seen: it was revoked meanwhile, and is anybody's again.
         await contend(missing.filter(name => done.has(name)))
       }

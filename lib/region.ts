@@ -92,7 +92,7 @@ export class Region {
   }
 
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
-    const sets = Array.from(entries, ([key, value]) => ({ key: this.#key(key), value }))
+    const sets = pairsOf(entries).map(([key, value]) => ({ key: this.#key(key), value }))
     await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
   }
 
@@ -191,6 +191,13 @@ function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
   } catch (error) {
     return { error } // of this value alone
   }
+}
+
+/** @throws InvalidArgumentError: of a plain object, say, nothing would be written */
+export function pairsOf<T> (entries: Iterable<readonly [key: string, value: T]>): (readonly [key: string, value: T])[] {
+  const pairs = typeof entries === 'object' && entries !== null && Symbol.iterator in entries ? [...entries] : [entries]
+  for (const pair of pairs) if (!Array.isArray(pair)) throw new InvalidArgumentError('entries', 'pairs of a key and a value: an array of them, or a Map', show(pair))
+  return pairs as (readonly [key: string, value: T])[]
 }
 
 function assertFunction (value: unknown, where: string): void {

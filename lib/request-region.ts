@@ -1,6 +1,6 @@
 import { InvalidArgumentError, show } from './errors.js'
 import type { Recorder } from './recorder.js'
-import { Region } from './region.js'
+import { Region, pairsOf } from './region.js'
 import type { CreateOptions, ReadOptions, WriteOptions } from './region-options.js'
 import { copyIn, own } from './values.js'
 
@@ -51,7 +51,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   }
 
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options?: WriteOptions): Promise<void> {
-    const list = [...entries]
+    const list = pairsOf(entries)
     const copies = list.map(([key, value]) => [key, own(copyIn(value))] as const)
     const written = this.#region.setMany(list, options)
     // Its own writes are seen at once: as they are read back from the tiers, which have them by now or will.

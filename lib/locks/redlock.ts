@@ -22,6 +22,8 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
 class RedlockElection implements DogpileLock {
   readonly connection: unknown
   readonly #redlock: Redlock
+  /** How often a server said that somebody holds a name. */
+  #refusals = 0
 
   constructor (clients: readonly RedisLike[]) {
     const [first] = clients
@@ -33,6 +35,7 @@ class RedlockElection implements DogpileLock {
       // Its scripts select a database: the client's own, which it can't know.
       db: (first as { options?: { db?: number } }).options?.db ?? 0
     })
+    this.#redlock.on('error', (error: Error) => { if (error.name === 'ResourceLockedError') this.#refusals++ })
   }
 
   /** Servers learn a script when it is first used, which costs a round trip: better now than in a stampede. */
@@ -42,11 +45,14 @@ class RedlockElection implements DogpileLock {
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
+    const refusals = this.#refusals
     let lock: Lock
     try {
       lock = await this.#redlock.acquire([...names], Math.round(ttl))
     } catch (error) {
-      if (await isLocked(error)) return undefined
+      // Somebody else holds it; or else no quorum of servers answered, and nobody was elected. The error tells as well, but
+      // only when the last server has answered, and one of them may be silent.
+      if (this.#refusals > refusals) return undefined
       throw error
     }
     return {
@@ -68,13 +74,4 @@ class RedlockElection implements DogpileLock {
       }
     }
   }
-}
-
-/** Whether somebody else holds it. Otherwise no quorum of servers answered, and nobody was elected. */
-async function isLocked (error: unknown): Promise<boolean> {
-  const attempts = (error as { attempts?: Promise<{ votesAgainst: Map<unknown, Error> }>[] }).attempts ?? []
-  for (const attempt of attempts) {
-    for (const vote of (await attempt).votesAgainst.values()) if (vote.name === 'ResourceLockedError') return true
-  }
-  return false
 }

@@ -6,7 +6,6 @@ import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, 
 export interface RedisLike {
   readonly isCluster: boolean
   readonly status: string
-  getBuffer (key: string): Promise<Buffer | null>
   mgetBuffer (keys: string[]): Promise<(Buffer | null)[]>
   set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
   unlink (...keys: string[]): Promise<number>
@@ -26,7 +25,7 @@ interface SubscriberLike {
 }
 
 export function assertRedis (client: unknown, path: string): asserts client is RedisLike {
-  const methods = ['getBuffer', 'mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate'] as const
+  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate'] as const
   const candidate = client as Record<string, unknown> | null | undefined
   if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
     throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
@@ -54,11 +53,12 @@ export function redisBus (client: unknown): InvalidationBus {
 
 // In all scripts KEYS[1] is a region's stamp: 'epoch|softened|tagged|deleted'. See Stamp.
 
-// Of a region's keys, one command for what MGET can't: what isn't there gets a mark.
+// Of a region's keys, one command for what MGET can't: what isn't there gets a mark. What is of another type, or too short
+// to be told from others, is nobody's of ours and counts as not there.
 const leaseKeys = `
 for i = first, #KEYS do
   local held = redis.pcall('GET', KEYS[i])
-  if type(held) == 'table' then redis.call('DEL', KEYS[i]) held = false end
+  if type(held) == 'table' or held and #held < #ARGV[2] then redis.call('DEL', KEYS[i]) held = false end
   if not held then
     held = ARGV[2]
     redis.call('SET', KEYS[i], held, 'PX', ARGV[3])
@@ -93,7 +93,7 @@ const scripts = {
 local filled = {}
 for i, key in ipairs(KEYS) do
   local lease = ARGV[3 * i - 2]
-  if redis.call('GETRANGE', key, 0, #lease - 1) == lease then
+  if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then
     redis.call('SET', key, ARGV[3 * i - 1], 'PX', ARGV[3 * i])
     filled[i] = 1
   else
@@ -218,7 +218,8 @@ export class RedisBackend extends RedisCommands {
 export class RedisClusterBackend extends RedisCommands {
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     this.assertConnected()
-    return undefinedForNull(await Promise.all(keys.map(key => this.client.getBuffer(this.key(key)))))
+    // MGET, not GET: a key of another type is missing, and no error.
+    return undefinedForNull((await Promise.all(keys.map(key => this.client.mgetBuffer([this.key(key)])))).flat())
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {

@@ -7,6 +7,8 @@ import cachingApi, { cachedObject, loadMany, memory, type CachingApi } from '../
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
 
+t.setTimeout(300_000)
+
 const few = 20_000
 const many = 200_000
 /** Bytes. Below what the smallest thing that a request could leave behind takes: an object, or its place in a Map. */
@@ -17,7 +19,7 @@ function heapUsed (): number {
   return process.memoryUsage().heapUsed
 }
 
-t.test('the heap does not grow with the number of requests, each of which uses its memory', { timeout: 300_000 }, async t => {
+t.test('the heap does not grow with the number of requests, each of which uses its memory', async t => {
   const User = cachedObject({
     name: 'User',
     region: 'objects',
@@ -38,24 +40,29 @@ t.test('the heap does not grow with the number of requests, each of which uses i
   })
   const app = Fastify()
   t.teardown(() => app.close())
-  // A small memory, so that it is full from the beginning, and requests load, hit and evict all the time.
+  // A small memory, so that it is full from the beginning, and requests hit, load and evict all the time.
   await app.register(cachingApi, { regions: { objects: { tiers: [memory({ maxEntries: 100 })], ttl: '1h' } } })
   app.get('/:id', async request => {
     const { cachingApi } = request
     const id = Number((request.params as { id: string }).id)
-    const user = await cachingApi.get(User, 'getById', [id])
-    const photo = await user!.photo
-    cachingApi.stash('url', photo!.url)
-    await cachingApi.region('objects').getOrCreate(`k${id}`, () => ({ id }))
-    if (id === 0) await cachingApi.invalidate(User, 'getById', [id])
-    return { url: cachingApi.stashed('url') }
+    const user = await cachingApi.get(User, 'getById', [id % 10])
+    cachingApi.stash('name', user!.name)
+    if (id % 10 === 0) {
+      await cachingApi.get(User, 'getById', [id])
+      await user!.photo
+      await cachingApi.region('objects').getOrCreate(`k${id}`, () => ({ id }))
+      await cachingApi.invalidate(User, 'getById', [id])
+    }
+    return { name: cachingApi.stashed('name') }
   })
 
   let sent = 0
   async function request (until: number): Promise<number> {
     for (; sent < until; sent++) {
-      const { body } = await app.inject(`/${sent % 500}`)
-      if (body !== `{"url":"/${sent % 500}.jpg"}`) throw new Error(body)
+      const { body } = await app.inject(`/${sent % 1000}`)
+      if (body !== `{"name":"user ${sent % 10}"}`) throw new Error(body)
+      // Without this, inject's own requests and responses are never let go: what ends them waits for its turn.
+      if (sent % 50 === 0) await new Promise(setImmediate)
     }
     await app.cachingManager.idle()
     return heapUsed()

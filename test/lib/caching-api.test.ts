@@ -1241,3 +1241,12 @@ t.test('two objects of one name in one region are refused when the second is fir
   await t.rejects(api.get(define('objects'), 'getById', [1]), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: /two cached objects named 'User' in region 'objects'/ })
   t.strictSame(await api.get(define('others'), 'getById', [1]), { id: 1, region: 'others' }, 'in another region it is fine')
 })
+
+t.test('a list of arguments that is none, and a row that is none, are refused', async t => {
+  const { User, calls } = usersOf()
+  const api = managerOf(t).createApi()
+  await t.rejects(api.getMany(User, 'getById', 1 as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: 'argsList must be an array with the arguments of each read, got 1' })
+  await t.rejects(api.set(User, 'getById', [1], undefined as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: 'row must be a row, or null for "there is no such row", got undefined' })
+  t.equal(api.peek(User, 'getById', [1]), undefined)
+  t.strictSame(calls, [])
+})

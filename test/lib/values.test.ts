@@ -172,6 +172,14 @@ t.test('cycles and repetitions are those of the original', async t => {
   t.equal(mine.list[1], mine)
 })
 
+t.test('a property named like what every object has is a property like any other', async t => {
+  const value = JSON.parse('{"__proto__": {"a": [1]}, "constructor": 1, "below": {"__proto__": {"b": 2}, "toString": null}}')
+  const mine: any = own(copyIn(value))
+  t.ok(isDeepStrictEqual(mine, value))
+  t.strictSame(Object.keys(mine), ['__proto__', 'constructor', 'below'])
+  t.equal(mine.below.b, undefined)
+})
+
 t.test('a piece of a larger buffer is copied without the rest of it', async t => {
   const large = new ArrayBuffer(1000)
   const views = [new Uint8Array(large, 8, 16), new Float64Array(large, 8, 2), new DataView(large, 8, 16), Buffer.from(large, 8, 16)]

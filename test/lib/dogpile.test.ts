@@ -1,0 +1,559 @@
+import { mock } from 'node:test'
+import t, { type Test } from 'tap'
+import { Dogpile, type DogpileOptions, type Elected, type Outcome } from '../../lib/dogpile.js'
+import type { Line } from '../../lib/line.js'
+import type { DogpileLock, HeldLock } from '../../lib/locks/lock.js'
+import { deferred, gate, silentLogger } from '../helpers/doubles.js'
+
+/** Time that passes when the test says so, for whoever asks for it and whoever waits for it. */
+function passingTime (t: Test) {
+  let now = 1000
+  t.intercept(performance, 'now', { value: () => now })
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  t.teardown(() => mock.timers.reset())
+  const settle = async () => { for (let i = 0; i < 5; i++) await new Promise(setImmediate) }
+  return {
+    settle,
+    pass: async (ms: number) => {
+      await settle()
+      now += ms
+      mock.timers.tick(ms)
+      await settle()
+    }
+  }
+}
+
+/** Locks that all processes share, and what was asked of them. */
+class FakeLocks implements DogpileLock {
+  readonly holders = new Map<string, string>()
+  readonly asked: { names: readonly string[], ttl: number }[] = []
+  extended = 0
+  released = 0
+  extend = async (): Promise<boolean> => true
+
+  async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
+    this.asked.push({ names: [...names], ttl })
+    if (names.some(name => this.holders.has(name))) return undefined
+    return this.hold(names)
+  }
+
+  hold (names: readonly string[]): HeldLock {
+    const token = `token-${this.asked.length}`
+    for (const name of names) this.holders.set(name, token)
+    return {
+      token,
+      extend: () => {
+        this.extended++
+        return this.extend()
+      },
+      release: async () => {
+        this.released++
+        for (const name of names) if (this.holders.get(name) === token) this.holders.delete(name)
+      }
+    }
+  }
+}
+
+/** A line between all processes. It loses what the test wants to be lost. */
+class FakeLine implements Line {
+  readonly sent: { channel: string, message: any }[] = []
+  readonly listeners = new Set<(message: string) => void>()
+  stopped = 0
+  lossy = false
+
+  async publish (channel: string, message: string): Promise<void> {
+    this.sent.push({ channel, message: JSON.parse(message) })
+    if (!this.lossy) this.say(message)
+  }
+
+  say (message: string): void {
+    for (const listener of this.listeners) listener(message)
+  }
+
+  async listen (_channel: string, listener: (message: string) => void): Promise<() => void> {
+    this.listeners.add(listener)
+    return () => {
+      this.stopped++
+      this.listeners.delete(listener)
+    }
+  }
+
+  async close (): Promise<void> {}
+}
+
+function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
+  const time = passingTime(t)
+  const locks = new FakeLocks()
+  const line = new FakeLine()
+  const logger = silentLogger()
+  const options = { lock: locks, line, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger, ...more }
+  /** Two processes. */
+  const [mine, theirs] = [new Dogpile(options), new Dogpile(options)]
+  return { ...time, locks, line, logger, mine, theirs }
+}
+
+/** Follows, and writes down what came of it. */
+function following (dogpile: Dogpile, names: readonly string[], known: Set<string>) {
+  const led: Elected[] = []
+  const failures: [name: string, error: any][] = []
+  let looks = 0
+  let over = false
+  const work = gate()
+  const end = dogpile.follow(names, {
+    look: async names => {
+      looks++
+      return names.filter(name => !known.has(name))
+    },
+    failed: (name, error) => failures.push([name, error]),
+    lead: async elected => {
+      led.push(elected)
+      await work.opened
+    }
+  }).then(() => { over = true })
+  return { led, failures, end, work, looks: () => looks, over: () => over }
+}
+
+const done: Outcome = { kind: 'done' }
+
+t.test('election', async t => {
+  t.test('one attempt for all names, and whoever has it works on all of them', async t => {
+    const { mine, locks } = dogpileOf(t)
+    const { elected, others } = await mine.elect(['a', 'b', 'c'])
+    t.strictSame(elected.map(one => one.names), [['a', 'b', 'c']])
+    t.strictSame(others, [])
+    t.strictSame(locks.asked, [{ names: ['a', 'b', 'c'], ttl: 4500 }])
+    await elected[0]!.release()
+    t.equal(locks.holders.size, 0)
+  })
+
+  t.test('of two processes one is elected', async t => {
+    const { mine, theirs } = dogpileOf(t)
+    const [one, other] = await Promise.all([mine.elect(['a']), theirs.elect(['a'])])
+    t.equal(one.elected.length, 1)
+    t.strictSame(other, { elected: [], others: ['a'] })
+    await one.elected[0]!.release()
+    const again = await theirs.elect(['a'])
+    t.equal(again.elected.length, 1)
+    await again.elected[0]!.release()
+  })
+
+  t.test('one name that is taken is not asked for twice', async t => {
+    const { mine, locks } = dogpileOf(t)
+    locks.hold(['a'])
+    t.strictSame(await mine.elect(['a']), { elected: [], others: ['a'] })
+    t.equal(locks.asked.length, 1)
+  })
+
+  t.test('where some of many are taken, the others are not made to wait for them', async t => {
+    const { mine, locks } = dogpileOf(t)
+    locks.hold(['b', 'd'])
+    const { elected, others } = await mine.elect(['a', 'b', 'c', 'd'])
+    t.strictSame(elected.map(one => one.names), [['a'], ['c']])
+    t.strictSame(others, ['b', 'd'])
+    t.strictSame(locks.asked.map(({ names }) => names), [['a', 'b', 'c', 'd'], ['a'], ['b'], ['c'], ['d']])
+    for (const one of elected) await one.release()
+  })
+
+  t.test('a lock ends early enough for the others to look before its time is over', async t => {
+    for (const [ttl, hold] of [[5000, 4500], [1000, 900], [100, 80], [50, 30]] as const) {
+      const { mine, locks } = dogpileOf(t, { ttl })
+      const { elected } = await mine.elect(['a'])
+      t.equal(locks.asked[0]!.ttl, hold)
+      await elected[0]!.release()
+      mock.timers.reset()
+    }
+  })
+
+  const failures: Record<string, DogpileLock['acquire']> = {
+    'a lock that rejects': async () => { throw new Error('no quorum') },
+    'a lock that throws': () => { throw new Error('no quorum') }
+  }
+  for (const [what, acquire] of Object.entries(failures)) {
+    t.test(`${what} elects everybody: it fails no read`, async t => {
+      const { mine, theirs, logger, line } = dogpileOf(t, { lock: { acquire } })
+      for (const one of [mine, theirs]) {
+        const { elected, others } = await one.elect(['a', 'b'])
+        t.strictSame(elected.map(one => one.names), [['a', 'b']])
+        t.strictSame(others, [])
+        await elected[0]!.announce(['a'], done)
+        await elected[0]!.release()
+      }
+      t.strictSame(line.sent, [], 'and nobody is told of work that anybody does')
+      t.match(logger.lines.debug[0], { details: { names: ['a', 'b'], err: { message: 'no quorum' } }, message: 'no lock could be had: loading without an election' })
+    })
+  }
+
+  t.test('a lock that hangs elects everybody when its time is over, and is released when it comes', async t => {
+    const answer = deferred<HeldLock | undefined>()
+    const { mine, locks, pass, settle } = dogpileOf(t, { lock: { acquire: () => answer.promise } })
+    const electing = mine.elect(['a'])
+    await pass(199)
+    await pass(1)
+    const { elected } = await electing
+    t.strictSame(elected.map(one => one.names), [['a']])
+    answer.resolve(locks.hold(['a']))
+    await settle()
+    t.equal(locks.released, 1)
+  })
+
+  t.test('a lock that goes on failing is not asked for a while: everybody is elected at once', async t => {
+    let asked = 0
+    const { mine, pass, logger } = dogpileOf(t, { lock: { acquire: async () => { asked++; throw new Error('away') } } })
+    for (let i = 0; i < 5; i++) t.equal((await mine.elect(['a'])).elected.length, 1)
+    t.equal(asked, 3)
+    t.match(logger.lines.warn, [{ details: { tier: 'the lock for wake-ups' } }])
+    await pass(100)
+    t.equal((await mine.elect(['a'])).elected.length, 1)
+    t.equal(asked, 4, 'then one election probes it')
+  })
+
+  t.test('an answer that comes too late and brings no lock changes nothing', async t => {
+    const unhandled: unknown[] = []
+    const listener = (reason: unknown) => { unhandled.push(reason) }
+    process.on('unhandledRejection', listener)
+    t.teardown(() => process.off('unhandledRejection', listener))
+    for (const late of ['none', 'failure'] as const) {
+      const answer = deferred<undefined>()
+      const { mine, pass, settle } = dogpileOf(t, { lock: { acquire: () => answer.promise } })
+      const electing = mine.elect(['a'])
+      await pass(200)
+      t.equal((await electing).elected.length, 1)
+      if (late === 'none') answer.resolve(undefined)
+      else answer.reject(new Error('late'))
+      await settle()
+      mock.timers.reset()
+    }
+    t.strictSame(unhandled, [])
+  })
+})
+
+t.test('a lock is renewed while the work goes on', async t => {
+  t.test('until it is released', async t => {
+    const { mine, locks, pass } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    await pass(1499)
+    t.equal(locks.extended, 0)
+    await pass(1)
+    t.equal(locks.extended, 1)
+    await pass(1500)
+    await pass(1500)
+    t.equal(locks.extended, 3)
+    await one!.release()
+    await pass(10_000)
+    t.equal(locks.extended, 3)
+    t.equal(locks.released, 1)
+  })
+
+  t.test('until its hard limit', async t => {
+    const { mine, locks, pass } = dogpileOf(t, { longest: 4000 })
+    const { elected: [one] } = await mine.elect(['a'])
+    for (let i = 0; i < 10; i++) await pass(1500)
+    t.equal(locks.extended, 2, 'at 1500 and 3000 ms')
+    await one!.release()
+  })
+
+  t.test('until it is lost', async t => {
+    const { mine, locks, pass } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    locks.extend = async () => false
+    for (let i = 0; i < 5; i++) await pass(1500)
+    t.equal(locks.extended, 1)
+    await one!.release()
+  })
+
+  t.test('though it could not be asked once', async t => {
+    const { mine, locks, pass } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    locks.extend = async () => { throw new Error('away') }
+    await pass(1500)
+    locks.extend = async () => true
+    await pass(1500)
+    t.equal(locks.extended, 2)
+    await one!.release()
+  })
+})
+
+t.test('news', async t => {
+  t.test('wake those who wait for these names, in every process', async t => {
+    const { mine, theirs, settle, line } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b', 'c'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a', 'b'], known)
+    await settle()
+    t.equal(two.looks(), 1, 'it looks once when it has begun to listen')
+    known.add('a')
+    await one!.announce(['a'], done)
+    await settle()
+    t.equal(two.looks(), 2)
+    t.notOk(two.over())
+    known.add('b')
+    await one!.announce(['b'], done)
+    await two.end
+    t.strictSame([two.led, two.failures], [[], []])
+    t.strictSame(line.sent.map(({ channel }) => channel), ['wake-ups', 'wake-ups'])
+    t.equal(line.listeners.size, 0, 'nobody listens any more')
+    await one!.announce([], done)
+    t.equal(line.sent.length, 2, 'no names, no news')
+    await one!.release()
+  })
+
+  t.test('of a failure bring the error along, for its names only', async t => {
+    const { mine, theirs, settle } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a', 'b'], known)
+    await settle()
+    await one!.announce(['a', 'x'], { kind: 'failed', error: Object.assign(new RangeError('too far'), { code: 'E_FAR', statusCode: 404, secret: 'not told' }) })
+    await settle()
+    t.equal(two.failures.length, 1)
+    const [name, error] = two.failures[0]!
+    t.equal(name, 'a')
+    t.type(error, Error)
+    t.match(error, { name: 'RangeError', message: 'too far', code: 'E_FAR', statusCode: 404 })
+    t.notOk('secret' in error)
+    t.equal(String(error), 'RangeError: too far')
+    t.notOk(two.over())
+    known.add('b')
+    await one!.announce(['b'], done)
+    await two.end
+    await one!.release()
+  })
+
+  t.test('of a failure that is no error, or has no plain code, are an error all the same', async t => {
+    const { mine, theirs, settle, line } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b', 'c'])
+    const two = following(theirs, ['a', 'b', 'c'], new Set())
+    await settle()
+    await one!.announce(['a'], { kind: 'failed', error: 'text' })
+    await one!.announce(['b'], { kind: 'failed', error: Object.assign(new Error('no'), { code: 7, statusCode: '404' }) })
+    line.say(JSON.stringify({ names: ['c'], outcome: 'failed' }))
+    await two.end
+    t.strictSame(two.failures.map(([name, error]) => [name, error.name, error.message, 'code' in error, 'statusCode' in error]), [
+      ['a', 'Error', 'text', false, false],
+      ['b', 'Error', 'no', false, false],
+      ['c', 'Error', 'a load failed in another process', false, false]
+    ])
+    await one!.release()
+  })
+
+  t.test('of a result that can’t be shared let the others do the work, without an election', async t => {
+    const { mine, theirs, settle, locks } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const two = following(theirs, ['a', 'b'], new Set())
+    await settle()
+    await one!.announce(['b', 'a'], { kind: 'unshared' })
+    await settle()
+    t.strictSame(two.led.map(one => [...one.names]), [['b', 'a']])
+    t.equal(locks.asked.length, 1)
+    t.notOk(two.over(), 'it is over when the work is done')
+    two.work.open()
+    await two.end
+    await one!.release()
+  })
+
+  t.test('of somebody else, or that are none, are ignored', async t => {
+    const { mine, theirs, settle, line } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a'], known)
+    await settle()
+    for (const foreign of ['', '{', 'null', '1', '"text"', '[]', '{}', '{"names":"a","outcome":"done"}', '{"names":["a"],"outcome":"maybe"}', '{"names":["a"]}', '{"names":["x"],"outcome":"done"}', '{"names":[1,null],"outcome":"failed"}']) line.say(foreign)
+    await settle()
+    t.equal(two.looks(), 1)
+    t.strictSame([two.led, two.failures], [[], []])
+    known.add('a')
+    await one!.announce(['a'], done)
+    await two.end
+    await one!.release()
+  })
+
+  t.test('that come while it looks for the first time are not lost', async t => {
+    const { theirs, locks, line, settle } = dogpileOf(t)
+    locks.hold(['a'])
+    const known = new Set<string>()
+    const looking = deferred()
+    let looks = 0
+    const end = theirs.follow(['a'], {
+      look: async names => {
+        if (looks++ === 0) await looking.promise
+        return names.filter(name => !known.has(name))
+      },
+      failed: () => {},
+      lead: async () => {}
+    })
+    await settle()
+    line.say('{"names":["a"],"outcome":"done"}')
+    known.add('a')
+    const before = looks
+    looking.resolve()
+    await end
+    t.equal(before, 1)
+  })
+
+  t.test('that can’t be sent cost nobody anything', async t => {
+    const { mine, line, logger, pass } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    line.publish = async () => { throw new Error('away') }
+    await one!.announce(['a'], done)
+    line.publish = () => new Promise(() => {})
+    const silent = one!.announce(['a'], done)
+    await pass(200)
+    await silent
+    t.match(logger.lines.debug.map(({ message }) => message), Array(2).fill('those who wait could not be woken: they will look by themselves'))
+    await one!.release()
+  })
+
+  t.test('are not sent where there is no line', async t => {
+    const { mine } = dogpileOf(t, { line: undefined })
+    const { elected: [one] } = await mine.elect(['a'])
+    await one!.announce(['a'], done)
+    await one!.release()
+  })
+})
+
+t.test('those who wait', async t => {
+  t.test('have it at once if it is there', async t => {
+    const { theirs, locks } = dogpileOf(t)
+    locks.hold(['a'])
+    const two = following(theirs, ['a'], new Set(['a']))
+    await two.end
+    t.strictSame([two.looks(), two.led], [1, []])
+  })
+
+  t.test('look by themselves when the news are lost', async t => {
+    const { mine, theirs, line, pass } = dogpileOf(t)
+    line.lossy = true
+    const { elected: [one] } = await mine.elect(['a'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a'], known)
+    await pass(0)
+    known.add('a')
+    await one!.announce(['a'], done)
+    await pass(249)
+    t.notOk(two.over())
+    await pass(1)
+    await two.end
+    t.strictSame(two.led, [])
+    await one!.release()
+  })
+
+  t.test('look by themselves where there is no line', async t => {
+    const { theirs, locks, pass } = dogpileOf(t, { line: undefined })
+    locks.hold(['a'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a'], known)
+    await pass(250)
+    t.equal(two.looks(), 2)
+    known.add('a')
+    await pass(250)
+    await two.end
+    t.strictSame(two.led, [])
+  })
+
+  t.test('look by themselves however much others have to tell each other', async t => {
+    const { theirs, locks, line, pass } = dogpileOf(t)
+    locks.hold(['a'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a'], known)
+    await pass(0)
+    known.add('a')
+    for (let i = 0; i < 25; i++) {
+      line.say('{"names":["another"],"outcome":"done"}')
+      await pass(10)
+    }
+    await two.end
+    t.equal(two.looks(), 2)
+  })
+
+  t.test('take over when nobody is at work any more', async t => {
+    const { mine, theirs, locks, pass } = dogpileOf(t)
+    await mine.elect(['a', 'b'])
+    const two = following(theirs, ['a', 'b'], new Set())
+    await pass(250)
+    t.strictSame(two.led, [])
+    locks.holders.delete('b') // its time was over
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['b']])
+    locks.holders.delete('a')
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['b'], ['a']])
+    two.work.open()
+    await two.end
+    for (const one of two.led) await one.release()
+  })
+
+  t.test('take over what was done and can’t be seen: it was revoked meanwhile', async t => {
+    const { mine, theirs, settle, locks } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const known = new Set<string>()
+    const two = following(theirs, ['a', 'b'], known)
+    await settle()
+    await one!.announce(['a'], done)
+    await settle()
+    t.strictSame(two.led, [], 'not while somebody holds it')
+    await one!.release()
+    await one!.announce(['a'], done)
+    await settle()
+    t.strictSame(two.led.map(one => [...one.names]), [['a']], 'and not what nobody told of')
+    known.add('b')
+    await one!.announce(['b'], done)
+    two.work.open()
+    await two.end
+    t.equal(locks.holders.size, 1)
+    await two.led[0]!.release()
+  })
+
+  t.test('do the work themselves when they have waited long enough', async t => {
+    const { theirs, locks, pass } = dogpileOf(t, { wait: 1100 })
+    locks.hold(['a', 'b', 'c'])
+    const known = new Set(['b'])
+    const two = following(theirs, ['a', 'b', 'c'], known)
+    for (const ms of [250, 250, 250, 250, 99]) await pass(ms)
+    t.strictSame(two.led, [])
+    await pass(1)
+    t.strictSame(two.led.map(one => [...one.names]), [['a', 'c']])
+    two.work.open()
+    await two.end
+    await two.led[0]!.release()
+    t.equal(locks.released, 0, 'without a lock')
+  })
+
+  t.test('do not wait at all where nobody is to be waited for', async t => {
+    const { theirs, locks } = dogpileOf(t, { wait: 0 })
+    locks.hold(['a'])
+    const two = following(theirs, ['a'], new Set())
+    two.work.open()
+    await two.end
+    t.equal(two.led.length, 1)
+  })
+
+  t.test('look by themselves when the line can’t be heard', async t => {
+    for (const silent of [false, true]) {
+      const { theirs, locks, line, logger, pass } = dogpileOf(t)
+      locks.hold(['a'])
+      const late = deferred<() => void>()
+      let stopped = 0
+      line.listen = async () => {
+        if (!silent) throw new Error('away')
+        return await late.promise
+      }
+      const known = new Set<string>()
+      const two = following(theirs, ['a'], known)
+      await pass(200)
+      known.add('a')
+      late.resolve(() => { stopped++ })
+      await pass(250)
+      await two.end
+      t.equal(stopped, silent ? 1 : 0, 'and if it can after all, nobody listens')
+      t.match(logger.lines.debug, [{ message: 'the line can not be heard: looking from time to time' }])
+      mock.timers.reset()
+    }
+  })
+
+  t.test('stop listening even if looking fails', async t => {
+    const { theirs, line } = dogpileOf(t)
+    const error = new Error('broken')
+    await t.rejects(theirs.follow(['a'], { look: async () => { throw error }, failed: () => {}, lead: async () => {} }), error)
+    t.equal(line.listeners.size, 0)
+  })
+})

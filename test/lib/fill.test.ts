@@ -1,0 +1,65 @@
+import t from 'tap'
+import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
+import { CachingManager } from '../../lib/caching-manager.js'
+import { msgpackSerializer } from '../../lib/serializer.js'
+import type { Backend } from '../../lib/tiers/backend.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { silentLogger } from '../helpers/doubles.js'
+
+interface User { id: number, name: string }
+
+const alice: User = { id: 1, name: 'alice' }
+
+/** A shared tier of three methods, and what it holds. */
+function inMap (): Backend & { readonly map: Map<string, Uint8Array> } {
+  const map = new Map<string, Uint8Array>()
+  return {
+    name: 'map',
+    map,
+    getMany: async keys => keys.map(key => map.get(key)),
+    setMany: async entries => { for (const { key, value } of entries) map.set(key, value) },
+    deleteMany: async keys => { for (const key of keys) map.delete(key) }
+  }
+}
+
+t.test('a primed row that the serializer refuses is kept nowhere, and costs its load nothing', async t => {
+  const backend = inMap()
+  const logger = silentLogger()
+  const manager = new CachingManager({
+    logger,
+    regions: {
+      rows: {
+        tiers: [memory(), backend],
+        ttl: '1m',
+        serializer: {
+          ...msgpackSerializer,
+          encode (value) {
+            if (Object(value).refused === true) throw new Error('refused')
+            return msgpackSerializer.encode(value)
+          }
+        }
+      }
+    }
+  })
+  t.teardown(() => manager.close())
+  const asked: unknown[] = []
+  const User = cachedObject({
+    name: 'User',
+    region: 'rows',
+    methods: {
+      getById: loadMany({
+        load: (_context, ids: readonly number[]) => { asked.push(...ids); return [alice] },
+        idOf: user => user.id,
+        preCache: user => ({ ...user, refused: true })
+      }),
+      getByName: loadOne((_context, name: string) => { asked.push(name); return alice }, { primes: { getById: user => [user.id] } })
+    }
+  })
+
+  t.strictSame(await manager.createApi().get(User, 'getByName', ['alice']), alice)
+  await manager.idle()
+  t.equal([...backend.map.keys()].some(key => key.includes('getById')), false)
+  t.equal(logger.lines.warn.length, 1)
+  await manager.createApi().get(User, 'getById', [1])
+  t.strictSame(asked, ['alice', 1])
+})

@@ -1,0 +1,196 @@
+import { Cluster, Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import type { DogpileLock } from '../../../lib/locks/lock.js'
+import { redlock } from '../../../lib/locks/redlock.js'
+import { eventually } from '../../helpers/doubles.js'
+import { startRedis, startRedisCluster, type RedisServer } from '../../helpers/servers.js'
+
+const server = await startRedis(t)
+
+/** A client that says at once that its server is away. */
+function clientOf (t: Pick<Test, 'teardown'>, { port }: { port: number }, options: object = {}): Redis {
+  const client = new Redis(port, { retryStrategy: () => 10, maxRetriesPerRequest: 0, enableOfflineQueue: false, lazyConnect: true, ...options })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+async function connected (t: Test, server: RedisServer, options: object = {}): Promise<Redis> {
+  const client = clientOf(t, server, options)
+  await client.connect()
+  return client
+}
+
+let names = 0
+const newName = () => `{app:objects}:lock:k:${names++}`
+
+/** What every lock does, whatever it stands on. `other` is that of another process. */
+async function elects (t: Test, lock: DogpileLock, other: DogpileLock): Promise<void> {
+  const [a, b, c] = [newName(), newName(), newName()]
+  const held = await lock.acquire([a, b], 60_000)
+  t.ok(held!.token)
+  t.equal(await other.acquire([a], 60_000), undefined, 'somebody else holds it')
+  t.equal(await lock.acquire([a], 60_000), undefined, 'even if that is oneself')
+  t.equal(await other.acquire([c, b], 60_000), undefined, 'all of them or none')
+  const free = await other.acquire([c], 60_000)
+  t.ok(free, 'what was not to be had with another is still free')
+  t.not(free!.token, held!.token)
+  t.equal(await held!.extend(60_000), true)
+  t.equal(await held!.extend(60_000.5), true)
+  await held!.release()
+  const next = await other.acquire([a, b], 60_000)
+  t.ok(next, 'free again')
+  t.equal(await held!.extend(60_000), false, 'what was released is lost')
+  await held!.release()
+  t.equal(await lock.acquire([a], 60_000), undefined, 'and releasing it again takes it from nobody')
+  await next!.release()
+  await free!.release()
+}
+
+t.test('one server elects one holder for each name', async t => {
+  await elects(t, redlock([await connected(t, server)]), redlock([await connected(t, server)]))
+})
+
+t.test('a lock ends by itself, and who held it is told when it asks', async t => {
+  const client = await connected(t, server)
+  const lock = redlock([client])
+  const name = newName()
+  const held = await lock.acquire([name], 60_000)
+  t.ok(await client.pttl(name) > 50_000)
+  await held!.extend(1)
+  await eventually(t, async () => await client.exists(name) === 0, 'its time is over')
+  t.equal(await held!.extend(60_000), false)
+  t.ok(await lock.acquire([name], 60_000))
+})
+
+t.test('renewing lengthens it', async t => {
+  const client = await connected(t, server)
+  const name = newName()
+  const held = await redlock([client]).acquire([name], 10_000)
+  t.ok(await client.pttl(name) <= 10_000)
+  t.equal(await held!.extend(60_000), true)
+  t.ok(await client.pttl(name) > 50_000)
+})
+
+t.test('a lock that was lost to somebody else is not extended, nor released', async t => {
+  const client = await connected(t, server)
+  const name = newName()
+  const held = await redlock([client]).acquire([name], 60_000)
+  await client.set(name, 'somebody else')
+  t.equal(await held!.extend(60_000), false)
+  await held!.release()
+  t.equal(await client.get(name), 'somebody else')
+})
+
+t.test('locks are in the database of the client', async t => {
+  const name = newName()
+  const third = await connected(t, server, { db: 3 })
+  const held = await redlock([third]).acquire([name], 60_000)
+  t.equal(await third.exists(name), 1)
+  t.equal(await (await connected(t, server)).exists(name), 0)
+  await held!.release()
+  t.equal(await third.exists(name), 0)
+})
+
+t.test('a cluster elects one holder for each name', async t => {
+  const cluster = await startRedisCluster(t)
+  const locks = [0, 1].map(() => {
+    const client = new Cluster([...cluster.addresses])
+    t.teardown(() => client.disconnect())
+    return redlock([client])
+  })
+  await elects(t, locks[0]!, locks[1]!)
+  t.equal(locks[0]!.connection, undefined)
+})
+
+t.test('three independent servers', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = async () => await Promise.all(servers.map(async server => await connected(t, server)))
+  const [mine, theirs] = [await clients(), await clients()]
+  const [lock, other] = [redlock(mine), redlock(theirs)]
+  t.equal(lock.connection, undefined)
+
+  await t.test('elect one holder for each name', async t => {
+    await elects(t, lock, other)
+  })
+
+  await t.test('of which one is silent still do', async t => {
+    servers[0].pause()
+    await elects(t, lock, other)
+    servers[0].resume()
+  })
+
+  await t.test('of which one is dead still do', async t => {
+    const before = await lock.acquire([newName()], 60_000)
+    await servers[2].kill()
+    await elects(t, lock, other)
+    t.equal(await before!.extend(60_000), true, 'and what was held is held on')
+    await before!.release()
+  })
+
+  await t.test('of which two are dead elect nobody, and say so', async t => {
+    const name = newName()
+    const before = await lock.acquire([name], 60_000)
+    await servers[1].kill()
+    await t.rejects(lock.acquire([newName()], 60_000), /quorum/)
+    t.equal(await before!.extend(60_000), false)
+    await t.resolves(before!.release())
+  })
+})
+
+t.test('a server that is away elects nobody, and says so', async t => {
+  const own = await startRedis(t)
+  const client = await connected(t, own)
+  const lock = redlock([client])
+  const held = await lock.acquire(['a'], 60_000)
+  await own.kill()
+  await t.rejects(lock.acquire(['b'], 60_000))
+  t.equal(await held!.extend(60_000), false)
+  await t.resolves(held!.release())
+})
+
+t.test('a lock that could not be had leaves nothing behind', async t => {
+  const client = await connected(t, server)
+  const [taken, free] = [newName(), newName()]
+  await client.set(taken, 'somebody else')
+  t.equal(await redlock([client]).acquire([free, taken], 60_000), undefined)
+  t.equal(await client.exists(free), 0)
+})
+
+t.test('a time that is none is refused', async t => {
+  await t.rejects(redlock([await connected(t, server)]).acquire([newName()], NaN), /Duration/)
+})
+
+t.test('the connection that it works on is told where there is one', async t => {
+  const client = await connected(t, server)
+  t.equal(redlock([client]).connection, client)
+  t.equal(redlock([client, await connected(t, server), await connected(t, server)]).connection, undefined)
+})
+
+t.test('it is prepared by teaching the server, and holds nothing afterwards', async t => {
+  const own = await startRedis(t)
+  const client = await connected(t, own)
+  const lock = redlock([client])
+  await lock.prepare!()
+  t.equal(await client.dbsize(), 0)
+  const recorder = await own.recordCommands()
+  await lock.acquire(['a'], 1000)
+  t.strictSame(await recorder.commands(), ['evalsha'], 'an election is one round trip from then on')
+  await own.kill()
+  await t.rejects(lock.prepare!())
+})
+
+t.test('clients that can not work are refused by name', async t => {
+  const client = clientOf(t, server)
+  const other = clientOf(t, server)
+  const expected = 'redlock(clients) must be an array of one ioredis client, or of an odd number of independent ones, got'
+  const cases: [clients: unknown, message: string][] = [
+    [undefined, `${expected} undefined`],
+    ['redis://localhost', `${expected} 'redis://localhost'`],
+    [[], `${expected} an array of 0`],
+    [[client, other], `${expected} an array of 2`],
+    [[client, other, client], 'redlock(clients) must be an array of different clients, got the same one twice'],
+    [[client, other, {}], "redlock(clients)[2] must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one), got an object"]
+  ]
+  for (const [clients, message] of cases) t.throws(() => redlock(clients as unknown[]), { code: 'FST_CACHING_API_INVALID_OPTIONS', message })
+})

@@ -1,0 +1,563 @@
+import { isDeepStrictEqual } from 'node:util'
+import { Cluster, Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp } from '../../../lib/entry.js'
+import { Keyspace } from '../../../lib/keys.js'
+import type { Line } from '../../../lib/line.js'
+import { msgpackSerializer } from '../../../lib/serializer.js'
+import { isLeasing, isLocal, type LeaseRequest, type LeasingBackend } from '../../../lib/tiers/backend.js'
+import { redis, redisBus } from '../../../lib/tiers/redis.js'
+import { deferred, eventually } from '../../helpers/doubles.js'
+import { recordingProxy } from '../../helpers/recording-proxy.js'
+import { startRedis, startRedisCluster } from '../../helpers/servers.js'
+
+const server = await startRedis(t)
+const cluster = await startRedisCluster(t)
+
+const clients = {
+  'a server': (t: Pick<Test, 'teardown'>, options: object = {}): Redis => {
+    const client = new Redis(server.port, options)
+    t.teardown(() => client.disconnect())
+    return client
+  },
+  'a cluster': (t: Pick<Test, 'teardown'>, options: object = {}): Cluster => {
+    const client = new Cluster([...cluster.addresses], options)
+    t.teardown(() => client.disconnect())
+    return client
+  }
+}
+
+let spaces = 0
+
+/** A backend, the client that it works on, and keys that no other test has. */
+function backendOn (kind: keyof typeof clients, t: Test) {
+  const client = clients[kind](t)
+  const backend = redis(client) as LeasingBackend
+  t.teardown(() => backend.close?.())
+  const keyspace = new Keyspace(`test-${spaces++}`, 'objects')
+  const key = (rest: string) => keyspace.entry('k', rest)
+  /** In a cluster they are on different nodes. */
+  const keys = Array.from({ length: 10 }, (_, i) => key(`key-${i}`)) as [string, string, string, ...string[]]
+  const lease = async (keys: readonly string[], more: Partial<LeaseRequest> = {}) => {
+    const mark = newLease()
+    const [stamp, ...held] = await backend.leaseMany(keyspace.stamp, keys, { mark, ttl: 60_000, stamp: formatStamp(newStamp()), takeOver: false, ...more })
+    return { mark, stamp: parseStamp(Buffer.from(stamp).toString())!, held: held.map(bytes => Buffer.from(bytes)) }
+  }
+  const stamp = async () => parseStamp((await client.get(keyspace.stamp)) ?? '')
+  return { client, backend, keyspace, key, keys, lease, stamp }
+}
+
+/** As a region fills: what starts with an identity of its own. */
+const entryBytes = (value: unknown) => encodeEntry(
+  { value, loose: undefined, loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp() }, msgpackSerializer)
+
+for (const kind of ['a server', 'a cluster'] as const) {
+  const onNodes = async (ask: (node: Redis) => Promise<any>) => await Promise.all((kind === 'a server' ? [server] : cluster.nodes).map(async ({ port }) => {
+    const node = new Redis(port)
+    try {
+      return await ask(node)
+    } finally {
+      node.disconnect()
+    }
+  }))
+  const loseSubscribers = async () => await onNodes(node => node.client('KILL', 'TYPE', 'PUBSUB'))
+
+  t.test(`bytes on ${kind}`, async t => {
+    t.test('come back in the order of the keys, with gaps and repetitions', async t => {
+      const { backend, keys: [a, b, c] } = backendOn(kind, t)
+      const bytes = Uint8Array.from({ length: 256 }, (_, i) => i)
+      await backend.setMany([{ key: a, value: bytes, ttl: 60_000 }, { key: b, value: bytes.subarray(10, 20), ttl: 60_000 }])
+      const found = await backend.getMany([b, c, a, b])
+      t.ok(isDeepStrictEqual(found.map(one => one && [...one]), [[...bytes.subarray(10, 20)], undefined, [...bytes], [...bytes.subarray(10, 20)]]))
+      await backend.deleteMany([a, c])
+      t.strictSame((await backend.getMany([a, b])).map(one => one !== undefined), [false, true])
+    })
+
+    t.test('are nothing where nothing is asked', async t => {
+      const { backend } = backendOn(kind, t)
+      t.strictSame(await backend.getMany([]), [])
+      await backend.setMany([])
+      await backend.deleteMany([])
+      t.strictSame(await backend.fillMany([]), [])
+    })
+
+    t.test('live as long as they were given', async t => {
+      const { backend, client, keys: [a, b] } = backendOn(kind, t)
+      await backend.setMany([{ key: a, value: Buffer.from('a'), ttl: 60_000 }, { key: b, value: Buffer.from('b'), ttl: 1 }])
+      const left = await client.pttl(a)
+      t.ok(left > 50_000 && left <= 60_000)
+      await eventually(t, async () => (await backend.getMany([b]))[0] === undefined, 'one millisecond is over soon')
+    })
+
+    t.test('of another type are missing, and keep nobody else’s from being found', async t => {
+      const { backend, client, keys: [a, b] } = backendOn(kind, t)
+      await client.rpush(a, 'foreign')
+      await backend.setMany([{ key: b, value: Buffer.from('b'), ttl: 60_000 }])
+      t.strictSame((await backend.getMany([a, b])).map(one => one && Buffer.from(one).toString()), [undefined, 'b'])
+    })
+  })
+
+  t.test(`leases on ${kind}`, async t => {
+    t.test('mark what is missing, and bring what is there', async t => {
+      const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
+      await backend.setMany([{ key: b, value: Buffer.from('already here, and longer'), ttl: 60_000 }])
+      const { mark, held } = await lease([a, b, c], { ttl: 30_000 })
+      t.strictSame(held, [mark, Buffer.from('already here, and longer'), mark])
+      t.strictSame(await client.getBuffer(a), mark)
+      t.ok(isLease(mark))
+      const left = await client.pttl(a)
+      t.ok(left > 20_000 && left <= 30_000)
+      t.ok(await client.pttl(b) > 30_000, 'the time of what is there is its own')
+    })
+
+    t.test('are shared with who asks later, and last as long as the later one needs', async t => {
+      const { client, keys: [a], lease } = backendOn(kind, t)
+      const first = await lease([a], { ttl: 10_000 })
+      const second = await lease([a], { ttl: 30_000.5 })
+      t.strictSame(second.held, [first.mark])
+      t.ok(await client.pttl(a) > 20_000)
+    })
+
+    t.test('let their holder fill the key', async t => {
+      const { backend, client, keys: [a, b], lease } = backendOn(kind, t)
+      const { mark } = await lease([a, b])
+      const [one, two] = [entryBytes(1), entryBytes(2)]
+      t.strictSame(await backend.fillMany([{ key: a, lease: mark, value: one, ttl: 30_000 }, { key: b, lease: mark, value: two, ttl: 60_000 }]), [true, true])
+      t.strictSame(await client.getBuffer(a), one)
+      t.strictSame(await client.getBuffer(b), two)
+      const left = await client.pttl(a)
+      t.ok(left > 20_000 && left <= 30_000)
+    })
+
+    t.test('are over once the key is filled', async t => {
+      const { backend, client, keys: [a], lease } = backendOn(kind, t)
+      const { mark } = await lease([a])
+      const [first, second] = [entryBytes(1), entryBytes(2)]
+      t.strictSame(await backend.fillMany([{ key: a, lease: mark, value: first, ttl: 30_000 }]), [true])
+      t.strictSame(await backend.fillMany([{ key: a, lease: mark, value: second, ttl: 30_000 }]), [false])
+      t.strictSame(await client.getBuffer(a), first)
+    })
+
+    t.test('of a stale entry are the entry itself', async t => {
+      const { backend, client, keys: [a], lease } = backendOn(kind, t)
+      const [stale, fresh] = [entryBytes('stale'), entryBytes('fresh')]
+      await backend.setMany([{ key: a, value: stale, ttl: 60_000 }])
+      const { held } = await lease([a])
+      t.strictSame(held, [stale])
+      const identity = stale.subarray(0, identityLength)
+      t.strictSame(await backend.fillMany([{ key: a, lease: identity, value: fresh, ttl: 30_000 }]), [true])
+      t.strictSame(await backend.fillMany([{ key: a, lease: identity, value: entryBytes('late'), ttl: 30_000 }]), [false])
+      t.strictSame(await client.getBuffer(a), fresh)
+    })
+
+    t.test('are taken from whoever has them by one that loads anew', async t => {
+      const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
+      const entry = entryBytes('old')
+      await backend.setMany([{ key: b, value: entry, ttl: 60_000 }])
+      const before = await lease([a, b])
+      const after = await lease([a, b, c], { takeOver: true })
+      t.strictSame(after.held[0], after.mark)
+      t.strictSame(after.held[2], after.mark)
+      t.strictSame(after.held[1], Buffer.concat([entry.subarray(0, 4), after.mark.subarray(4), entry.subarray(identityLength)]), 'the entry stays, under another identity')
+      t.strictSame(await backend.fillMany([
+        { key: a, lease: before.held[0]!, value: entryBytes('late'), ttl: 30_000 },
+        { key: b, lease: before.held[1]!.subarray(0, identityLength), value: entryBytes('late'), ttl: 30_000 }
+      ]), [false, false])
+      const fresh = entryBytes('new')
+      t.strictSame(await backend.fillMany([a, b, c].map((key, i) => ({ key, lease: after.held[i]!.subarray(0, identityLength), value: fresh, ttl: 30_000 }))), [true, true, true])
+      for (const key of [a, b, c]) t.strictSame(await client.getBuffer(key), fresh)
+    })
+
+    t.test('end with whatever ends the key, and nothing is filled any more', async t => {
+      const ends: Record<string, (on: ReturnType<typeof backendOn>, key: string) => Promise<unknown>> = {
+        'an invalidation': async ({ backend, keyspace }, key) => await backend.forgetMany(keyspace.stamp, formatStamp(newStamp()), [key]),
+        'a plain delete': async ({ backend }, key) => await backend.deleteMany([key]),
+        'an overwrite of ours': async ({ backend }, key) => await backend.setMany([{ key, value: entryBytes('set'), ttl: 60_000 }]),
+        'an overwrite of somebody else': async ({ client }, key) => await client.set(key, 'foreign'),
+        'an empty overwrite': async ({ client }, key) => await client.set(key, ''),
+        'a key of another type': async ({ client }, key) => { await client.del(key); await client.rpush(key, 'foreign') },
+        'an expiry': async ({ client }, key) => { await client.pexpire(key, 1); await eventually(t, async () => await client.exists(key) === 0, 'it expires') },
+        'a flush': async () => await onNodes(node => node.flushall())
+      }
+      for (const [what, end] of Object.entries(ends)) {
+        const on = backendOn(kind, t)
+        const { backend, client, keys: [a, b], lease } = on
+        const { mark } = await lease([a, b])
+        await end(on, a)
+        const before = await client.dump(a)
+        const fresh = entryBytes('b')
+        const filled = await backend.fillMany([{ key: a, lease: mark, value: entryBytes('late'), ttl: 30_000 }, { key: b, lease: mark, value: fresh, ttl: 30_000 }])
+        t.equal(filled[0], false, what)
+        t.strictSame(await client.dump(a), before, 'and what is there stays')
+        if (what !== 'a flush') t.strictSame([filled[1], await client.getBuffer(b)], [true, fresh], 'nor is anybody else’s fill refused for it')
+      }
+    })
+
+    t.test('put right what somebody else left under a key', async t => {
+      for (const takeOver of [false, true]) {
+        const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
+        await client.rpush(a, 'foreign')
+        await client.set(b, '')
+        await client.set(c, 'short')
+        const { mark, held } = await lease([a, b, c], { takeOver })
+        t.strictSame(held, [mark, mark, mark])
+        await backend.deleteMany([a, b, c])
+        t.strictSame(await backend.fillMany([a, b, c].map(key => ({ key, lease: mark, value: entryBytes('late'), ttl: 30_000 }))), [false, false, false])
+      }
+    })
+  })
+
+  t.test(`the stamp of a region on ${kind}`, async t => {
+    const noStamp = formatStamp(newStamp())
+
+    t.test('is made by the first lease, and stays', async t => {
+      const { lease, stamp } = backendOn(kind, t)
+      const proposed = newStamp()
+      const first = await lease([], { stamp: formatStamp(proposed) })
+      t.strictSame(first.stamp, proposed)
+      t.strictSame((await lease([])).stamp, proposed)
+      t.strictSame(await stamp(), proposed)
+    })
+
+    t.test('counts what happens to the region, one kind by one', async t => {
+      const { backend, keyspace, keys: [a], lease, stamp } = backendOn(kind, t)
+      const { stamp: { epoch } } = await lease([])
+      await backend.revise(keyspace.stamp, { kind: 'soft', stamp: noStamp })
+      t.strictSame(await stamp(), { epoch, softened: 1, tagged: 0, deleted: 0 })
+      await backend.revise(keyspace.stamp, { kind: 'tags', stamp: noStamp, tagKeys: [] })
+      await backend.revise(keyspace.stamp, { kind: 'tags', stamp: noStamp, tagKeys: [keyspace.tag('t')] })
+      t.strictSame(await stamp(), { epoch, softened: 1, tagged: 2, deleted: 0 })
+      await backend.forgetMany(keyspace.stamp, noStamp, [a])
+      t.strictSame(await stamp(), { epoch, softened: 1, tagged: 2, deleted: 1 })
+      const next = newStamp()
+      await backend.revise(keyspace.stamp, { kind: 'hard', stamp: formatStamp(next) })
+      t.strictSame(await stamp(), { epoch: next.epoch, softened: 1, tagged: 2, deleted: 1 })
+    })
+
+    t.test('is made by an invalidation where there is none, and where something else is', async t => {
+      const foreign: ((on: ReturnType<typeof backendOn>) => Promise<unknown>)[] = [
+        async () => {},
+        async ({ client, keyspace }) => await client.set(keyspace.stamp, 'foreign'),
+        async ({ client, keyspace }) => await client.rpush(keyspace.stamp, 'foreign')
+      ]
+      for (const leave of foreign) {
+        for (const kindOf of ['soft', 'hard'] as const) {
+          const on = backendOn(kind, t)
+          await leave(on)
+          const fresh = newStamp()
+          await on.backend.revise(on.keyspace.stamp, { kind: kindOf, stamp: formatStamp(fresh) })
+          t.strictSame(await on.stamp(), { ...fresh, softened: kindOf === 'soft' ? 1 : 0 })
+        }
+        const on = backendOn(kind, t)
+        await leave(on)
+        const fresh = newStamp()
+        t.strictSame((await on.lease([], { stamp: formatStamp(fresh) })).stamp, fresh)
+      }
+    })
+
+    t.test('has no end', async t => {
+      const { backend, client, keyspace, lease } = backendOn(kind, t)
+      await lease([])
+      t.equal(await client.pttl(keyspace.stamp), -1)
+      await backend.revise(keyspace.stamp, { kind: 'soft', stamp: noStamp })
+      t.equal(await client.pttl(keyspace.stamp), -1)
+    })
+
+    t.test('tells of an invalidation no later than the keys are gone', async t => {
+      const { backend, client, keyspace, keys, stamp } = backendOn(kind, t)
+      await backend.setMany(keys.map(key => ({ key, value: Buffer.from('a'), ttl: 60_000 })))
+      await backend.forgetMany(keyspace.stamp, noStamp, keys)
+      t.equal((await stamp())!.deleted, 1)
+      for (const key of keys) t.equal(await client.exists(key), 0)
+    })
+  })
+
+  t.test(`the tags of a region on ${kind}`, async t => {
+    t.test('have a version from when they are held, for as long as they are needed', async t => {
+      const { backend, client, keyspace, lease } = backendOn(kind, t)
+      const { stamp: { epoch } } = await lease([])
+      const [s, u] = [keyspace.tag('s'), keyspace.tag('u')]
+      await backend.holdTags(keyspace.stamp, [{ key: s, ttl: 10_000 }, { key: u, ttl: 20_000 }])
+      t.equal(await client.get(s), `${epoch}|0`)
+      await backend.holdTags(keyspace.stamp, [{ key: s, ttl: 60_000 }])
+      t.ok(await client.pttl(s) > 50_000, 'longer, if somebody needs it longer')
+      await backend.holdTags(keyspace.stamp, [{ key: s, ttl: 1000 }])
+      t.ok(await client.pttl(s) > 50_000, 'never shorter')
+      t.ok(await client.pttl(u) <= 20_000)
+    })
+
+    t.test('get a new version when they are invalidated; those that nobody holds get none', async t => {
+      const { backend, client, keyspace, lease } = backendOn(kind, t)
+      const { stamp: { epoch } } = await lease([])
+      const [s, u, nobodys] = [keyspace.tag('s'), keyspace.tag('u'), keyspace.tag('nobody’s')]
+      await backend.holdTags(keyspace.stamp, [{ key: s, ttl: 10_000 }, { key: u, ttl: 20_000 }])
+      await backend.revise(keyspace.stamp, { kind: 'tags', stamp: formatStamp(newStamp()), tagKeys: [s, nobodys] })
+      t.equal(await client.get(s), `${epoch}|1`)
+      t.equal(await client.get(u), `${epoch}|0`)
+      t.equal(await client.exists(nobodys), 0)
+      const left = await client.pttl(s)
+      t.ok(left > 0 && left <= 10_000, 'its time goes on')
+      await backend.holdTags(keyspace.stamp, [{ key: nobodys, ttl: 10_000 }])
+      t.equal(await client.get(nobodys), `${epoch}|1`, 'held later, it starts from now')
+    })
+
+    t.test('are not held where the stamp was lost: their entries are gone as well', async t => {
+      const { backend, client, keyspace } = backendOn(kind, t)
+      await backend.holdTags(keyspace.stamp, [{ key: keyspace.tag('s'), ttl: 10_000 }])
+      t.equal(await client.exists(keyspace.tag('s')), 0)
+    })
+  })
+
+  t.test(`the prefixes of keys on ${kind}: ours, and the client’s own`, async t => {
+    const plain = clients[kind](t)
+    const client = clients[kind](t, { keyPrefix: 'clients:' })
+    const backend = redis(client, { keyPrefix: 'ours:' }) as LeasingBackend
+    t.teardown(() => backend.close?.())
+    const keyspace = new Keyspace(`test-${spaces++}`, 'objects')
+    const key = keyspace.entry('k', 'a')
+    const there = async (key: string) => await plain.exists(`clients:ours:${key}`) === 1
+    const proposed = newStamp()
+    const mark = newLease()
+    await backend.leaseMany(keyspace.stamp, [key], { mark, ttl: 60_000, stamp: formatStamp(proposed), takeOver: false })
+    t.ok(await there(keyspace.stamp))
+    t.ok(await there(key))
+    t.strictSame(await backend.fillMany([{ key, lease: mark, value: Buffer.from('a'), ttl: 60_000 }]), [true])
+    t.equal((await backend.getMany([key]))[0]?.toString(), 'a')
+    await backend.holdTags(keyspace.stamp, [{ key: keyspace.tag('t'), ttl: 60_000 }])
+    t.ok(await there(keyspace.tag('t')))
+    await backend.revise(keyspace.stamp, { kind: 'tags', stamp: '', tagKeys: [keyspace.tag('t')] })
+    t.equal(await plain.get(`clients:ours:${keyspace.tag('t')}`), `${proposed.epoch}|1`)
+    await backend.setMany([{ key, value: Buffer.from('b'), ttl: 60_000 }])
+    t.equal(await plain.get(`clients:ours:${key}`), 'b')
+    await backend.forgetMany(keyspace.stamp, '', [key])
+    t.notOk(await there(key))
+    await backend.setMany([{ key, value: Buffer.from('b'), ttl: 60_000 }])
+    await backend.deleteMany([key])
+    t.notOk(await there(key))
+
+    const heard = deferred<string>()
+    const line = backend.line!
+    await line.listen(keyspace.wakeUps, heard.resolve)
+    await line.publish(keyspace.wakeUps, 'news')
+    t.equal(await heard.promise, 'news', 'channels are the same with any prefix')
+  })
+
+  t.test(`the line over ${kind}`, async t => {
+    /** A line, and the one of another process. */
+    function lines (t: Test): [Line, Line] {
+      return [0, 1].map(() => {
+        const line = redisBus(clients[kind](t)) as Line
+        t.teardown(() => line.close())
+        return line
+      }) as [Line, Line]
+    }
+
+    t.test('carries every message to every listener of its channel', async t => {
+      const [mine, theirs] = lines(t)
+      const heard: Record<string, string[]> = { first: [], second: [], mine: [], other: [] }
+      await theirs.listen('news', message => heard['first']!.push(message))
+      await theirs.listen('news', message => heard['second']!.push(message))
+      await theirs.listen('other news', message => heard['other']!.push(message))
+      await mine.listen('news', message => heard['mine']!.push(message))
+      const sent = Array.from({ length: 10 }, (_, i) => String(i))
+      for (const message of sent) await mine.publish('news', message)
+      await eventually(t, () => heard['mine']!.length === 10 && heard['second']!.length === 10, 'both processes hear them')
+      // ioredis sends each message to another node of a cluster: there they may overtake each other.
+      if (kind === 'a cluster') for (const list of Object.values(heard)) list.sort()
+      t.strictSame(heard, { first: sent, second: sent, mine: sent, other: [] })
+    })
+
+    t.test('is not heard by who has stopped listening, and the server is told when nobody is left', async t => {
+      const [mine, theirs] = lines(t)
+      const channel = `stopping-${kind}`
+      const heard: string[] = []
+      const stopFirst = await theirs.listen(channel, message => heard.push(`first ${message}`))
+      const stopSecond = await theirs.listen(channel, message => heard.push(`second ${message}`))
+      await mine.publish(channel, 'a')
+      await eventually(t, () => heard.length === 2, 'both hear the first')
+      stopFirst()
+      stopFirst()
+      await mine.publish(channel, 'b')
+      await eventually(t, () => heard.length === 3, 'one hears the second')
+      stopSecond()
+      const subscribers = async () => (await onNodes(node => node.pubsub('NUMSUB', channel))).reduce((all, [, count]) => all + Number(count), 0)
+      await eventually(t, async () => await subscribers() === 0, 'it is unsubscribed')
+      const again = deferred<string>()
+      await theirs.listen(channel, again.resolve)
+      await mine.publish(channel, 'c')
+      t.equal(await again.promise, 'c', 'and may be listened to again')
+      stopSecond()
+      t.strictSame(heard, ['first a', 'second a', 'second b'])
+      t.equal(await subscribers(), 1, 'whoever stopped before stops nobody else')
+    })
+
+    t.test('is heard again after its connection was lost', async t => {
+      const [mine, theirs] = lines(t)
+      const channel = `lost-${kind}`
+      let heard = 0
+      await theirs.listen(channel, () => { heard++ })
+      await loseSubscribers()
+      await eventually(t, async () => {
+        await mine.publish(channel, 'a')
+        return heard > 0
+      }, 'it hears again')
+    })
+
+    t.test('is closed without closing the client that it was made of', async t => {
+      const client = clients[kind](t)
+      const line = redisBus(client) as Line
+      const stop = await line.listen('closing', () => {})
+      await line.close()
+      await t.rejects(line.listen('closing', () => {}), { message: 'the line is closed' })
+      stop()
+      t.equal(await client.ping(), 'PONG')
+      const unused = redisBus(client)
+      await unused.close()
+    })
+  })
+
+  t.test(`a client of ${kind} without a connection fails at once, instead of queueing`, async t => {
+    const { backend, client, keyspace, keys, lease } = backendOn(kind, t)
+    await lease(keys)
+    client.disconnect()
+    await eventually(t, () => client.status === 'end' || client.status === 'close', 'it ends')
+    const entries = [{ key: keys[0], value: Buffer.from('a'), lease: newLease(), ttl: 1000 }]
+    const operations: (() => Promise<unknown>)[] = [
+      () => backend.getMany(keys), () => backend.setMany(entries), () => backend.deleteMany(keys), () => lease(keys), () => backend.fillMany(entries),
+      () => backend.forgetMany(keyspace.stamp, '', keys), () => backend.revise(keyspace.stamp, { kind: 'hard', stamp: '' }), () => backend.holdTags(keyspace.stamp, [{ key: 'a', ttl: 1 }])
+    ]
+    for (const operation of operations) await t.rejects(operation() as Promise<void>, { message: /^the connection is in status '(?:end|close)'$/ })
+  })
+}
+
+t.test('a client that tries to reconnect is not waited for', async t => {
+  const own = await startRedis(t)
+  const client = new Redis(own.port, { retryStrategy: () => 60_000 })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  const backend = redis(client)
+  await backend.getMany(['a'])
+  await own.kill()
+  await eventually(t, () => client.status === 'reconnecting', 'it has lost its connection')
+  await t.rejects(backend.getMany(['a']), { message: "the connection is in status 'reconnecting'" })
+})
+
+t.test('a client that has not connected yet does so for the first command', async t => {
+  const client = clients['a server'](t, { lazyConnect: true })
+  t.strictSame(await redis(client).getMany(['no such key']), [undefined])
+})
+
+t.test('each operation on a server is one command, whatever it is about', async t => {
+  const { backend, client, keyspace, keys, lease } = backendOn('a server', t)
+  await client.ping()
+  const recorder = await server.recordCommands()
+  const { mark } = await lease(keys)
+  t.strictSame(await recorder.commands(), ['eval'])
+  await recorder.reset()
+  await backend.fillMany(keys.map(key => ({ key, lease: mark, value: Buffer.from('a'), ttl: 1000 })))
+  t.strictSame(await recorder.commands(), ['eval'])
+  await recorder.reset()
+  await backend.getMany(keys)
+  t.strictSame(await recorder.commands(), ['mget'])
+  await recorder.reset()
+  await backend.forgetMany(keyspace.stamp, '', keys)
+  t.strictSame(await recorder.commands(), ['eval'])
+})
+
+t.test('the connection carries all in order on a server; a cluster has several', async t => {
+  const on = backendOn('a server', t)
+  t.equal(on.backend.connection, on.client)
+  t.equal(backendOn('a cluster', t).backend.connection, undefined)
+  t.ok(isLeasing(on.backend))
+  t.notOk(isLocal(on.backend))
+})
+
+t.test('whoever listens is told when messages may have been missed, once for each loss', async t => {
+  const own = await startRedis(t)
+  const client = new Redis(own.port, { retryStrategy: () => 10 })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  const line = redisBus(client) as Line
+  t.teardown(() => line.close())
+  let interrupted = 0
+  const heard: string[] = []
+  await line.listen('news', message => heard.push(message), () => { interrupted++ })
+  const stop = await line.listen('news', () => {}, () => { t.fail('this one has stopped listening') })
+  stop()
+  const before = interrupted
+  await own.kill()
+  await eventually(t, () => interrupted === before + 1, 'when the connection is lost')
+  await own.start()
+  await eventually(t, () => interrupted === before + 2, 'and when it is back')
+  await eventually(t, async () => {
+    await line.publish('news', 'a').catch(() => {})
+    return heard.length > 0
+  }, 'then it hears again')
+  t.equal(interrupted, before + 2)
+})
+
+t.test('a message that was under way when its listener stopped is nobody’s', async t => {
+  const proxy = await recordingProxy(t, server.port)
+  const client = new Redis(proxy.port)
+  t.teardown(() => client.disconnect())
+  const line = redisBus(client) as Line
+  t.teardown(() => line.close())
+  const publisher = redisBus(clients['a server'](t)) as Line
+  const heard: string[] = []
+  const stop = await line.listen('under way', message => heard.push(message))
+  const after = deferred<string>()
+  await line.listen('after', after.resolve)
+  proxy.pause('replies')
+  await publisher.publish('under way', 'late')
+  await publisher.publish('after', 'later')
+  stop()
+  proxy.resume()
+  t.equal(await after.promise, 'later')
+  t.strictSame(heard, [])
+})
+
+t.test('what a server refuses is an error, not a line without messages', async t => {
+  const admin = clients['a server'](t)
+  await admin.call('ACL', 'SETUSER', 'deaf', 'on', '>secret', '~*', '&*', '+@all', '-subscribe')
+  const client = clients['a server'](t, { username: 'deaf', password: 'secret' })
+  const line = redisBus(client) as Line
+  t.teardown(() => line.close())
+  await t.rejects(line.listen('news', () => {}), /NOPERM/)
+  await t.rejects(line.listen('news', () => {}), /NOPERM/, 'each time')
+})
+
+t.test('whoever waits to listen when the line is closed is told', async t => {
+  const own = await startRedis(t)
+  const client = new Redis(own.port, { retryStrategy: () => 10 })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  await client.ping()
+  await own.kill()
+  const line = redisBus(client) as Line
+  const listening = line.listen('news', () => {})
+  const rejected = t.rejects(listening, /Connection is closed/)
+  await line.close()
+  await rejected
+})
+
+t.test('a client that is none is refused by name', async t => {
+  const message = (what: string, got: string) => ({
+    code: 'FST_CACHING_API_INVALID_OPTIONS',
+    message: `${what} must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one), got ${got}`
+  })
+  const cases: [client: unknown, got: string][] = [[undefined, 'undefined'], [null, 'null'], ['redis://localhost', "'redis://localhost'"], [{}, 'an object'], [Redis, 'a function (Redis)'], [{ mgetBuffer () {} }, 'an object']]
+  for (const [client, got] of cases) {
+    t.throws(() => redis(client), message('redis(client)', got))
+    t.throws(() => redisBus(client), message('redisBus(client)', got))
+  }
+})
+
+t.test('options that can not work are refused by name', async t => {
+  const client = clients['a server'](t)
+  for (const keyPrefix of ['a b', '{a}', 'a}', 'é', 'x'.repeat(51), 1, null]) {
+    t.throws(() => redis(client, { keyPrefix: keyPrefix as string }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^redis\.keyPrefix must be up to 50 printable ASCII characters without blanks and braces, got / })
+  }
+  t.throws(() => redis(client, { prefix: 'a' } as object), { message: "redis.prefix must be absent: there is keyPrefix, got 'a'" })
+  t.doesNotThrow(() => redis(client, { keyPrefix: '' }))
+  t.doesNotThrow(() => redis(client, { keyPrefix: 'app:v2/' }))
+})

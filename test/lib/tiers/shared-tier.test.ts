@@ -1,0 +1,477 @@
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { freshness, newStamp, type Entry, type Stamp } from '../../../lib/entry.js'
+import { Keyspace } from '../../../lib/keys.js'
+import { msgpackSerializer, type Serializer } from '../../../lib/serializer.js'
+import type { Backend, LeasingBackend } from '../../../lib/tiers/backend.js'
+import { memory } from '../../../lib/tiers/memory.js'
+import { redis } from '../../../lib/tiers/redis.js'
+import { SharedTier, type Claim } from '../../../lib/tiers/shared-tier.js'
+import { copyIn } from '../../../lib/values.js'
+import { eventually, fakeClock, silentLogger } from '../../helpers/doubles.js'
+import { startRedis } from '../../helpers/servers.js'
+
+const server = await startRedis(t)
+let spaces = 0
+
+interface Place {
+  /** What another process has of it. */
+  another (): Backend
+  keyspace: Keyspace
+  /** What is under a key, and nobody's but the test's. */
+  raw: Backend
+}
+
+const places = {
+  Redis: (t: Test): Place => {
+    const another = () => {
+      const client = new Redis(server.port)
+      t.teardown(() => client.disconnect())
+      return redis(client)
+    }
+    return { another, keyspace: new Keyspace(`test-${spaces++}`, 'objects'), raw: another() }
+  },
+  /** Three methods, as somebody's own backend has them. */
+  'a backend of three methods': (_t: Test): Place => {
+    const kept = memory()
+    const bare = (): Backend => ({ name: 'bare', getMany: async keys => await kept.getMany(keys), setMany: async entries => await kept.setMany(entries), deleteMany: async keys => await kept.deleteMany(keys) })
+    return { another: bare, keyspace: new Keyspace(`test-${spaces++}`, 'objects'), raw: bare() }
+  }
+}
+
+/** The same backend, until the test takes it away: then it refuses everything, or says nothing. */
+function switchable<B extends Backend> (backend: B) {
+  const state = { away: false as boolean | 'silent' }
+  const switched = new Proxy(backend, {
+    get (target, name) {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]) => {
+        if (state.away === 'silent') return await new Promise(() => {})
+        if (state.away) throw new Error('away')
+        return await member.apply(target, args)
+      }
+    }
+  })
+  return { backend: switched, state }
+}
+
+const clock = fakeClock()
+
+function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: { serializer?: Serializer, timeout?: number } = {}) {
+  const logger = silentLogger()
+  const tier = new SharedTier({ backend, keyspace, serializer: msgpackSerializer, timeout: 10_000, logger, now: clock.now, ...more })
+  t.teardown(() => tier.close())
+  return { tier, logger }
+}
+
+const unstamped: Stamp = { epoch: 0, softened: 0, tagged: 0, deleted: 0 }
+const entryOf = (value: unknown, tags: string[] = []): Entry =>
+  ({ ...copyIn(value), loadedAt: clock.now(), freshUntil: clock.now() + 30_000, staleUntil: clock.now() + 60_000, tags, stamp: unstamped })
+
+const claim = async (tier: SharedTier, ...keys: string[]) => await tier.claimMany(keys, { ttl: 60_000 })
+
+async function fill (tier: SharedTier, claims: readonly Claim[], fills: readonly { key: string, value: unknown, tags?: string[] }[]): Promise<boolean[]> {
+  return await tier.fillMany(fills.map(({ key, value, tags }, i) => {
+    const { lease } = claims[i]!
+    const entry = { ...entryOf(value, tags), stamp: lease.stamp }
+    return { key, entry, bytes: tier.encode(entry), lease }
+  }))
+}
+
+/** As a load does it. */
+async function load (tier: SharedTier, key: string, value: unknown, tags?: string[]): Promise<boolean> {
+  return (await fill(tier, await claim(tier, key), [{ key, value, ...(tags !== undefined && { tags }) }]))[0]!
+}
+
+const read = async (tier: SharedTier, ...keys: string[]) => (await tier.readMany(keys)).map(entry => entry && (entry.softened ? { softened: entry.value } : entry.value))
+
+for (const [kind, make] of Object.entries(places)) {
+  const fenced = kind === 'Redis'
+
+  t.test(`a tier on ${kind}`, async t => {
+    /** One tier in each of two processes. */
+    function two (t: Test) {
+      const place = make(t)
+      const { backend, state } = switchable(place.another())
+      const { tier, logger } = tierOn(t, place, backend)
+      const { tier: theirs } = tierOn(t, place, place.another())
+      const [a, b, c] = ['a', 'b', 'c'].map(rest => place.keyspace.entry('k', rest)) as [string, string, string]
+      return { ...place, tier, theirs, logger, state, a, b, c }
+    }
+
+    t.test('brings what was filled, in the order of the keys, to every process', async t => {
+      const { tier, theirs, a, b, c } = two(t)
+      t.strictSame(await read(tier, a, b), [undefined, undefined], 'nothing yet')
+      const claims = await claim(tier, a, b)
+      t.strictSame(claims.map(one => one!.entry), [undefined, undefined])
+      t.strictSame(await fill(tier, claims, [{ key: a, value: 1 }, { key: b, value: { id: 2 } }]), [true, true])
+      for (const one of [tier, theirs]) t.strictSame(await read(one, b, c, a, b), [{ id: 2 }, undefined, 1, { id: 2 }])
+      t.strictSame(await tier.readMany([]), [])
+    })
+
+    t.test('shows at a second look what was filled meanwhile', async t => {
+      const { tier, theirs, a, b } = two(t)
+      await load(theirs, a, 'theirs')
+      const [found, missing] = await claim(tier, a, b)
+      t.equal(found!.entry!.value, 'theirs')
+      t.equal(missing!.entry, undefined)
+      t.ok(missing!.lease)
+    })
+
+    t.test('forgets keys for every process, and no others', async t => {
+      const { tier, theirs, a, b } = two(t)
+      await load(tier, a, 1)
+      await load(tier, b, 2)
+      t.equal(await theirs.forgetMany([a]), true)
+      t.strictSame(await read(tier, a, b), [undefined, 2])
+      const { deleted } = (await tier.stamp())!
+      await theirs.forgetMany([a])
+      t.equal((await tier.stamp())!.deleted, deleted + 1, 'its stamp tells of it')
+    })
+
+    t.test(`${fenced ? 'refuses' : 'can not refuse'} a fill whose load began before its key was forgotten`, async t => {
+      const { tier, theirs, a, b } = two(t)
+      const claims = await claim(tier, a, b)
+      await theirs.forgetMany([a])
+      t.strictSame(await fill(tier, claims, [{ key: a, value: 'late' }, { key: b, value: 2 }]), [!fenced, true])
+      t.strictSame(await read(theirs, a, b), [fenced ? undefined : 'late', 2])
+    })
+
+    t.test('forgets everything with a hard invalidation, and what was being loaded', async t => {
+      const { tier, theirs, a, b } = two(t)
+      await load(tier, a, 1)
+      const claims = await claim(tier, b)
+      t.equal(await theirs.revise({ kind: 'hard' }), true)
+      await fill(tier, claims, [{ key: b, value: 'late' }])
+      t.strictSame(await read(tier, a, b), [undefined, undefined])
+      t.equal((await claim(tier, a))[0]!.entry, undefined, 'nor does a second look find it')
+      await load(tier, a, 2)
+      t.strictSame(await read(theirs, a), [2])
+    })
+
+    t.test('softens everything with a soft invalidation, and what was being loaded', async t => {
+      const { tier, theirs, a, b } = two(t)
+      await load(tier, a, 1)
+      const claims = await claim(tier, b)
+      t.equal(await theirs.revise({ kind: 'soft' }), true)
+      await fill(tier, claims, [{ key: b, value: 2 }])
+      t.strictSame(await read(tier, a, b), [{ softened: 1 }, { softened: 2 }])
+      t.equal(freshness((await tier.readMany([a]))[0]!, clock.now(), undefined), 'stale')
+      await load(tier, a, 3)
+      t.strictSame(await read(theirs, a), [3], 'what is loaded later is fresh')
+    })
+
+    t.test(`forgets what has a tag, and ${fenced ? 'nothing else' : 'whatever else has tags'}`, async t => {
+      const { tier, theirs, a, b, c } = two(t)
+      await load(tier, a, 1, ['s', 't'])
+      await load(tier, b, 2, ['s'])
+      await load(tier, c, 3)
+      const d = `${c}d`
+      const claims = await claim(tier, d)
+      t.equal(await theirs.revise({ kind: 'tags', tags: ['t', 'unknown'] }), true)
+      await fill(tier, claims, [{ key: d, value: 'late', tags: ['t'] }])
+      t.strictSame(await read(tier, a, b, c), [undefined, fenced ? 2 : undefined, 3])
+      // Its load began before: its tag was not held yet, and is not now.
+      t.strictSame(await read(tier, d), [undefined])
+      await load(tier, a, 4, ['t'])
+      t.strictSame(await read(theirs, a), [4])
+    })
+
+    t.test('replaces whatever is there by what is set', async t => {
+      const { tier, theirs, a, b } = two(t)
+      const claims = await claim(tier, a)
+      await theirs.setMany([{ key: a, entry: entryOf('set') }, { key: b, entry: entryOf('too', ['t']) }])
+      t.strictSame(await fill(tier, claims, [{ key: a, value: 'late' }]), [!fenced])
+      if (fenced) t.strictSame(await read(tier, a, b), ['set', 'too'])
+      await theirs.revise({ kind: 'tags', tags: ['t'] })
+      t.strictSame(await read(tier, b), [undefined])
+      await theirs.setMany([{ key: b, entry: entryOf('again', ['t']) }])
+      t.strictSame(await read(tier, b), ['again'])
+    })
+
+    t.test('that nobody used before is ready to be set', async t => {
+      const { tier, theirs, a } = two(t)
+      await tier.setMany([{ key: a, entry: entryOf(1) }])
+      t.strictSame(await read(theirs, a), [1])
+      t.strictSame(await tier.stamp(), await theirs.stamp())
+    })
+
+    t.test('that is away counts as missing, and never rejects', async t => {
+      const { tier, state, logger, a } = two(t)
+      await load(tier, a, 1)
+      const claims = await claim(tier, a)
+      state.away = true
+      t.strictSame(await read(tier, a, a), [undefined, undefined])
+      t.strictSame(await claim(tier, a, a), [undefined, undefined])
+      t.strictSame(await fill(tier, claims, [{ key: a, value: 2 }]), [true], 'nothing contradicts the value')
+      t.equal(await tier.stamp(), undefined)
+      t.match(logger.lines.debug[0], { details: { region: 'objects', operation: 'read', err: { message: 'away' } }, message: 'a tier did not answer and counts as missing' })
+      t.strictSame(logger.lines.error, [])
+    })
+
+    t.test('that says nothing counts as missing when its time is over', async t => {
+      const place = make(t)
+      const { backend, state } = switchable(place.another())
+      const { tier, logger } = tierOn(t, place, backend, { timeout: 1 })
+      state.away = 'silent'
+      t.strictSame(await read(tier, 'a'), [undefined])
+      t.match(logger.lines.debug, [{ details: { err: { message: `${backend.name} of region objects did not answer within 1 ms` } } }])
+    })
+
+    t.test('that nobody used before can be told to forget', async t => {
+      for (const tell of [
+        (tier: SharedTier, a: string) => tier.forgetMany([a]), (tier: SharedTier) => tier.revise({ kind: 'hard' }),
+        (tier: SharedTier) => tier.revise({ kind: 'soft' }), (tier: SharedTier) => tier.revise({ kind: 'tags', tags: ['t'] })
+      ]) {
+        const { tier, theirs, a } = two(t)
+        t.equal(await tell(tier, a), true)
+        t.strictSame(await read(theirs, a), [undefined])
+        await load(tier, a, 1, ['t'])
+        t.strictSame(await read(theirs, a), [1])
+      }
+    })
+
+    t.test('that could not be told to forget isn’t believed until it was', async t => {
+      const { tier, theirs, state, logger, a, b } = two(t)
+      await load(tier, a, 'old')
+      await load(tier, b, 'other')
+      state.away = true
+      t.equal(await tier.forgetMany([a]), false)
+      state.away = false
+      t.strictSame(await read(tier, a, b), [undefined, 'other'])
+      t.equal((await claim(tier, a))[0]!.entry, undefined)
+      await eventually(t, async () => (await read(theirs, a))[0] === undefined, 'it is replayed')
+      await eventually(t, () => logger.lines.info.length === 1, 'and the log says so')
+      t.match(logger.lines.info, [{ details: { region: 'objects' }, message: 'invalidations were replayed' }])
+      await load(tier, a, 'new')
+      t.strictSame(await read(tier, a), ['new'])
+    })
+
+    for (const revision of [{ kind: 'hard' }, { kind: 'soft' }, { kind: 'tags', tags: ['t'] }] as const) {
+      t.test(`that was away for an invalidation (${revision.kind}) isn’t believed until it has it`, async t => {
+        const { tier, theirs, state, logger, a } = two(t)
+        await load(tier, a, 'old', ['t'])
+        state.away = true
+        t.equal(await tier.revise(revision), false)
+        state.away = false
+        t.strictSame(await read(tier, a), [undefined])
+        t.strictSame(await read(theirs, a), ['old'])
+        await eventually(t, () => logger.lines.info.length === 1, 'it is replayed')
+        t.strictSame(await read(theirs, a), [revision.kind === 'soft' ? { softened: 'old' } : undefined])
+        t.strictSame(await read(tier, a), [revision.kind === 'soft' ? { softened: 'old' } : undefined])
+      })
+    }
+
+    t.test('that is away when something is set has the old value forgotten', async t => {
+      const { tier, theirs, state, a } = two(t)
+      await load(tier, a, 'old')
+      state.away = true
+      await tier.setMany([{ key: a, entry: entryOf('new') }])
+      state.away = false
+      t.strictSame(await read(tier, a), [undefined])
+      await eventually(t, async () => (await read(theirs, a))[0] === undefined, 'it is replayed')
+    })
+
+    t.test('that fails just when the value is written has the old one forgotten', async t => {
+      const place = make(t)
+      const own = place.another()
+      let full = false
+      const backend = new Proxy(own, {
+        get: (target, name) => name === 'setMany' && full ? async () => { throw new Error('full') } : bound(target, name)
+      })
+      const { tier } = tierOn(t, place, backend)
+      const a = place.keyspace.entry('k', 'a')
+      await load(tier, a, 'old')
+      full = true
+      await tier.setMany([{ key: a, entry: entryOf('new') }])
+      // Three methods can't tell of a deletion without writing a stamp.
+      if (fenced) t.strictSame(await read(tierOn(t, place, place.another()).tier, a), [undefined])
+      t.strictSame(await read(tier, a), [undefined])
+    })
+
+    t.test('warns once of bytes that it doesn’t understand, and puts them right', async t => {
+      const { tier, theirs, logger, raw, a, b } = two(t)
+      await load(tier, a, 1)
+      await raw.setMany([{ key: a, value: Buffer.from('{"id":1,"name":"of somebody else"}'), ttl: 60_000 }, { key: b, value: Buffer.alloc(100, 0xfc), ttl: 60_000 }])
+      t.strictSame(await read(tier, a, b), [undefined, undefined])
+      t.strictSame(await read(tier, a, b), [undefined, undefined])
+      t.match(logger.lines.warn, [{ details: { region: 'objects', key: a }, message: 'an entry was not understood and counts as missing; further ones will not be logged' }])
+      t.equal(logger.lines.warn.length, 1)
+      const claims = await claim(tier, a, b)
+      t.strictSame(await fill(tier, claims, [{ key: a, value: 1 }, { key: b, value: 2 }]), [true, true])
+      t.strictSame(await read(theirs, a, b), [1, 2])
+    })
+
+    t.test('whose stamp was lost, or overwritten, has forgotten everything', async t => {
+      for (const lose of [
+        async ({ raw, keyspace }: Place) => await raw.deleteMany([keyspace.stamp]),
+        async ({ raw, keyspace }: Place) => await raw.setMany([{ key: keyspace.stamp, value: Buffer.from('foreign'), ttl: 60_000 }])
+      ]) {
+        const on = two(t)
+        await load(on.tier, on.a, 'old')
+        await lose(on)
+        t.strictSame(await read(on.tier, on.a), [undefined])
+        t.equal(await on.tier.stamp(), undefined)
+        t.equal((await claim(on.tier, on.a))[0]!.entry, undefined)
+        await load(on.tier, on.a, 'new')
+        t.strictSame(await read(on.theirs, on.a), ['new'])
+      }
+    })
+
+    t.test('copies what a farther tier still has, and only where there is nothing', async t => {
+      const { tier, theirs, a, b, c } = two(t)
+      await load(theirs, b, 'here already')
+      const asked: string[][] = []
+      await tier.copyMany([a, b, c], async keys => {
+        asked.push([...keys])
+        return [{ ...entryOf('from afar', ['t']), stamp: newStamp() }, entryOf('too late'), undefined]
+      })
+      t.strictSame(asked, [[a, b, c]])
+      t.strictSame(await read(theirs, a, b, c), ['from afar', 'here already', undefined])
+      const d = `${c}d`
+      await tier.copyMany([d], async () => [{ ...entryOf('soft'), softened: true }])
+      t.strictSame(await read(theirs, d), [undefined], 'what was softened there would be fresh here')
+      await theirs.revise({ kind: 'tags', tags: ['t'] })
+      t.strictSame(await read(tier, a), [undefined], 'its tags are held here as well')
+    })
+
+    t.test('that is away is not copied to, and what can’t be encoded isn’t copied', async t => {
+      const { tier, state, theirs, a, keyspace, another, raw } = two(t)
+      state.away = true
+      await tier.copyMany([a], async () => [entryOf(1)])
+      state.away = false
+      t.strictSame(await read(theirs, a), [undefined])
+      const { tier: picky, logger } = tierOn(t, { keyspace, another, raw }, another(), { serializer: { encode: () => { throw new Error('never') }, decode: () => 1 } })
+      await picky.copyMany([a], async () => [entryOf(1)])
+      t.match(logger.lines.debug, [{ details: { operation: 'copy' } }])
+    })
+
+    t.test('rejects a set that its serializer can’t encode, and only that', async t => {
+      const place = make(t)
+      const error = new Error('never')
+      const { tier } = tierOn(t, place, place.another(), { serializer: { encode: () => { throw error }, decode: () => 1 } })
+      await t.rejects(tier.setMany([{ key: place.keyspace.entry('k', 'a'), entry: entryOf(1) }]), error)
+    })
+
+    t.test('that answers another number of values than it was asked for counts as away', async t => {
+      const place = make(t)
+      for (const answer of [[], [undefined, undefined, undefined], 'text']) {
+        const { tier, logger } = tierOn(t, place, { ...place.raw, name: 'wrong', getMany: async () => answer as [], setMany: async () => {}, deleteMany: async () => {} })
+        t.strictSame(await read(tier, 'a'), [undefined])
+        t.match(logger.lines.debug, [{ details: { err: { message: 'wrong.getMany must answer each of 2 keys' } } }])
+      }
+    })
+  })
+}
+
+function bound (target: object, name: string | symbol): unknown {
+  const member: unknown = Reflect.get(target, name, target)
+  return typeof member === 'function' ? member.bind(target) : member
+}
+
+/** On Redis, with one of its methods replaced. */
+function patched (t: Test, patch: Partial<LeasingBackend>) {
+  const place = places.Redis(t)
+  const own = place.another()
+  const backend = new Proxy(own, { get: (target, name) => patch[name as keyof LeasingBackend] ?? bound(target, name) })
+  return { ...place, ...tierOn(t, place, backend), a: place.keyspace.entry('k', 'a') }
+}
+
+t.test('a backend that leases, and answers without a stamp or with too few values, counts as away', async t => {
+  for (const answer of [[], [Buffer.from('foreign'), Buffer.from('a')], [Buffer.from('1|0|0|0')]]) {
+    const { tier, logger, a } = patched(t, { leaseMany: async () => answer as unknown as [Uint8Array] })
+    t.strictSame(await claim(tier, a), [undefined])
+    t.match(logger.lines.debug, [{ details: { operation: 'lease', err: { message: 'redis.leaseMany must answer a stamp and one value for each key' } } }])
+  }
+})
+
+t.test('a set for which no stamp comes back is kept under one that nobody has: it is missing', async t => {
+  const { tier, a } = patched(t, { leaseMany: async () => [Buffer.from('foreign')] })
+  await tier.setMany([{ key: a, entry: entryOf(1) }])
+  t.strictSame(await read(tier, a), [undefined])
+})
+
+t.test('one that loads anew takes the lease from who loads already', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another())
+  const a = place.keyspace.entry('k', 'a')
+  const before = await claim(tier, a)
+  const after = await tier.claimMany([a], { ttl: 60_000, takeOver: true })
+  t.strictSame(await fill(tier, before, [{ key: a, value: 'late' }]), [false])
+  t.strictSame(await fill(tier, after, [{ key: a, value: 'new' }]), [true])
+  t.strictSame(await read(tier, a), ['new'])
+})
+
+t.test('a tag whose version was lost could have been invalidated: what has it is missing', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another())
+  const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
+  await load(tier, a, 1, ['lost'])
+  await load(tier, b, 2, ['kept'])
+  await place.raw.deleteMany([place.keyspace.tag('lost')])
+  t.strictSame(await read(tier, a, b), [1, 2], 'as long as no tag was invalidated at all')
+  await tier.revise({ kind: 'tags', tags: ['another'] })
+  t.strictSame(await read(tier, a, b), [undefined, 2])
+})
+
+t.test('a version of a tag that is older than the last hard invalidation says nothing of later values', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another())
+  const a = place.keyspace.entry('k', 'a')
+  await load(tier, a, 1, ['t'])
+  for (let i = 0; i < 3; i++) await tier.revise({ kind: 'tags', tags: ['t'] })
+  await tier.revise({ kind: 'hard' })
+  await load(tier, a, 2, ['t'])
+  await tier.revise({ kind: 'tags', tags: ['another'] })
+  t.strictSame(await read(tier, a), [2])
+  await tier.revise({ kind: 'tags', tags: ['t'] })
+  t.strictSame(await read(tier, a), [undefined])
+})
+
+t.test('a read asks for tags only when some tag of the region was invalidated since', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another())
+  const a = place.keyspace.entry('k', 'a')
+  await load(tier, a, 1, ['t'])
+  await place.raw.getMany([a])
+  const recorder = await server.recordCommands() // now that all have connected
+  await recorder.reset()
+  await read(tier, a)
+  t.strictSame(await recorder.commands(), ['mget'])
+  await tier.revise({ kind: 'tags', tags: ['another'] })
+  await recorder.reset()
+  await read(tier, a)
+  t.strictSame(await recorder.commands(), ['mget', 'mget'])
+})
+
+t.test('an entry is kept as long as it may be served, and its tags a little longer', async t => {
+  const place = places.Redis(t)
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  const { tier } = tierOn(t, place, redis(client))
+  const [a, b, c] = ['a', 'b', 'c'].map(rest => place.keyspace.entry('k', rest)) as [string, string, string]
+  await load(tier, a, 1, ['t'])
+  await tier.setMany([{ key: b, entry: entryOf(2) }])
+  for (const [key, longest] of [[a, 60_000], [b, 60_000], [place.keyspace.tag('t'), 61_000]] as const) {
+    const left = await client.pttl(key)
+    t.ok(left > longest - 10_000 && left <= longest, `${key}: ${left} ms`)
+  }
+  await tier.setMany([{ key: c, entry: { ...entryOf(3), staleUntil: clock.now() - 1 } }])
+  await eventually(t, async () => await client.exists(c) === 0, 'what is over already lives for a moment')
+})
+
+t.test('a tier tells what it stands on', async t => {
+  const place = places.Redis(t)
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  const { tier } = tierOn(t, place, redis(client))
+  t.equal(tier.name, 'redis')
+  t.equal(tier.connection, client)
+  t.ok(tier.line)
+  const bare = places['a backend of three methods'](t)
+  const { tier: other } = tierOn(t, bare, bare.another())
+  t.equal(other.name, 'bare')
+  t.equal(other.connection, undefined)
+  t.equal(other.line, undefined)
+})
