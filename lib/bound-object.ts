@@ -14,6 +14,9 @@ export interface Binding {
   logger: Logger
 }
 
+/** A row for another method of its object. */
+export interface PrimedRow extends Primed { readonly method: BoundMethod, readonly args: readonly unknown[] }
+
 /** A cached object in its region: what a method's name means to one manager. */
 export class BoundObject {
   readonly object: AnyCachedObject
@@ -92,10 +95,11 @@ export class BoundMethod {
   }
 
   /** The row as other methods of the object would have found it. */
-  primed (row: unknown): readonly Primed[] {
+  primed (row: unknown): readonly PrimedRow[] {
     return this.definition.primes.map(([name, argsOf]) => {
       const method = this.#object.method(name)
-      return { key: method.key(argsOf(row)), value: method.store(row), tags: method.tags(row), policy: method.policy }
+      const args = argsOf(row)
+      return { method, args, key: method.key(args), value: method.store(row), tags: method.tags(row), policy: method.policy }
     })
   }
 

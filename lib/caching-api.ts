@@ -72,17 +72,17 @@ export class CachingApi {
     if (row === undefined) throw new InvalidArgumentError('row', 'a row, or null for "there is no such row"', 'undefined')
     if (options.tags !== undefined) assertTags(options.tags)
     const policy = resolvePolicy(bound.policy, options)
-    const shared = copyIn(bound.store(row))
     const { path } = bound.region
-    const sets = row === null ? [] : bound.primed(row).map(prime => ({ key: prime.key, entry: path.admit(copyIn(prime.value), prime.policy, prime.tags) }))
-    if (shared.value === null && policy.negativeTtl === 0) {
-      // Not to be remembered beyond this request; what was, isn't so any more.
-      void this.#remember(bound, args, key, Promise.resolve(null))
-      return await path.forget([key])
+    const entry = path.admit(bound.store(row), policy, options.tags ?? bound.tags(row))
+    const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
+    void this.#hand(bound, args, key, entry)
+    for (const prime of primed) {
+      this.#memory.delete(prime.method, prime.args, prime.key)
+      ;(this.#primed ??= new Map()).set(prime.key, prime.entry)
     }
-    sets.push({ key, entry: path.admit(shared, policy, options.tags ?? bound.tags(row)) })
-    void this.#remember(bound, args, key, Promise.resolve(this.#present(bound, shared)))
-    await path.set(sets)
+    // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
+    if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
+    else await path.set([{ key, entry }, ...primed])
   }
 
   /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */

@@ -5,7 +5,7 @@ import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
 import { Fill, type Filling } from './fill.js'
-import { Flight, type Landed, type Loaded, type Origin, type Source, type Trip, type Want } from './flights.js'
+import { Flight, type Landed, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
 import { LoadCall, currentCall, type Outside } from './loads.js'
@@ -14,6 +14,7 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Lease } from './tiers/shared-tier.js'
+import { copyGiven } from './values.js'
 import { within } from './within.js'
 
 /** What a region needs of the application around it. */
@@ -523,9 +524,9 @@ export class ReadPath {
     for (const stray of this.#strays) if (stray.key === key) stray.revoked = true
   }
 
-  /** An entry as `set` wants it. */
-  admit (...args: Parameters<Fill['enter']>): Entry {
-    return this.#fill.enter(...args)
+  /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
+  admit (value: unknown, policy: Policy, tags: readonly string[]): Entry {
+    return this.#fill.enter(copyGiven(value), policy, tags)
   }
 
   /** Resolves when invalidations of other processes are heard, and `too` is done, or `tierTimeout` is over. Never rejects. */

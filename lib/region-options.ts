@@ -132,9 +132,11 @@ function oneOf<T extends string> (value: unknown, path: string, choices: readonl
 export function resolvePolicy (base: Policy, { ttl, grace, shouldCache }: { ttl?: Duration, grace?: Duration, shouldCache?: unknown }): Policy {
   if (ttl === undefined && grace === undefined && shouldCache === undefined) return base
   if (shouldCache !== undefined && typeof shouldCache !== 'function') throw new InvalidOptionsError('options.shouldCache', 'a function', show(shouldCache))
+  const own = ttl === undefined ? undefined : resolveDuration(ttl, 'options.ttl', 1)
   return {
     ...base,
-    ttl: ttl === undefined ? base.ttl : resolveDuration(ttl, 'options.ttl', 1),
+    ttl: own ?? base.ttl,
+    negativeTtl: base.negativeTtl === undefined ? undefined : own ?? base.negativeTtl,
     grace: grace === undefined ? base.grace : resolveDuration(grace, 'options.grace'),
     shouldCache: shouldCache as Policy['shouldCache']
   }

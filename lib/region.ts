@@ -4,7 +4,7 @@ import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
 import { assertTags, resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
-import { copyIn, own } from './values.js'
+import { own } from './values.js'
 
 export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
@@ -169,7 +169,7 @@ export class Region {
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
     assertTags(tags)
     for (const { value } of sets) if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
-    await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.admit(copyIn(value), policy, tags) })))
+    await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.admit(value, policy, tags) })))
   }
 
   #key (key: unknown): string {

@@ -2,7 +2,7 @@ import { InvalidArgumentError, show } from './errors.js'
 import type { Recorder } from './recorder.js'
 import { Region, pairsOf } from './region.js'
 import type { CreateOptions, ReadOptions, WriteOptions } from './region-options.js'
-import { copyIn, own } from './values.js'
+import { copyGiven, own } from './values.js'
 
 /** A region with one request's memory in front of it. */
 export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
@@ -52,7 +52,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
 
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options?: WriteOptions): Promise<void> {
     const list = pairsOf(entries)
-    const copies = list.map(([key, value]) => [key, own(copyIn(value))] as const)
+    const copies = list.map(([key, value]) => [key, own(copyGiven(value))] as const)
     const written = this.#region.setMany(list, options)
     // Its own writes are seen at once: as they are read back from the tiers, which have them by now or will.
     for (const [key, value] of copies) void this.#remember(key, written.then(() => value))

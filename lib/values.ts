@@ -1,3 +1,5 @@
+import { InvalidArgumentError } from './errors.js'
+
 /*
  * Isolation (no request can change what another one sees): the cache keeps a copy of its own, frozen below its top
  * level; a reader gets a top level of its own, and a copy of whatever freezing doesn't protect.
@@ -5,9 +7,12 @@
 
 /** Thrown for what can't be copied faithfully: a value that holds a function, a symbol, a promise … */
 export class UncacheableValue extends TypeError {
+  readonly what: string
+
   constructor (what: string) {
     super(`a value that holds ${what} can't be cached`)
     this.name = 'UncacheableValue'
+    this.what = what
   }
 }
 
@@ -21,6 +26,15 @@ export interface Shared {
 /** A copy of `value` that the cache alone holds. @throws UncacheableValue */
 export function copyIn (value: unknown): Shared {
   return share(copy(value))
+}
+
+/** The same, of a value that a caller wants cached. @throws InvalidArgumentError */
+export function copyGiven (value: unknown): Shared {
+  try {
+    return copyIn(value)
+  } catch (error) {
+    throw error instanceof UncacheableValue ? new InvalidArgumentError('value', 'one that can be cached', error.what) : error
+  }
 }
 
 /** Shares `value` itself: for one that nobody else holds, fresh from a decoder. */

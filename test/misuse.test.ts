@@ -60,7 +60,7 @@ for (const [name, read] of Object.entries(readers)) {
       })
 
       t.test(`of arguments that are no array, ${when}`, async t => {
-        if (name === 'getMany') return t.pass('bare arguments are fine here')
+        if (name === 'getMany') return // bare arguments are fine there
         for (const args of [1, 'a', null, undefined, { id: 1 }, { length: 1, 0: 'a' }]) {
           await t.rejects(read(api, User, 'search', args), argument(/^Arguments of User\.search must be an array such as \[1\], got /))
         }
@@ -115,7 +115,7 @@ t.test('api.set', async t => {
   await t.rejects(api.set(User, 'getById', [1], { id: 1 }, { ttl: 0 }), options(/^options\.ttl/))
   await t.rejects(api.set(User, 'getById', [1], { id: 1 }, { grace: -1 }), options(/^options\.grace must be a duration/))
   for (const tags of ['tag', [1], {}, null]) await t.rejects(api.set(User, 'getById', [1], { id: 1 }, { tags }), argument(/^tags must be an array of strings, got /))
-  await t.rejects(api.set(User, 'getById', [1], { id: 1, greet () {} }), /^a value that holds a function \(greet\) can't be cached$|holds a function/)
+  await t.rejects(api.set(User, 'getById', [1], { id: 1, greet () {} }), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
   t.equal(api.peek(User, 'getById', [1]), undefined, 'nothing of it is remembered')
 })
 
@@ -176,7 +176,7 @@ for (const from of ['manager.region', 'api.region']) {
     })
 
     t.test('of a value that can\'t be kept', async t => {
-      for (const value of [() => {}, Symbol('x'), { deep: [Promise.resolve(1)] }, new WeakMap()]) await t.rejects(region.set('f', value), /^a value that holds .* can't be cached$/)
+      for (const value of [() => {}, Symbol('x'), { deep: [Promise.resolve(1)] }, new WeakMap()]) await t.rejects(region.set('f', value), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
       t.equal(await region.get('f'), undefined)
     })
 

@@ -595,6 +595,35 @@ t.test('set', async t => {
     t.strictSame(calls, [])
   })
 
+  t.test('is seen at once by methods that it primes, though this request has read them', async t => {
+    const load = (_context: unknown, _name: string): User => alice
+    const User = cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: {
+        getById: loadOne((_context, _id: number): User => alice, { primes: { getByName: user => [user.name] } }),
+        getByName: loadOne(load)
+      }
+    })
+    const api = managerOf(t).createApi()
+    t.equal((await api.get(User, 'getByName', ['alice']))?.photoId, 10)
+    const written = api.set(User, 'getById', [1], { ...alice, photoId: 11 })
+    t.equal((await api.get(User, 'getByName', ['alice']))?.photoId, 11)
+    await written
+  })
+
+  t.test('of null with a ttl of its own is remembered for that', async t => {
+    const clock = fakeClock()
+    const { User, calls } = usersOf()
+    const manager = managerOf(t, { negativeTtl: 0 }, { now: clock.now })
+    await manager.createApi().set(User, 'getById', [1], null, { ttl: 1000 })
+    clock.advance(999)
+    t.equal(await manager.createApi().get(User, 'getById', [1]), null)
+    clock.advance(1)
+    t.strictSame(await manager.createApi().get(User, 'getById', [1]), alice)
+    t.strictSame(calls, [[1]])
+  })
+
   t.test('of null, where absences are not to be remembered, forgets what was there', async t => {
     const { User, calls } = usersOf()
     const manager = managerOf(t, { negativeTtl: 0 })

@@ -96,7 +96,7 @@ t.test('nothing of a request reaches a loader', async t => {
   await request.run('a request', async () => {
     await outside.runCall(callOf('a'), async () => {
       seen.push(request.getStore())
-      await null
+      await new Promise(setImmediate)
       seen.push(request.getStore())
     })
     seen.push(request.getStore())

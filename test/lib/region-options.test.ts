@@ -135,6 +135,12 @@ t.test('a call’s own options take the place of its region’s', async t => {
   t.strictSame(resolvePolicy(region, { shouldCache }), { ...region, shouldCache })
 })
 
+t.test('a call’s own ttl is that of "no such row" too', async t => {
+  const base = { ...region, negativeTtl: 100 }
+  t.equal(resolvePolicy(base, { ttl: '2s' }).negativeTtl, 2000)
+  t.equal(resolvePolicy(base, { grace: 0 }).negativeTtl, 100)
+})
+
 t.test('a call’s mistakes are named as well', async t => {
   t.throws(() => resolvePolicy(region, { ttl: 0 }), { message: /^options\.ttl must be a duration/ })
   t.throws(() => resolvePolicy(region, { grace: 'x' }), { message: /^options\.grace must be a duration/ })

@@ -138,7 +138,7 @@ t.test('getOrCreateMany asks the creator only for what this request and the tier
 t.test('a write that fails is not remembered', async t => {
   const region = managerOf(t).createApi().region('objects')
   await region.set('k', 'old')
-  await t.rejects(region.set('k', () => {}), /a value that holds a function/)
+  await t.rejects(region.set('k', () => {}), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
   await t.rejects(region.set('k', undefined), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
   t.equal(await region.get('k'), 'old')
 })

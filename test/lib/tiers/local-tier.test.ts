@@ -66,6 +66,34 @@ t.test('a value whose load began before an invalidation is dropped or softened, 
   t.match(tier.get('c'), { value: 3 })
 })
 
+t.test('a value whose load began before an invalidation takes the place of none that began later', async t => {
+  const invalidations: [kind: string, invalidate: (tier: LocalTier) => void][] = [
+    ['keys', tier => tier.forget(['other'])],
+    ['tags', tier => tier.forgetTags(['other'])],
+    ['soft', tier => tier.revise('soft')],
+    ['hard', tier => tier.revise('hard')]
+  ]
+  for (const [kind, invalidate] of invalidations) {
+    const tier = localTier()
+    const before = tier.generation
+    invalidate(tier)
+    tier.set('a', entryOf('newer'))
+    tier.set('a', entryOf('older'), before)
+    t.match(tier.get('a'), { value: 'newer' }, kind)
+    tier.set('a', entryOf('newest'))
+    t.match(tier.get('a'), { value: 'newest' }, kind)
+  }
+})
+
+t.test('of two values of the same time the later one is kept', async t => {
+  const tier = localTier()
+  const { generation } = tier
+  tier.set('a', entryOf(1), generation)
+  tier.forget(['other'])
+  tier.set('a', entryOf(2), generation)
+  t.match(tier.get('a'), { value: 2 })
+})
+
 t.test('a tag forgets what was written with it, and nothing else', async t => {
   const tier = localTier()
   tier.set('both', entryOf(1, ['s', 't']))
