@@ -42,18 +42,26 @@ export interface Followed {
   lead (elected: Elected): Promise<void>
 }
 
+/** A lock, and what is done with it. Milliseconds. */
+interface Holding {
+  readonly held: HeldLock
+  readonly ttl: number
+  readonly longest: number
+  readonly budget: number
+  readonly publish: (news: News) => Promise<void>
+}
+
 /** The right, and the duty, to do the work of some names. Without a lock: because nobody could be asked. */
 export class Elected {
   readonly names: readonly string[]
-  readonly #held: HeldLock | undefined
-  readonly #publish: (news: News) => Promise<void>
+  readonly #holding: Holding | undefined
   readonly #renewal: NodeJS.Timeout | undefined
 
-  constructor (names: readonly string[], held: HeldLock | undefined, ttl: number, longest: number, publish: (news: News) => Promise<void>) {
+  constructor (names: readonly string[], holding?: Holding) {
     this.names = names
-    this.#held = held
-    this.#publish = publish
-    if (held === undefined) return
+    this.#holding = holding
+    if (holding === undefined) return
+    const { held, ttl, longest } = holding
     const until = performance.now() + longest
     this.#renewal = setInterval(() => {
       if (performance.now() > until) return clearInterval(this.#renewal)
@@ -65,16 +73,17 @@ export class Elected {
 
   /** Wakes those who wait for `names`. Never rejects. */
   async announce (names: readonly string[], outcome: Outcome): Promise<void> {
-    if (this.#held === undefined || names.length === 0) return
-    await this.#publish(outcome.kind === 'failed'
+    if (this.#holding === undefined || names.length === 0) return
+    await this.#holding.publish(outcome.kind === 'failed'
       ? { names, outcome: 'failed', error: travelling(outcome.error) }
       : { names, outcome: outcome.kind })
   }
 
-  /** Never rejects. */
+  /** Never rejects. A server that doesn't answer is not waited for: the lock ends by itself. */
   async release (): Promise<void> {
     clearInterval(this.#renewal)
-    await this.#held?.release()
+    if (this.#holding === undefined) return
+    await within(this.#holding.budget, this.#holding.held.release(), 'the lock').catch(() => {})
   }
 }
 
@@ -110,15 +119,15 @@ export class Dogpile {
 
   /** Elected without asking. */
   unelected (names: readonly string[]): Elected {
-    return new Elected(names, undefined, 0, 0, async () => {})
+    return new Elected(names)
   }
 
   async #acquire (names: readonly string[]): Promise<Elected | undefined> {
-    const { lock, longest, logger } = this.#options
+    const { lock, longest, budget, logger } = this.#options
     let asked: Promise<HeldLock | undefined> | undefined
     try {
       const held = await this.#breaker.run(() => (asked = lock.acquire(names, this.#hold)))
-      return held === undefined ? undefined : new Elected(names, held, this.#hold, longest, news => this.#publish(news))
+      return held === undefined ? undefined : new Elected(names, { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
     } catch (error) {
       logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
       asked?.then(late => late?.release(), () => {})

@@ -441,7 +441,7 @@ export class ReadPath {
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
-    await this.#invalidate({ keys }, tier => tier.forgetMany(keys), `${keys.length} keys`)
+    await this.#invalidate({ keys }, tier => tier.forgetMany(keys), keys.length === 1 ? 'a key' : `${keys.length} keys`)
   }
 
   /** @throws InvalidationPendingError */

@@ -420,9 +420,15 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
     t.equal(await region.get('alice'), 'new')
     await pass(6 * second)
     t.equal(await region.getOrCreate('alice', () => 'newer', { maxAge: second }), 'newer', 'gone, by that age')
-    await pass(18 * second)
+  })
+
+  await t.test('whether a stale value is served when its reload fails is for the maxAge of the read to say, too', async t => {
+    const { region, pass } = await setUp(t, { grace: 5 * second, refresh: 'inline' })
     const failing = () => { throw new Error('no database') }
-    t.equal(await region.getOrCreate('alice', failing, { maxAge: 15 * second }), 'newer', 'stale by that age, though gone by its own')
+    await region.set('alice', 'old')
+    await pass(18 * second)
+    t.equal(await region.getOrCreate('alice', failing, { maxAge: 15 * second }), 'old', 'stale by that age, though gone by its own')
+    await t.rejects(region.getOrCreate('alice', failing), { message: 'no database' })
   })
 
   // ─── stale values ────────────────────────────────────────────────────────────────────────────
