@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
+import { Coherence, type Invalidation } from './coherence.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
@@ -50,6 +50,7 @@ export class ReadPath {
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #dogpile: Dogpile | undefined
+  readonly #coherence: Coherence | undefined
   readonly #leaseTtl: number
   /** By key: those that may be joined. */
   readonly #flights = new Map<string, Flight>()
@@ -57,9 +58,7 @@ export class ReadPath {
   readonly #strays = new Set<Flight>()
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
-  /** Tells this process's own invalidations from others. */
-  readonly #self = randomUUID()
-  #listening: Promise<void> | undefined
+  #hearing: Promise<void> | undefined
   #batch: Flight[] = []
   #closed = false
 
@@ -80,7 +79,9 @@ export class ReadPath {
     this.#dogpile = lock === undefined || this.#shared.length === 0
       ? undefined
       : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
-    if (line !== undefined && this.#locals.length > 0 && this.#shared.length > 0) this.#listening = this.#listen(line)
+    if (line === undefined || this.#shared.length === 0) return
+    this.#coherence = new Coherence({ line, channel: keyspace.invalidations, budget: options.tierTimeout, region: keyspace.region, logger })
+    if (this.#locals.length > 0) this.#hearing = this.#coherence.listen({ invalidated: what => this.#drop(what), interrupted: () => this.#startEmpty() })
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -332,7 +333,7 @@ export class ReadPath {
   async #write (kept: readonly Filling[]): Promise<void> {
     await this.#fill.write(kept)
     const replaced = kept.filter(({ flight }) => flight.want.anew)
-    if (replaced.length > 0) await this.#push({ keys: replaced.map(({ flight }) => flight.key) })
+    if (replaced.length > 0) await this.#coherence?.push({ keys: replaced.map(({ flight }) => flight.key) })
   }
 
   /** Gives a flight what its loader gave. */
@@ -435,7 +436,7 @@ export class ReadPath {
     }
     await this.#track((async () => {
       await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
-      await this.#push({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
+      await this.#coherence?.push({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
   }
 
@@ -464,7 +465,7 @@ export class ReadPath {
       // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
       if (this.#shared.length > 0) this.#drop(what)
       // After the shared tiers: whoever hears of it doesn't find the old value there.
-      await this.#push(what)
+      await this.#coherence?.push(what)
       const away = this.#shared.filter((_, i) => !told[i])
       if (away.length > 0) throw new InvalidationPendingError(away.map(tier => tier.name).join(', '), name)
     })())
@@ -482,37 +483,16 @@ export class ReadPath {
     }
   }
 
+  /** As after a line that was lost: nobody knows what was invalidated meanwhile. */
+  #startEmpty (): void {
+    this.#detachAll()
+    for (const tier of this.#locals) tier.revise('hard')
+  }
+
   /** No later reader joins what is under way. */
   #detachAll (): void {
     for (const flight of this.#flights.values()) this.#strays.add(flight)
     this.#flights.clear()
-  }
-
-  /** To the memory tiers of other processes. Never rejects: one that can't be told drops all it has when it can again. */
-  async #push (what: Invalidation): Promise<void> {
-    const { line, logger } = this.#context
-    if (line === undefined || this.#shared.length === 0) return
-    try {
-      await within(this.options.tierTimeout, line.publish(this.#keyspace.invalidations, JSON.stringify({ from: this.#self, ...what })), 'the line')
-    } catch (error) {
-      logger.debug({ region: this.#keyspace.region, err: error }, 'other processes could not be told of an invalidation')
-    }
-  }
-
-  async #listen (line: Line): Promise<void> {
-    const hear = (message: string) => {
-      const pushed = readPush(message)
-      if (pushed !== undefined && pushed.from !== this.#self) this.#drop(pushed)
-    }
-    const startEmpty = () => {
-      this.#detachAll()
-      for (const tier of this.#locals) tier.revise('hard')
-    }
-    try {
-      await line.listen(this.#keyspace.invalidations, hear, startEmpty)
-    } catch (error) {
-      if (!this.#closed) this.#context.logger.warn({ region: this.#keyspace.region, err: error }, 'invalidations of other processes can not be heard: memory keeps values for their ttl')
-    }
   }
 
   #revoke (key: string): void {
@@ -531,7 +511,7 @@ export class ReadPath {
 
   /** Resolves when invalidations of other processes are heard, and `too` is done, or `tierTimeout` is over. Never rejects. */
   async ready (too: Promise<void> | undefined): Promise<void> {
-    await within(this.options.tierTimeout, Promise.all([this.#listening, too]), 'the line').catch(() => {})
+    await within(this.options.tierTimeout, Promise.all([this.#hearing, too]), 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */
@@ -544,6 +524,7 @@ export class ReadPath {
 
   close (): void {
     this.#closed = true
+    this.#coherence?.close()
     for (const tier of this.#shared) tier.close()
   }
 
@@ -556,20 +537,6 @@ export class ReadPath {
     const done = () => { this.#underWay.delete(work) }
     work.then(done, done)
     return work
-  }
-}
-
-/** What is to be forgotten. */
-interface Invalidation { readonly keys?: readonly string[], readonly tags?: readonly string[], readonly kind?: 'hard' | 'soft' }
-
-/** Undefined for what is no invalidation of ours. */
-function readPush (message: string): Invalidation & { from: string } | undefined {
-  try {
-    const push = JSON.parse(message)
-    const areStrings = (list: unknown) => list === undefined || (Array.isArray(list) && list.every(item => typeof item === 'string'))
-    return areStrings(push.keys) && areStrings(push.tags) && [undefined, 'hard', 'soft'].includes(push.kind) ? push : undefined
-  } catch {
-    return undefined
   }
 }
 
