@@ -11,10 +11,8 @@ export async function registerRedis (app: FastifyInstance, url: string): Promise
   const client = new Redis(url)
   logItsAbsence(app, client)
   // Not left to @fastify/redis: its quit() would wait for Redis to come back, behind whatever else does.
-  app.addHook('onClose', async () => {
-    if (client.status === 'ready') await client.quit()
-    else client.disconnect()
-  })
+  // And not to quit() alone: a server that hangs would never answer it.
+  app.addHook('onClose', () => client.disconnect())
   if (await isReady(client)) {
     await app.register(fastifyRedis, { client })
   } else {

@@ -33,6 +33,11 @@ export class Breaker {
     this.#logger = logger
   }
 
+  /** Whether the last operation failed. */
+  get failing (): boolean {
+    return this.#failures > 0
+  }
+
   /** @throws what `operation` throws, or an error that says that it took too long or was not tried */
   async run<T> (operation: () => Promise<T>): Promise<T> {
     const probing = this.#pause > 0

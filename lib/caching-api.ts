@@ -29,8 +29,8 @@ export class CachingApi {
   /** By key: rows that came with others, until they are read. */
   #primed: Map<string, Shared> | undefined
   #fetching = 0
-  /** Keys that were invalidated here while something was fetched: rows that come with that are older. */
-  #invalidated: Set<string> | undefined
+  /** Keys that were written or invalidated here while something was fetched: rows that come with that are older. */
+  #overtaken: Set<string> | undefined
   #stash: Map<string, unknown> | undefined
   #regions: Map<string, RequestRegion> | undefined
 
@@ -76,7 +76,10 @@ export class CachingApi {
     const entry = path.admit(bound.store(row), policy, options.tags ?? bound.tags(row))
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
     void this.#hand(bound, args, key, entry)
+    this.#primed?.delete(key)
+    this.#overtake(key)
     for (const prime of primed) {
+      this.#overtake(prime.key)
       this.#memory.delete(prime.method, prime.args, prime.key)
       ;(this.#primed ??= new Map()).set(prime.key, prime.entry)
     }
@@ -91,7 +94,7 @@ export class CachingApi {
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
     this.#primed?.delete(key)
-    if (this.#fetching > 0) (this.#invalidated ??= new Set()).add(key)
+    this.#overtake(key)
     await bound.region.path.forget([key])
   }
 
@@ -99,8 +102,15 @@ export class CachingApi {
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
     const bound = this.#method(object, method)
     const key = bound.key(args)
+    const seen = this.#memory.get(bound, args, () => key)
     this.#primed?.delete(key)
-    return await this.#remember(bound, args, key, this.#fetch(bound, key, args, undefined, true)) as ResultOf<O, M>
+    this.#overtake(key)
+    try {
+      return await this.#remember(bound, args, key, this.#fetch(bound, key, args, undefined, true)) as ResultOf<O, M>
+    } catch (error) {
+      if (seen !== undefined) this.#memory.set(bound, args, key, seen) // what it has read stays as it was read
+      throw error
+    }
   }
 
   /**
@@ -190,14 +200,18 @@ export class CachingApi {
       this.#prime(landed)
       return this.#present(bound, landed.shared)
     } finally {
-      if (--this.#fetching === 0) this.#invalidated = undefined
+      if (--this.#fetching === 0) this.#overtaken = undefined
     }
+  }
+
+  #overtake (key: string): void {
+    if (this.#fetching > 0) (this.#overtaken ??= new Set()).add(key)
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
   #prime ({ primed }: Landed): void {
     for (const { key, value } of primed ?? []) {
-      if (this.#invalidated?.has(key) === true) continue
+      if (this.#overtaken?.has(key) === true) continue
       try {
         (this.#primed ??= new Map()).set(key, copyIn(value))
       } catch {

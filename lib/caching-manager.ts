@@ -143,7 +143,7 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   if (typeof regions !== 'object' || regions === null || Array.isArray(regions) || Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
   const resolved = new Map<string, ResolvedRegionOptions>()
   for (const [name, region] of Object.entries(regions)) {
-    assertName(name, `The name of region ${show(name)}`)
+    assertName(name, `regions[${show(name)}]`)
     resolved.set(name, resolveRegionOptions(region, `regions.${name}`))
   }
   if (context !== undefined && typeof context !== 'function' && (typeof context !== 'object' || context === null)) throw new InvalidOptionsError('context', 'an object, or a function that opens one', show(context))

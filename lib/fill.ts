@@ -76,7 +76,7 @@ export class Fill {
     })
     if (fills.length === 0) return
     const filled = await tier.fillMany(fills)
-    for (const [i, { key, entry }] of fills.entries()) if (!filled[i]) this.#drop(key, entry)
+    for (const [i, { key, entry }] of fills.entries()) if (!filled[i]) this.drop(key, entry)
   }
 
   #encode (tier: SharedTier, key: string, entry: Entry): Uint8Array | undefined {
@@ -84,13 +84,13 @@ export class Fill {
       return tier.encode(entry)
     } catch (error) {
       this.#warn(key, error)
-      this.#drop(key, entry)
+      this.drop(key, entry)
       return undefined
     }
   }
 
   /** Somebody was faster than this value, or it can't be kept anywhere: memory doesn't keep it either. */
-  #drop (key: string, entry: Entry): void {
+  drop (key: string, entry: Entry): void {
     for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
   }
 
@@ -124,7 +124,7 @@ export class Fill {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing
       if (claim.entry !== undefined || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
-        this.#drop(key, entry)
+        this.drop(key, entry)
         return []
       }
       const stamped = { ...entry, stamp: before }

@@ -6,6 +6,8 @@ export class LoadCall {
   readonly flights: readonly Flight[]
   /** How long the loader took, once it has ended. */
   milliseconds = 0
+  /** What it started may go on for longer, and is no part of it any more. */
+  ended = false
   #keys: Set<string> | undefined
 
   constructor (flights: readonly Flight[]) {
@@ -33,7 +35,10 @@ const calls = new AsyncLocalStorage<LoadCall>()
 let running = 0
 
 /** The call of a loader that the running code is part of. */
-export const currentCall = (): LoadCall | undefined => running === 0 ? undefined : calls.getStore()
+export function currentCall (): LoadCall | undefined {
+  const call = running === 0 ? undefined : calls.getStore()
+  return call?.ended === true ? undefined : call
+}
 
 /** Where loaders run: outside any request, so that nothing of one, its async context least of all, reaches them. */
 export class Outside {
@@ -50,6 +55,7 @@ export class Outside {
       return await this.#resource.runInAsyncScope(() => calls.run(call, work))
     } finally {
       call.milliseconds = performance.now() - started
+      call.ended = true
       if (--running === 0) calls.disable()
     }
   }

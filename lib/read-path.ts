@@ -13,7 +13,7 @@ import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, type Lease } from './tiers/shared-tier.js'
+import { SharedTier, type Claim, type Lease } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -81,7 +81,7 @@ export class ReadPath {
       : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
     if (line === undefined || this.#shared.length === 0) return
     this.#coherence = new Coherence({ line, channel: keyspace.invalidations, budget: options.tierTimeout, region: keyspace.region, logger })
-    if (this.#locals.length > 0) this.#hearing = this.#coherence.listen({ invalidated: what => this.#drop(what), interrupted: () => this.#startEmpty() })
+    this.#hearing = this.#coherence.listen({ invalidated: what => this.#drop(what), interrupted: () => this.#startEmpty() })
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -116,7 +116,7 @@ export class ReadPath {
   }
 
   #takeOff (want: Want, stale: Entry | undefined): Flight {
-    const flight = new Flight(want, this.#memory?.generation)
+    const flight = new Flight(want, this.#locals[0]?.generation)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
     if (want.anew) {
       this.#revoke(want.key) // what it loads is newer than what they will
@@ -242,18 +242,24 @@ export class ReadPath {
     const disarm = this.#armTimeouts(flights)
     const anew = flights.filter(flight => flight.want.anew)
     const others = flights.filter(flight => !flight.want.anew)
-    // Nobody else can use what is revoked already; and a newer flight of its key may be in the election.
-    const alone = this.#dogpile === undefined ? others : others.filter(flight => flight.revoked)
+    // Nobody else can use what is revoked already, and a newer flight of its key may be in the election; and where no
+    // tier answers, nobody could see what somebody else has loaded.
+    const dogpile = this.#shared.every(tier => tier.away) ? undefined : this.#dogpile
+    const alone = dogpile === undefined ? others : others.filter(flight => flight.revoked)
     await Promise.all([
       this.#lead(anew, undefined, true),
       this.#lead(alone, undefined),
-      this.#dogpile === undefined ? undefined : this.#contend(this.#dogpile, others.filter(flight => !flight.revoked))
+      ...dogpile === undefined ? [] : this.#contendEach(dogpile, others.filter(flight => !flight.revoked))
     ])
     disarm()
   }
 
+  /** A lock for each call of a loader: a slow one doesn't hold up the keys of another. */
+  #contendEach (dogpile: Dogpile, flights: readonly Flight[]): Promise<void>[] {
+    return bySource(flights, flight => flight).map(({ members }) => this.#contend(dogpile, members))
+  }
+
   async #contend (dogpile: Dogpile, flights: readonly Flight[]): Promise<void> {
-    if (flights.length === 0) return
     const byName = new Map(flights.map(flight => [this.#keyspace.lock(flight.key), flight]))
     const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
     const { elected, others } = await dogpile.elect([...byName.keys()])
@@ -294,14 +300,20 @@ export class ReadPath {
     if (flights.length === 0) return
     const keys = flights.map(flight => flight.key)
     // Look again: another process may have filled while we asked for the lock.
-    const claims = await Promise.all(this.#shared.map(tier => tier.claimMany(keys, { ttl: this.#leaseTtl, takeOver })))
+    const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
     const missing: Flown[] = []
     for (const [i, flight] of flights.entries()) {
       const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]![i]?.entry, this.tiers.indexOf(tier), flight.trip))
       if (!found) missing.push({ flight, leases: claims.map(claim => claim[i]?.lease) })
     }
-    await Promise.all(bySource(missing).map(({ source, flown }) => this.#call(source, flown, elected)))
+    await Promise.all(bySource(missing, ({ flight }) => flight).map(({ source, members }) => this.#call(source, members, elected)))
     if (elected !== undefined) await elected.release()
+  }
+
+  /** A tier that has just failed to answer isn't waited for a second time in the same read. */
+  async #claim (tier: SharedTier, keys: readonly string[], takeOver: boolean): Promise<Claim[]> {
+    if (tier.away && !takeOver) return keys.map(() => undefined)
+    return await tier.claimMany(keys, { ttl: this.#leaseTtl, takeOver })
   }
 
   // ─── the loader ────────────────────────────────────────────────────────────────────────────────
@@ -326,7 +338,7 @@ export class ReadPath {
     const written = this.#track(this.#write(kept))
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
     if (elected === undefined || !this.#isOrdered()) await written
-    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }, i) => flights[i]!.unshared ? { kind: 'unshared' } : outcome))
+    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }, i) => newsOf(flights[i]!, outcome)))
     void this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
   }
 
@@ -383,6 +395,8 @@ export class ReadPath {
           if (flight.landed) continue
           if (flight.stale !== undefined) this.#landStale(flight)
           else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+          // If it never ends, its lease and its lock do: then somebody else may try.
+          setTimeout(() => this.#end(flight), this.#leaseTtl).unref()
         }
       }, hardTimeout)
     return () => {
@@ -435,7 +449,14 @@ export class ReadPath {
       for (const tier of this.#locals) tier.set(key, entry)
     }
     await this.#track((async () => {
-      await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
+      try {
+        const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
+        // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
+        for (const filled of written) sets.forEach((set, i) => { if (!filled[i]) this.#fill.drop(set.key, set.entry) })
+      } catch (error) {
+        for (const { key, entry } of sets) this.#fill.drop(key, entry)
+        throw error
+      }
       await this.#coherence?.push({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
   }
@@ -562,19 +583,25 @@ function awaited (flight: Flight, landed: Promise<Landed>, caller: LoadCall | un
   return landed.finally(() => awaitedBy.delete(caller))
 }
 
+/** What others are told of a load's outcome. */
+function newsOf (flight: Flight, outcome: Outcome): Outcome {
+  if (flight.revoked) return { kind: 'done' } // who waits now came after the invalidation: nothing of this is theirs
+  return flight.unshared ? { kind: 'unshared' } : outcome
+}
+
 /** The calls that a loader is asked in: each its own source, no larger than that wants. */
-function bySource (flown: readonly Flown[]): { source: Source, flown: Flown[] }[] {
-  const calls: { source: Source, flown: Flown[] }[] = []
-  const open = new Map<Source, Flown[]>()
-  for (const one of flown) {
-    const { source } = one.flight.want.load!
-    let group = open.get(source)
-    if (group === undefined || group.length >= source.maxBatch) {
-      group = []
-      open.set(source, group)
-      calls.push({ source, flown: group })
+function bySource<T> (all: readonly T[], flightOf: (one: T) => Flight): { source: Source, members: T[] }[] {
+  const calls: { source: Source, members: T[] }[] = []
+  const open = new Map<Source, T[]>()
+  for (const one of all) {
+    const { source } = flightOf(one).want.load!
+    let members = open.get(source)
+    if (members === undefined || members.length >= source.maxBatch) {
+      members = []
+      open.set(source, members)
+      calls.push({ source, members })
     }
-    group.push(one)
+    members.push(one)
   }
   return calls
 }

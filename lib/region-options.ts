@@ -17,7 +17,7 @@ export interface RegionOptions {
   negativeTtl?: Duration
   /** Spreads expiry: each `ttl` is lengthened or shortened by up to this fraction. Default 0.1. */
   jitter?: number
-  /** How long the elected loader may hold the lock without renewing it. Default '5s'. */
+  /** How long the elected loader may hold the lock without renewing it, and the others' next look after that. Default '5s'. */
   lockTtl?: Duration
   /** How long the others wait for its value before they load on their own. Default '5s'. */
   lockWait?: Duration
@@ -78,6 +78,9 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   if (typeof jitter !== 'number' || !(jitter >= 0 && jitter < 1)) throw new InvalidOptionsError(`${path}.jitter`, 'a fraction from 0 to below 1', show(jitter))
   assertObject(loadTimeout, `${path}.loadTimeout`, ['soft', 'hard'])
   const timeout = (name: 'soft' | 'hard') => loadTimeout[name] === undefined ? undefined : resolveDuration(loadTimeout[name], `${path}.loadTimeout.${name}`, 1, longestTimer)
+  const softTimeout = timeout('soft')
+  const hardTimeout = timeout('hard')
+  if (softTimeout !== undefined && hardTimeout !== undefined && softTimeout > hardTimeout) throw new InvalidOptionsError(`${path}.loadTimeout.soft`, `no longer than ${path}.loadTimeout.hard`, show(loadTimeout.soft))
   const { encode, decode } = Object(serializer) as Partial<Serializer>
   if (typeof encode !== 'function' || typeof decode !== 'function') throw new InvalidOptionsError(`${path}.serializer`, 'an object with encode and decode', show(serializer))
 
@@ -89,8 +92,8 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
     jitter,
     lockTtl: duration('lockTtl', 5000, 50, longestTimer),
     lockWait: duration('lockWait', 5000),
-    softTimeout: timeout('soft'),
-    hardTimeout: timeout('hard'),
+    softTimeout,
+    hardTimeout,
     tierTimeout: duration('tierTimeout', 250, 1, longestTimer),
     serializer: serializer as Serializer,
     coherence: oneOf(options.coherence ?? 'acknowledged', `${path}.coherence`, ['acknowledged', 'eventual'])

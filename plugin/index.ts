@@ -17,6 +17,7 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
     throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app: give all regions in one call', 'a second call')
   }
   const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
+  fastify.addHook('onClose', () => manager.close())
 
   fastify.decorate('cachingManager', manager)
   // A property of every request, so that all of them keep one shape; the getter fills it for those that use it.
@@ -27,15 +28,15 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
     }
   })
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
-  fastify.addHook('onClose', () => manager.close())
   await manager.ready()
 }
 
 async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const api = (request as FastifyRequest & WithApi)[kApi]
   if (api === null) return
-  const others = reply.getHeader('server-timing')
-  reply.header('server-timing', others === undefined ? api.serverTiming : `${String(others)}, ${api.serverTiming}`)
+  // Fastify sends twice where a later hook fails: the second time this is among the others.
+  const others = String(reply.getHeader('server-timing') ?? '').split(', ').filter(metric => metric !== '' && !metric.startsWith('cache-'))
+  reply.header('server-timing', [...others, api.serverTiming].join(', '))
 }
 
 /**

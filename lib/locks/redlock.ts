@@ -35,6 +35,8 @@ class RedlockElection implements DogpileLock {
       // Its scripts select a database: the client's own, which it can't know.
       db: (first as { options?: { db?: number } }).options?.db ?? 0
     })
+    // A server that has started anew knows no scripts.
+    for (const client of clients) client.on('ready', () => { this.prepare().catch(() => {}) })
     this.#redlock.on('error', (error: Error) => { if (error.name === 'ResourceLockedError') this.#refusals++ })
   }
 

@@ -17,6 +17,7 @@ interface RawEntry { readonly bytes: Uint8Array, readonly until: number }
 
 /** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. */
 export function memory (options: MemoryOptions = {}): Backend {
+  if (typeof options !== 'object' || options === null) throw new InvalidOptionsError('memory(options)', 'an object', show(options))
   for (const [name, value] of Object.entries(options)) {
     if (name !== 'maxEntries' && name !== 'maxBytes') throw new InvalidOptionsError(`memory.${name}`, 'absent: there are maxEntries and maxBytes', show(value))
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory.${name}`, 'a positive integer', show(value))

@@ -12,6 +12,7 @@ export interface RedisLike {
   eval (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown>
   callBuffer (command: string, ...args: (string | Buffer | number)[]): Promise<unknown>
   publish (channel: string, message: string): Promise<number>
+  on (event: 'ready', listener: () => void): unknown
 }
 
 /** The connection that listens: a duplicate of the client that was handed in. */
@@ -25,7 +26,7 @@ interface SubscriberLike {
 }
 
 export function assertRedis (client: unknown, path: string): asserts client is RedisLike {
-  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate'] as const
+  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate', 'on'] as const
   const candidate = client as Record<string, unknown> | null | undefined
   if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
     throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
@@ -67,7 +68,8 @@ for i = first, #KEYS do
       redis.call('SETRANGE', KEYS[i], 4, string.sub(ARGV[2], 5))
       held = redis.call('GET', KEYS[i])
     end
-    if #held == #ARGV[2] then redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+    -- A stale entry stays as long as the lease on it: whether it is served is for its own times to say.
+    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
   end
   result[#result + 1] = held
 end
@@ -138,7 +140,7 @@ abstract class RedisCommands implements LeasingBackend {
   constructor (client: RedisLike, prefix: string) {
     this.client = client
     this.#prefix = prefix
-    this.line = new RedisLine(client)
+    this.line = new RedisLine(client, prefix)
   }
 
   abstract getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
@@ -186,7 +188,8 @@ export class RedisBackend extends RedisCommands {
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     if (keys.length === 0) return []
     this.assertConnected()
-    return undefinedForNull(await this.client.mgetBuffer(keys.map(key => this.key(key))))
+    const found = await Promise.all(chunksOf(keys).map(chunk => this.client.mgetBuffer(chunk.map(key => this.key(key)))))
+    return undefinedForNull(found.flat())
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
@@ -197,20 +200,23 @@ export class RedisBackend extends RedisCommands {
   async deleteMany (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     this.assertConnected()
-    await this.client.unlink(...keys.map(key => this.key(key)))
+    await Promise.all(chunksOf(keys).map(chunk => this.client.unlink(...chunk.map(key => this.key(key)))))
   }
 
   async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
-    return await this.eval(scripts.lease, [stampKey, ...keys], leaseArguments(lease)) as [Uint8Array, ...Uint8Array[]]
+    const answers = await Promise.all(chunksOf(keys).map(chunk => this.eval(scripts.lease, [stampKey, ...chunk], leaseArguments(lease)))) as Uint8Array[][]
+    // Of several stamps the first: what is older is believed less.
+    return answers.flatMap((answer, i) => i === 0 ? answer : answer.slice(1)) as [Uint8Array, ...Uint8Array[]]
   }
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
-    const filled = await this.eval(scripts.fill, entries.map(entry => entry.key), entries.flatMap(({ lease, value, ttl }) => [lease, value, ttl])) as number[]
-    return filled.map(one => one === 1)
+    const filled = await Promise.all(chunksOf(entries).map(chunk =>
+      this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(({ lease, value, ttl }) => [lease, value, ttl])))) as number[][]
+    return filled.flat().map(one => one === 1)
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    await this.eval(scripts.revise, [stampKey, ...keys], [stamp, 'deleted'])
+    await Promise.all(chunksOf(keys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [stamp, 'deleted'])))
   }
 }
 
@@ -255,20 +261,25 @@ export class RedisClusterBackend extends RedisCommands {
 /** Redis publish and subscribe. It subscribes to a channel for as long as somebody listens to it. */
 class RedisLine implements Line {
   readonly #client: RedisLike
+  /** Channels know no databases and no prefixes: two applications that these keep apart must not hear each other. */
+  readonly #suffix: string
   readonly #listeners = new Map<string, { heard: Set<(message: string) => void>, ready: Promise<unknown> }>()
   readonly #interrupted = new Set<() => void>()
   #subscriber: SubscriberLike | undefined
   #closed = false
 
-  constructor (client: RedisLike) {
+  constructor (client: RedisLike, prefix = '') {
+    const { db = 0, keyPrefix = '' } = (client as { options?: { db?: number, keyPrefix?: string } }).options ?? {}
     this.#client = client
+    this.#suffix = `@${db}:${keyPrefix}${prefix}`
   }
 
   async publish (channel: string, message: string): Promise<void> {
-    await this.#client.publish(channel, message)
+    await this.#client.publish(channel + this.#suffix, message)
   }
 
-  async listen (channel: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void> {
+  async listen (name: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void> {
+    const channel = name + this.#suffix
     if (this.#closed) throw new Error('the line is closed')
     const subscriber = this.#subscriber ??= this.#connect()
     let entry = this.#listeners.get(channel)
@@ -323,6 +334,15 @@ class RedisLine implements Line {
 }
 
 const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest) => [stamp, mark, Math.ceil(ttl), takeOver ? '1' : '0']
+
+/** A command blocks the server while it runs, and has no room for any number of keys. */
+const mostKeys = 1000
+
+/** One list at least, if an empty one. All are sent at once: it is one round trip still. */
+function chunksOf<T> (list: readonly T[]): (readonly T[])[] {
+  if (list.length <= mostKeys) return [list]
+  return Array.from({ length: Math.ceil(list.length / mostKeys) }, (_, i) => list.slice(i * mostKeys, (i + 1) * mostKeys))
+}
 
 const undefinedForNull = (values: (Buffer | null)[]) => values.map(value => value ?? undefined)
 

@@ -23,6 +23,9 @@ export interface Lease { readonly stamp: Stamp, readonly identity: Uint8Array | 
 /** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
 export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease } | undefined
 
+/** An entry, its bytes, and the right to put them there. */
+interface Filled { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
+
 export interface ClaimOptions {
   /** Milliseconds after which the right ends. */
   ttl: number
@@ -62,6 +65,11 @@ export class SharedTier {
 
   get name (): string {
     return this.backend.name
+  }
+
+  /** Whether it didn't answer when it was last asked. */
+  get away (): boolean {
+    return this.#breaker.failing
   }
 
   /** In the order of `keys`. Never rejects. */
@@ -112,25 +120,29 @@ export class SharedTier {
    * Puts loaded entries where their leases allow it. In the order of `fills`: false where somebody has invalidated or
    * filled the key meanwhile. Never rejects: a tier that is away counts as filled, since nothing contradicts the value.
    */
-  async fillMany (fills: readonly { key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[]): Promise<boolean[]> {
-    const now = this.#now()
-    const leasing = this.#leasing
+  async fillMany (fills: readonly Filled[]): Promise<boolean[]> {
     try {
-      const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.identity! }))
-      if (leasing === undefined) {
-        await this.#run(() => this.backend.setMany(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
-        return fills.map(() => true)
-      }
-      const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
-      const [filled] = await this.#run(() => Promise.all([
-        leasing.fillMany(entries),
-        tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
-      ]))
-      return filled
+      return await this.#fill(fills)
     } catch (error) {
       this.#failed(error, 'fill')
       return fills.map(() => true)
     }
+  }
+
+  async #fill (fills: readonly Filled[]): Promise<boolean[]> {
+    const now = this.#now()
+    const leasing = this.#leasing
+    const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.identity! }))
+    if (leasing === undefined) {
+      await this.#run(() => this.backend.setMany(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
+      return fills.map(() => true)
+    }
+    const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
+    const [filled] = await this.#run(() => Promise.all([
+      leasing.fillMany(entries),
+      tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
+    ]))
+    return filled
   }
 
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. */
@@ -144,31 +156,23 @@ export class SharedTier {
   }
 
   /**
-   * Replaces whatever stands there, and with it every lease. Where the tier is away, what it holds is to be forgotten
-   * instead. @throws what the serializer throws
+   * Replaces what stands there now; in the order of `sets`, false where somebody has invalidated or replaced the key
+   * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws
    */
-  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
-    const now = this.#now()
-    const tags = this.#tagsOf(sets.map(set => set.entry), now)
-    let stamp: Stamp
+  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<boolean[]> {
+    const keys = sets.map(set => set.key)
+    const claims = await this.claimMany(keys, { ttl: setLease, takeOver: true })
+    const fills = sets.flatMap(({ key, entry }, i) => {
+      const lease = claims[i]?.lease
+      return lease === undefined ? [] : [{ key, entry, bytes: this.encode({ ...entry, stamp: lease.stamp }), lease }]
+    })
     try {
-      // Of now: an entry lives and dies with the stamp that it carries.
-      stamp = readStamp((await this.#getMany([this.#keyspace.stamp]))[0]) ?? await this.#createStamp()
+      if (fills.length === sets.length) return await this.#fill(fills)
     } catch (error) {
       this.#failed(error, 'set')
-      await this.forgetMany(sets.map(set => set.key))
-      return
     }
-    const entries = sets.map(({ key, entry }) => ({ key, value: this.encode({ ...entry, stamp }), ttl: lifetime(entry, now) }))
-    try {
-      await this.#run(() => Promise.all([
-        this.backend.setMany(entries),
-        tags.length > 0 ? this.#leasing?.holdTags(this.#keyspace.stamp, tags) : undefined
-      ]))
-    } catch (error) {
-      this.#failed(error, 'set')
-      await this.forgetMany(sets.map(set => set.key))
-    }
+    await this.forgetMany(keys)
+    return sets.map(() => true)
   }
 
   /** Bytes for `fillMany`. @throws what the serializer throws */
@@ -249,16 +253,6 @@ export class SharedTier {
     }
   }
 
-  async #createStamp (): Promise<Stamp> {
-    const stamp = newStamp()
-    if (this.#leasing === undefined) {
-      await this.#writeStamp(stamp)
-      return stamp
-    }
-    const [held] = await this.#run(() => this.#leasing!.leaseMany(this.#keyspace.stamp, [], { mark: newLease(), stamp: formatStamp(stamp), ttl: 1, takeOver: false }))
-    return readStamp(held) ?? stamp
-  }
-
   async #writeStamp (stamp: Stamp): Promise<void> {
     await this.#run(() => this.#putStamp(stamp))
   }
@@ -324,6 +318,9 @@ export class SharedTier {
 
 /** Any entry's time to live in the backend: as long as it may be served. */
 const lifetime = (entry: Entry, now: number) => Math.max(1, Math.ceil(entry.staleUntil - now))
+
+/** How long a `set` may take between its two round trips. Milliseconds. */
+const setLease = 10_000
 
 /** A year: a stamp outlives the entries that it stands for. */
 const stampLifetime = 365 * 24 * 60 * 60 * 1000

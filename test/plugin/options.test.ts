@@ -33,7 +33,7 @@ t.test('an app with options that can\'t work fails at boot, with an error that n
     [{ regions: { objects: { ...objects, grace: -1 } } }, /^regions\.objects\.grace must be a duration such as 5000 or '10m', not negative and at most a year, got -1$/],
     [{ regions: { objects: { ...objects, refresh: 'later' } } }, /^regions\.objects\.refresh must be 'background' or 'inline', got 'later'$/],
     [{ regions: { objects: { ...objects, lockTTL: 5 } } }, /^regions\.objects\.lockTTL must be absent: the options are tiers, ttl, grace/],
-    [{ regions: { 'my:objects': objects } }, /^The name of region 'my:objects' must be a name of 1 to 64 letters/],
+    [{ regions: { 'my:objects': objects } }, /^regions\['my:objects'\] must be a name of 1 to 64 letters/],
     [{ regions: { objects }, serverTiming: 'yes' }, /^serverTiming must be true or false, got 'yes'$/],
     [{ regions: { objects }, lock: 'redis' }, /^lock must be a lock with acquire/]
   ]
