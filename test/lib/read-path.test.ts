@@ -506,15 +506,21 @@ t.test('a value that a far tier has is copied into the nearer ones', async t => 
   await manager.idle()
 
   // A memory may be the far one, for what a nearer tier can't keep.
-  const odd = await processOf(t, { tiers: [redis(client), memory()], serializer: { encode: value => { if (value === 'never') throw new TypeError('never'); return Buffer.from(JSON.stringify(value)) }, decode: bytes => JSON.parse(Buffer.from(bytes).toString()) } })
+  let refused: unknown = 'never'
+  const odd = await processOf(t, { tiers: [redis(client), memory()], serializer: { encode: value => { if (value === refused) throw new TypeError('never'); return Buffer.from(JSON.stringify(value)) }, decode: bytes => JSON.parse(Buffer.from(bytes).toString()) } })
   await odd.region.set('alice', 'a')
   await client.unlink(`${odd.region.keyspace.prefix}k:alice`)
   t.equal(await odd.region.get('alice'), 'a')
   await odd.manager.idle()
   t.equal(await client.exists(`${odd.region.keyspace.prefix}k:alice`), 1)
   await t.rejects(odd.region.set('bob', 'never'), { message: 'never' })
-  t.equal(await odd.region.get('bob'), 'never')
+  t.equal(await odd.region.get('bob'), undefined, 'what a tier refuses is in none')
+  refused = 'a'
+  await client.unlink(`${odd.region.keyspace.prefix}k:alice`)
+  t.equal(await odd.region.get('alice'), 'a')
   await odd.manager.idle()
+  t.equal(await client.exists(`${odd.region.keyspace.prefix}k:alice`), 1, 'a mark, which ends by itself')
+  t.equal(await odd.region.get('alice'), 'a')
 })
 
 // ─── isolation ───────────────────────────────────────────────────────────────────────────────────
@@ -738,7 +744,7 @@ t.test('who waits for another process gets the error of its loader', async t => 
   const first = a.region.getOrCreate('alice', async () => { await load(); throw Object.assign(new RangeError('no database'), { code: 'E_DB' }) })
   await begun
   const second = b.region.getOrCreate('alice', () => t.fail('repeated'))
-  await eventually(t, async () => (await client.pubsub('NUMSUB', b.region.keyspace.wakeUps))[1] === 1, 'it waits')
+  await eventually(t, async () => (await client.pubsub('NUMSUB', `${b.region.keyspace.wakeUps}@0:`))[1] === 1, 'it waits')
   end()
   const settled = await Promise.allSettled([first, second])
   t.match(settled, Array(2).fill({ status: 'rejected', reason: { name: 'RangeError', message: 'no database', code: 'E_DB' } }))

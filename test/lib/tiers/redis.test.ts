@@ -380,7 +380,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await mine.publish(channel, 'b')
       await eventually(t, () => heard.length === 3, 'one hears the second')
       stopSecond()
-      const subscribers = async () => (await onNodes(node => node.pubsub('NUMSUB', channel))).reduce((all, [, count]) => all + Number(count), 0)
+      const subscribers = async () => (await onNodes(node => node.pubsub('NUMSUB', `${channel}@0:`))).reduce((all, [, count]) => all + Number(count), 0)
       await eventually(t, async () => await subscribers() === 0, 'it is unsubscribed')
       const again = deferred<string>()
       await theirs.listen(channel, again.resolve)

@@ -278,7 +278,7 @@ for (const [kind, make] of Object.entries(places)) {
       const own = place.another()
       let full = false
       const backend = new Proxy(own, {
-        get: (target, name) => name === 'setMany' && full ? async () => { throw new Error('full') } : bound(target, name)
+        get: (target, name) => (name === 'setMany' || name === 'fillMany') && full ? async () => { throw new Error('full') } : bound(target, name)
       })
       const { tier } = tierOn(t, place, backend)
       const a = place.keyspace.entry('k', 'a')

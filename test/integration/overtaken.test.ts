@@ -1,0 +1,228 @@
+import { AsyncResource } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
+import Fastify from 'fastify'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { cachedObject, loadOne } from '../../lib/cached-object.js'
+import { CachingManager, type CachingManagerOptions } from '../../lib/caching-manager.js'
+import { redlock } from '../../lib/locks/redlock.js'
+import type { RegionOptions } from '../../lib/region-options.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { nothing } from '../../lib/tiers/nothing.js'
+import { redis } from '../../lib/tiers/redis.js'
+import cachingApi from '../../plugin/index.js'
+import { eventually, gate } from '../helpers/doubles.js'
+import { startRedis } from '../helpers/servers.js'
+
+const server = await startRedis(t)
+
+function clientOf (t: Pick<Test, 'teardown'>, db = 0): Redis {
+  const client = new Redis(server.port, { db })
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+/** One process of an application: its region, on a client of its own. */
+async function processOf (t: Pick<Test, 'teardown'>, namespace: string, region: Partial<RegionOptions> = {}, options: Partial<CachingManagerOptions> = {}) {
+  const client = clientOf(t)
+  const manager = new CachingManager({ namespace, lock: redlock([client]), ...options, regions: { rows: { tiers: [redis(client)], ttl: '1m', jitter: 0, ...region } } })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  return { manager, client, region: manager.region('rows') }
+}
+
+t.test('a process without a memory tier hears of an invalidation too: later readers don’t join the older load', async t => {
+  for (const invalidate of ['delete', 'invalidate', 'invalidateTags'] as const) {
+    const namespace = randomUUID()
+    const [mine, theirs] = [await processOf(t, namespace, {}, { lock: undefined as never }), await processOf(t, namespace, {}, { lock: undefined as never })]
+    const held = gate()
+    const old = mine.region.getOrCreate('k', async () => { await held.opened; return 'old' }, { tags: ['t'] })
+    await eventually(t, async () => await mine.client.exists(`${namespace}:rows:k:k`) === 1, 'the load has its lease')
+    await (invalidate === 'delete' ? theirs.region.delete('k') : invalidate === 'invalidate' ? theirs.region.invalidate() : theirs.region.invalidateTags('t'))
+    await eventually(t, async () => {
+      const read = mine.region.getOrCreate('k', () => 'new', { tags: ['t'] })
+      return await Promise.race([read, new Promise(resolve => setTimeout(resolve, 50))]) === 'new'
+    }, `after ${invalidate} a reader loads for itself`)
+    held.open()
+    t.equal(await old, 'old')
+    await mine.manager.idle()
+    t.equal(await theirs.region.get('k'), 'new')
+  }
+})
+
+t.test('a slow load holds the lock of its own keys, not of others that were missing in the same tick', async t => {
+  const { region, manager } = await processOf(t, randomUUID(), { lockWait: '10m', lockTtl: '5m' })
+  const held = gate()
+  const slow = region.getOrCreate('slow', async () => { await held.opened; return 'slow' })
+  await t.rejects(region.getOrCreate('fast', () => { throw new Error('fast') }), { message: 'fast' })
+  t.equal(await region.getOrCreate('fast', () => 'again'), 'again')
+  held.open()
+  t.equal(await slow, 'slow')
+  await manager.idle()
+})
+
+t.test('a value that is refreshed just before its time is over is kept', async t => {
+  const { region, client, manager } = await processOf(t, randomUUID())
+  const wrapped = region.wrap('f', async () => {
+    // The entry's own time in Redis would be over before the load is.
+    const [key] = await client.keys(`${region.keyspace.prefix}f:*`)
+    await eventually(t, async () => key === undefined || await client.pttl(key) > 10_000, 'the entry lives as long as the lease on it')
+    return 2
+  }, { ttl: 1000 })
+  await wrapped.set(1)
+  t.equal(await wrapped.refresh(), 2)
+  await manager.idle()
+  t.equal(await wrapped.get(), 2)
+})
+
+t.test('what a loader has left behind may read its key when the loader has ended', async t => {
+  const { region, manager } = await processOf(t, randomUUID())
+  let left: AsyncResource | undefined
+  await region.getOrCreate('k', () => { left = new AsyncResource('left'); return 1 })
+  const held = gate()
+  const other = region.getOrCreate('other', async () => { await held.opened; return 2 })
+  await region.delete('k')
+  t.equal(await left!.runInAsyncScope(() => region.getOrCreate('k', () => 3)), 3)
+  held.open()
+  await other
+  await manager.idle()
+})
+
+t.test('a memory behind another tier keeps nothing from before an invalidation', async t => {
+  for (const kind of ['tags', 'hard'] as const) {
+    const manager = new CachingManager({ regions: { rows: { tiers: [nothing(), memory()], ttl: '1m' } } })
+    t.teardown(() => manager.close())
+    const region = manager.region('rows')
+    const [held, started] = [gate(), gate()]
+    const old = region.getOrCreate('k', async () => { started.open(); await held.opened; return 'old' }, { tags: ['t'] })
+    await started.opened
+    await (kind === 'tags' ? region.invalidateTags('t') : region.invalidate())
+    held.open()
+    t.equal(await old, 'old')
+    await manager.idle()
+    t.equal(await region.get('k'), undefined)
+  }
+})
+
+t.test('a reader after an invalidation doesn’t get the error of the load that it overtook', async t => {
+  const { region, manager } = await processOf(t, randomUUID(), { lockWait: '10m' })
+  const [held, started] = [gate(), gate()]
+  const old = region.getOrCreate('k', async () => { started.open(); await held.opened; throw new Error('old') })
+  await started.opened
+  await region.delete('k')
+  const read = region.getOrCreate('k', () => 'new')
+  held.open()
+  await t.rejects(old, { message: 'old' })
+  t.equal(await read, 'new')
+  await manager.idle()
+})
+
+t.test('a set that a later deletion has overtaken writes nothing', async t => {
+  const { region } = await processOf(t, randomUUID(), { tiers: [memory(), redis(clientOf(t))] })
+  for (let round = 0; round < 50; round++) {
+    const written = region.set('k', round)
+    const deleted = region.delete('k')
+    await Promise.all([written, deleted])
+    t.equal(await region.get('k'), undefined)
+  }
+})
+
+t.test('a request sees its own write, whatever a load that was under way primes', async t => {
+  const row = { id: 1, name: 'old' }
+  const held = gate()
+  const User = cachedObject({
+    name: 'User',
+    region: 'rows',
+    methods: {
+      byId: loadOne((_context, _id: number) => row),
+      byName: loadOne(async (_context, _name: string) => { await held.opened; return row }, { primes: { byId: user => [user.id] } }),
+      byMail: loadOne((_context, _mail: string) => row, { primes: { byId: user => [user.id] } })
+    }
+  })
+  const { manager } = await processOf(t, randomUUID())
+  const api = manager.createApi()
+  const loading = api.get(User, 'byName', ['old'])
+  await api.set(User, 'byMail', ['a@b'], { id: 1, name: 'new' })
+  held.open()
+  await loading
+  t.equal((await api.get(User, 'byId', [1]))?.name, 'new')
+})
+
+t.test('a refresh that fails leaves what the request has read', async t => {
+  let fails = false
+  const User = cachedObject({ name: 'User', region: 'rows', methods: { byId: loadOne((_context, id: number) => { if (fails) throw new Error('away'); return { id } }) } })
+  const { manager } = await processOf(t, randomUUID())
+  const api = manager.createApi()
+  await t.rejects((async () => { fails = true; await api.refresh(User, 'byId', [1]) })(), { message: 'away' })
+  fails = false
+  const read = await api.get(User, 'byId', [1])
+  fails = true
+  await t.rejects(api.refresh(User, 'byId', [1]), { message: 'away' })
+  t.equal(await api.get(User, 'byId', [1]), read)
+})
+
+t.test('applications on two databases of a server don’t hear each other', async t => {
+  const namespace = randomUUID()
+  const [one, other] = [clientOf(t, 0), clientOf(t, 1)].map(client => {
+    const manager = new CachingManager({ namespace, regions: { rows: { tiers: [memory(), redis(client)], ttl: '1m' } } })
+    t.teardown(() => manager.close())
+    return manager
+  }) as [CachingManager, CachingManager]
+  await Promise.all([one.ready(), other.ready()])
+  await other.region('rows').set('k', 'theirs')
+  await one.region('rows').set('k', 'mine')
+  await one.region('rows').delete('k')
+  // Its own connection has brought all that was sent before this.
+  await other.region('rows').set('last', 1)
+  const api = other.createApi()
+  t.equal(await api.region('rows').get('k'), 'theirs')
+  t.strictSame(api.stats.tiers, { memory: 1 })
+})
+
+t.test('more keys than a command has room for are read, kept and deleted, and nothing else is', async t => {
+  const { region, manager } = await processOf(t, randomUUID(), {}, { lock: undefined as never })
+  await region.set('other', 1)
+  const keys = Array.from({ length: 2500 }, (_, i) => `k${i}`)
+  await region.getOrCreateMany(keys, missing => missing.map(key => `value of ${key}`))
+  await manager.idle()
+  t.strictSame(await region.getMany(['k0', 'k999', 'k1000', 'k2499']), ['value of k0', 'value of k999', 'value of k1000', 'value of k2499'])
+  await region.deleteMany(keys)
+  t.strictSame((await region.getMany<string>(keys)).filter(value => value !== undefined), [])
+  t.equal(await region.get('other'), 1)
+})
+
+t.test('while Redis hangs, a read waits for it once', async t => {
+  const hanging = await startRedis(t)
+  const client = new Redis(hanging.port)
+  t.teardown(() => client.disconnect())
+  let asked = 0
+  const backend = redis(client)
+  const counting = new Proxy(backend, {
+    get: (target, name) => {
+      const value = Reflect.get(target, name, target)
+      return typeof value !== 'function' ? value : (...args: unknown[]) => { asked++; return value.apply(target, args) }
+    }
+  })
+  const manager = new CachingManager({ lock: redlock([client]), regions: { rows: { tiers: [counting], ttl: '1m', tierTimeout: 100 } } })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  hanging.pause()
+  t.equal(await manager.region('rows').getOrCreate('k', () => 1), 1)
+  t.equal(asked, 1)
+  hanging.resume()
+})
+
+t.test('Server-Timing is there once, though a later hook failed', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cachingApi, { regions: { rows: { tiers: [memory()], ttl: '1m' } }, serverTiming: true })
+  let failed = false
+  app.addHook('onSend', async () => { if (!failed) { failed = true; throw new Error('later') } })
+  app.get('/', async (request, reply) => {
+    reply.header('server-timing', 'db;dur=1')
+    return await request.cachingApi.region('rows').getOrCreate('k', () => 'v')
+  })
+  const response = await app.inject('/')
+  t.equal(response.statusCode, 500)
+  t.equal(String(response.headers['server-timing']).match(/cache-local/g)?.length, 1)
+})
