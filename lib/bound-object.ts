@@ -45,6 +45,8 @@ export class BoundMethod {
   readonly #name: string
   readonly #binding: Binding
   readonly #prefix: string
+  readonly #ids = new Float64Array(rememberedKeys).fill(NaN)
+  readonly #keys: string[] = []
   #warned = false
 
   constructor (object: BoundObject, name: string, definition: MethodDefinition, binding: Binding) {
@@ -72,8 +74,16 @@ export class BoundMethod {
     if (this.definition.kind === 'many' && (args.length !== 1 || !isId(first))) {
       throw new InvalidArgumentError(`Arguments of ${this.#name}`, 'one id: a string, a number or a bigint', args.length === 1 ? show(first) : show(args))
     }
-    if (args.length === 1 && typeof first === 'number') return `${this.#prefix}${first}`
+    if (args.length === 1 && typeof first === 'number') return this.#numberKey(first)
     return this.#prefix + safeKey(encodeArguments(args, this.#name))
+  }
+
+  /** Keys of ids that were used lately: a string that was looked up once needn't be joined and hashed again. */
+  #numberKey (id: number): string {
+    const slot = id & (rememberedKeys - 1)
+    if (this.#ids[slot] === id) return this.#keys[slot]!
+    this.#ids[slot] = id
+    return (this.#keys[slot] = `${this.#prefix}${id}`)
   }
 
   /** What the tiers keep of a row. */
@@ -139,5 +149,8 @@ export class BoundMethod {
     }
   }
 }
+
+/** A power of two. */
+const rememberedKeys = 1024
 
 const isId = (value: unknown) => typeof value === 'number' || typeof value === 'string' || typeof value === 'bigint'
