@@ -36,8 +36,9 @@ let running = 0
 
 /** The call of a loader that the running code is part of. */
 export function currentCall (): LoadCall | undefined {
-  const call = running === 0 ? undefined : calls.getStore()
-  return call?.ended === true ? undefined : call
+  if (running === 0) return undefined
+  const call = calls.getStore()
+  return call === undefined || call.ended ? undefined : call
 }
 
 /** Where loaders run: outside any request, so that nothing of one, its async context least of all, reaches them. */

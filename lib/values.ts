@@ -33,7 +33,8 @@ export function copyGiven (value: unknown): Shared {
   try {
     return copyIn(value)
   } catch (error) {
-    throw error instanceof UncacheableValue ? new InvalidArgumentError('value', 'one that can be cached', error.what) : error
+    if (error instanceof UncacheableValue) throw new InvalidArgumentError('value', 'one that can be cached', error.what)
+    throw error
   }
 }
 

@@ -5,6 +5,7 @@ import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, 
 /** As much of ioredis' `Redis` and `Cluster` as is called here. */
 export interface RedisLike {
   readonly isCluster: boolean
+  readonly options: { readonly db?: number | undefined, readonly keyPrefix?: string | undefined }
   readonly status: string
   mgetBuffer (keys: string[]): Promise<(Buffer | null)[]>
   set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
@@ -269,7 +270,7 @@ class RedisLine implements Line {
   #closed = false
 
   constructor (client: RedisLike, prefix = '') {
-    const { db = 0, keyPrefix = '' } = (client as { options?: { db?: number, keyPrefix?: string } }).options ?? {}
+    const { db = 0, keyPrefix = '' } = client.options
     this.#client = client
     this.#suffix = `@${db}:${keyPrefix}${prefix}`
   }

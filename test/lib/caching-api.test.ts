@@ -612,6 +612,21 @@ t.test('set', async t => {
     await written
   })
 
+  t.test('takes the place of a row that came with another and was not read yet', async t => {
+    const User = cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: {
+        getById: loadOne((_context, _id: number): User => alice),
+        getByName: loadOne((_context, _name: string): User => alice, { primes: { getById: user => [user.id] } })
+      }
+    })
+    const api = managerOf(t).createApi()
+    await api.get(User, 'getByName', ['alice'])
+    await api.set(User, 'getById', [1], bob)
+    t.strictSame(await api.get(User, 'getById', [1]), bob)
+  })
+
   t.test('of null with a ttl of its own is remembered for that', async t => {
     const clock = fakeClock()
     const { User, calls } = usersOf()

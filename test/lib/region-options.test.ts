@@ -162,3 +162,9 @@ t.test('tags are strings', async t => {
     t.throws(() => assertTags(tags), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^tags must be an array of strings, got / })
   }
 })
+
+t.test('a soft timeout that the hard one would always come before is refused', async t => {
+  const options = { tiers: [memory()], ttl: '1m', loadTimeout: { soft: 100, hard: 10 } }
+  t.throws(() => resolveRegionOptions(options, 'regions.rows'), { message: 'regions.rows.loadTimeout.soft must be no longer than regions.rows.loadTimeout.hard, got 100' })
+  t.equal(resolveRegionOptions({ ...options, loadTimeout: { soft: 10, hard: 10 } }, 'regions.rows').softTimeout, 10)
+})

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
-import { UncacheableValue, copy, copyIn, own, share } from '../../lib/values.js'
+import { UncacheableValue, copy, copyGiven, copyIn, own, share } from '../../lib/values.js'
 
 /** Two readers of one kept value. */
 function twoReaders (value: unknown): [any, any] {
@@ -237,4 +237,9 @@ t.test('an error that is thrown while a value is frozen is not swallowed', async
 t.test('holes of an array are filled in, whichever way it goes', async t => {
   // eslint-disable-next-line no-sparse-arrays -- it is what is tested
   t.ok(isDeepStrictEqual(copy([, 1]), [undefined, 1]))
+})
+
+t.test('a caller’s value that can’t be cached is an invalid argument; what its own getter throws is not', async t => {
+  t.throws(() => copyGiven(() => {}), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^value must be one that can be cached, got a function/ })
+  t.throws(() => copyGiven({ get a () { throw new Error('mine') } }), { message: 'mine' })
 })

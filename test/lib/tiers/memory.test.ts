@@ -119,6 +119,7 @@ t.test('options that can not work are refused by name', async t => {
     t.throws(() => memory({ maxEntries: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\.maxEntries must be a positive integer, got / })
     t.throws(() => memory({ maxBytes: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\.maxBytes must be a positive integer, got / })
   }
+  t.throws(() => memory(null as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory(options) must be an object, got null' })
   t.throws(() => memory({ max: 5 } as MemoryOptions), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory.max must be absent: there are maxEntries and maxBytes, got 5' })
   t.doesNotThrow(() => memory({ maxEntries: undefined as unknown as number, maxBytes: undefined as unknown as number }))
 })
