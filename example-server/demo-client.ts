@@ -5,18 +5,32 @@ export interface Answer {
   status: number
   body: any
   stats: RequestStats
+  /** Who the server says we are. */
+  visitor: string | null
 }
 
 const patience = 10_000
 
 const nothing: RequestStats = { local: 0, tiers: {}, stale: 0, loaded: 0, loads: 0, waited: 0 }
 
-/** A GET; with a body, a PATCH. */
-export async function send (url: string, body?: object): Promise<Answer> {
-  const init = body && { method: 'PATCH', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
+export interface Sent {
+  /** Makes it a PATCH. */
+  body?: object
+  /** Who we say we are. */
+  visitor?: string
+}
+
+export async function send (url: string, { body, visitor }: Sent = {}): Promise<Answer> {
+  const headers = { ...(visitor !== undefined && { 'x-visitor': visitor }), ...(body && { 'content-type': 'application/json' }) }
+  const init = { headers, ...(body && { method: 'PATCH', body: JSON.stringify(body) }) }
   const response = await fetch(url, { ...init, signal: AbortSignal.timeout(patience) })
   const header = response.headers.get('x-cache')
-  return { status: response.status, body: await response.json(), stats: header === null ? nothing : JSON.parse(header) }
+  return {
+    status: response.status,
+    body: await response.json(),
+    stats: header === null ? nothing : JSON.parse(header),
+    visitor: response.headers.get('x-visitor'),
+  }
 }
 
 /** The counts of many answers in one. */

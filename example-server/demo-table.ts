@@ -8,6 +8,7 @@ export interface Expected {
   local?: number
   memory?: number
   redis?: number
+  memcached?: number
   loaded?: number
   /** Calls of a loader, as the servers count them. */
   loads: number
@@ -41,15 +42,15 @@ export class DemoTable {
   row (outcome: Outcome, expected: Expected): void {
     const stats = sum(outcome.answers)
     const status = [...new Set(outcome.answers.map(answer => answer.status))].join('/')
-    const { memory = 0, redis = 0 } = stats.tiers
-    const answeredBy = Object.entries({ local: stats.local, memory, redis, loaded: stats.loaded, waited: stats.waited, stale: stats.stale })
+    const { memory = 0, redis = 0, memcached = 0 } = stats.tiers
+    const answeredBy = Object.entries({ local: stats.local, memory, redis, memcached, loaded: stats.loaded, waited: stats.waited, stale: stats.stale })
     printRow(
       [shorten(outcome.request), outcome.title, status, answeredBy.filter(([, count]) => count > 0).map(([name, count]) => `${name} ${count}`).join(', ') || '-', String(stats.loads)],
       `${outcome.ms.toFixed(1)} ms`
     )
     this.rows++
 
-    const actual = { status, local: stats.local, memory, redis, loaded: stats.loaded, loads: stats.loads, queries: outcome.queries }
+    const actual = { status, local: stats.local, memory, redis, memcached, loaded: stats.loaded, loads: stats.loads, queries: outcome.queries }
     const { body, ...counts } = { queries: expected.loads, ...expected, status: String(expected.status ?? 200) }
     for (const [name, count] of Object.entries(counts)) {
       const found = actual[name as keyof typeof actual]

@@ -1,14 +1,16 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
+import { describeBackends } from './backends.js'
 import { addCacheHeader } from './cache-header.js'
 import { City } from './cached-objects.js'
 import { openDatabase } from './database.js'
-import { send, type Answer } from './demo-client.js'
+import { send, type Answer, type Sent } from './demo-client.js'
 import { DemoTable, type Expected } from './demo-table.js'
 import { schema } from './rows.js'
 
-const { DATABASE_URL, REDIS_URL } = process.env
+const { DATABASE_URL, REDIS_URL, MEMCACHED_SERVERS } = process.env
+const backends = { redisUrl: REDIS_URL, memcachedServers: MEMCACHED_SERVERS }
 const prefix = 'montp'
 
 const started = performance.now()
@@ -19,20 +21,25 @@ process.on('SIGINT', () => { interrupted = true })
 process.on('SIGTERM', () => { interrupted = true })
 
 const database = await openDatabase({ url: DATABASE_URL, report: line => console.log(line) })
-// Nobody has seen this namespace before, so every row is cold, whatever Redis remembers of earlier runs.
-const namespace = `caching-api-demo-${randomUUID()}`
+// Nobody has seen this namespace before, so every row is cold, whatever Redis and memcached remember of earlier runs.
+const namespace = `caching-api-demo-${randomBytes(8).toString('hex')}`
+const visitor = `demo-${randomUUID()}`
 const servers: FastifyInstance[] = []
 let queries = 0
+// The pool checks a connection out for each query: counted here, the servers' own counts are not taken on trust.
+database.pool().on('acquire', () => { queries++ })
 try {
   const one = await startServer()
-  // A memory of its own and the same Redis: what a second process is.
+  // A memory of its own and the same Redis: what a second process is. With memcached alone there must be only one, since
+  // nothing tells the memory of another of what has changed.
   const two = REDIS_URL === undefined ? one : await startServer()
-  console.log(`\n${servers.length} server${servers.length > 1 ? 's' : ''}, memory${REDIS_URL === undefined ? '' : ' and Redis'} in front of ${database.name}\n`)
+  const { tiers, visitors } = describeBackends(backends)
+  console.log(`\n${servers.length} server${servers.length > 1 ? 's' : ''}, ${tiers} in front of ${database.name}; visitors in ${visitors}\n`)
   await runDemo(one, two)
 } catch (error) {
   table.faults.push(`ended early: ${error instanceof Error ? error.message : error}`)
 } finally {
-  await emptyRedis()
+  await forgetAll()
   await Promise.all(servers.map(server => server.close()))
   await database.close()
 }
@@ -45,7 +52,8 @@ if (table.faults.length === 0) {
   process.exitCode = 1
 }
 
-async function runDemo (one: string, two: string): Promise<void> {
+async function runDemo (first: string, second: string): Promise<void> {
+  let [one, two] = [first, second]
   const ids = await someCities(102)
   const [city, rushed, ...hundred] = ids as [number, number, ...number[]]
   const loadedIds = new Set(ids)
@@ -67,6 +75,24 @@ async function runDemo (one: string, two: string): Promise<void> {
   loadedIds.add(capital)
   await step('the capital of the one above', { memory: 3, loaded: 0, loads: 0 },
     `${one}/cities/${capital}`)
+
+  // Nobody knows the next one; somebody then sees the city, the capital, and the city again.
+  await step('a visitor without an id gets one', { loaded: 0, loads: 0, body: answers => hasSeen([], 0)(answers) ?? isNew(answers) },
+    `${one}/visitors/me`)
+  await step('a visitor sees it', { memory: 3, loaded: 0, loads: 0 },
+    `${one}/cities/${city}`, { visitor })
+  await step('and the capital', { memory: 3, loaded: 0, loads: 0 },
+    `${one}/cities/${capital}`, { visitor })
+  await step('and the first one again', { memory: 3, loaded: 0, loads: 0 },
+    `${one}/cities/${city}`, { visitor })
+  await step('what the visitor has seen', { memory: 2, loaded: 0, loads: 0, body: hasSeen([city, capital], 1) },
+    `${one}/visitors/me`, { visitor })
+  if (one !== two) {
+    await step('at the other server', { memory: 1, redis: 1, loaded: 0, loads: 0, body: hasSeen([city, capital], 1) },
+      `${two}/visitors/me`, { visitor })
+  }
+  await step('not the id of a visitor', { status: 400, loaded: 0, loads: 0 },
+    `${one}/visitors/me`, { visitor: 'a b' })
 
   await step('50 ids, cold', { memory: 0, loaded: 50, loads: 1 },
     `${one}/cities?ids=${hundred.slice(0, 50)}`)
@@ -94,10 +120,20 @@ async function runDemo (one: string, two: string): Promise<void> {
   await step('not an id', { status: 400, loaded: 0, loads: 0 },
     `${one}/cities/2147483648`)
 
+  if (REDIS_URL === undefined && MEMCACHED_SERVERS !== undefined) {
+    one = two = await restartServer()
+    await step('after a restart', { memory: 0, memcached: 3, loaded: 0, loads: 0 },
+      `${one}/cities/${city}`)
+    await step('the 10 largest, after it', { memory: 1, memcached: 11, loaded: 0, loads: 0 },
+      `${one}/countries/FR/largest`)
+    await step('the visitor, after it', { memory: 2, loaded: 0, loads: 0, body: hasSeen([city, capital], 1) },
+      `${one}/visitors/me`, { visitor })
+  }
+
   const population: number = cold.body.population
   try {
     await step('an update', { loaded: 0, loads: 0, queries: 1, body: hasPopulation(population + 1) },
-      `${one}/cities/${city}`, { population: population + 1 })
+      `${one}/cities/${city}`, { body: { population: population + 1 } })
     // The city is loaded anew; its country and capital are where they were.
     await step(`read after it${one === two ? '' : ', at the other server'}`, { memory: 2, loaded: 1, loads: 1, body: hasPopulation(population + 1) },
       `${two}/cities/${city}`)
@@ -111,21 +147,21 @@ async function runDemo (one: string, two: string): Promise<void> {
   } finally {
     interrupted = false
     await step('the update taken back', { loaded: 0, loads: 0, queries: 1, body: hasPopulation(population) },
-      `${one}/cities/${city}`, { population })
+      `${one}/cities/${city}`, { body: { population } })
   }
 }
 
 /** Sends the requests at once and prints them as one row. */
-async function step (title: string, expected: Expected | ((answers: readonly Answer[]) => Expected), urls: string | readonly string[], body?: object): Promise<[Answer, ...Answer[]]> {
+async function step (title: string, expected: Expected | ((answers: readonly Answer[]) => Expected), urls: string | readonly string[], sent?: Sent): Promise<[Answer, ...Answer[]]> {
   if (interrupted) throw new Error('interrupted')
   const all = [urls].flat()
   const queriesBefore = queries
   const start = performance.now()
-  const answers = await Promise.all(all.map(url => send(url, body))) as [Answer, ...Answer[]]
+  const answers = await Promise.all(all.map(url => send(url, sent))) as [Answer, ...Answer[]]
   const ms = performance.now() - start
   const { pathname, search } = new URL(all[0] ?? '')
   table.row(
-    { request: `${body === undefined ? 'GET' : 'PATCH'} ${pathname}${search}`, title, answers, queries: queries - queriesBefore, ms },
+    { request: `${sent?.body === undefined ? 'GET' : 'PATCH'} ${pathname}${search}`, title, answers, queries: queries - queriesBefore, ms },
     typeof expected === 'function' ? expected(answers) : expected
   )
   // Values go into the tiers off the caller's path; the next row is about what comes after that.
@@ -134,12 +170,8 @@ async function step (title: string, expected: Expected | ((answers: readonly Ans
 }
 
 async function startServer (): Promise<string> {
-  const app = await buildApp({ database, redisUrl: REDIS_URL, namespace, logger: { level: 'warn' } })
+  const app = await buildApp({ database, ...backends, namespace, logger: { level: 'warn' } })
   servers.push(app)
-  if (servers.length === 1) {
-    // The pool checks a connection out for each query: counted here, the servers' own counts are not taken on trust.
-    database.pool().on('acquire', () => { queries++ })
-  }
   await app.register(async scope => {
     addCacheHeader(scope)
     scope.get<{ Params: { id: string } }>('/twice/:id', async request => {
@@ -152,9 +184,18 @@ async function startServer (): Promise<string> {
   return app.listen({ host: '127.0.0.1', port: 0 })
 }
 
-/** Nothing of the demo stays in Redis. */
-async function emptyRedis (): Promise<void> {
-  const redis = REDIS_URL === undefined ? undefined : servers[0]?.redis
+/** In place of one that is closed. Its memory begins empty. */
+async function restartServer (): Promise<string> {
+  await servers.pop()?.close()
+  return await startServer()
+}
+
+/** Nothing of the demo stays in Redis. memcached doesn't tell its keys: but for the visitor, all there goes by its ttl. */
+async function forgetAll (): Promise<void> {
+  const [server] = servers
+  if (server === undefined) return
+  await new server.Visitor(visitor).deleteAll().catch(() => {})
+  const redis = REDIS_URL === undefined ? undefined : server.redis
   if (redis?.status !== 'ready') return
   for await (const keys of redis.scanStream({ match: `*${namespace}*`, count: 1_000 })) {
     if (keys.length > 0) await redis.unlink(keys)
@@ -184,6 +225,18 @@ function newList ([answer]: readonly Answer[], loadedIds: ReadonlySet<number>, c
 
 function inOrder (ids: readonly number[]): NonNullable<Expected['body']> {
   return ([answer]) => answer?.body.map((city: { id: number } | null) => city?.id).join() === ids.join() ? undefined : 'the cities must come in the order of the ids'
+}
+
+function hasSeen (ids: readonly number[], visits: number): NonNullable<Expected['body']> {
+  return ([answer]) => {
+    const seen = answer?.body.cities?.map((city: { id: number }) => city.id).join()
+    if (seen !== ids.join()) return `the visitor must have seen ${ids.join() || 'nothing'}, saw ${seen}`
+    return answer?.body.visits === visits ? undefined : `visits must be ${visits}, were ${answer?.body.visits}`
+  }
+}
+
+function isNew ([answer]: readonly Answer[]): string | undefined {
+  return answer?.visitor ? undefined : 'a new visitor must be told their id'
 }
 
 function allTheSame (answers: readonly Answer[]): string | undefined {

@@ -1,13 +1,15 @@
 import type { BoundMethod } from './bound-object.js'
+import { assertUnhidden, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
-import type { CachingManager } from './caching-manager.js'
-import { InvalidArgumentError, show } from './errors.js'
+import type { CachingManager, Logger } from './caching-manager.js'
+import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import type { Landed } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
 import { RequestMemory, type Remembered } from './request-memory.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
 import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
+import { UnsavedObjects, type Response } from './unsaved.js'
 import { copy, copyIn, own, type Shared } from './values.js'
 
 export interface GetOptions extends ReadOptions {
@@ -33,6 +35,9 @@ export class CachingApi {
   #overtaken: Set<string> | undefined
   #stash: Map<string, unknown> | undefined
   #regions: Map<string, RequestRegion> | undefined
+  /** By class and id. */
+  #objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
+  #unsaved: UnsavedObjects | undefined
 
   /** @internal Made by the plugin for each request, and by CachingManager.createApi(). */
   constructor (manager: CachingManager) {
@@ -145,6 +150,41 @@ export class CachingApi {
       regions.set(name, region)
     }
     return region
+  }
+
+  /**
+   * The same instance for the same class and id throughout the request. In a request of the plugin's, what is assigned
+   * to it and not saved is saved before the response is sent; what is assigned later, when the response is over.
+   * @throws InvalidDefinitionError, InvalidArgumentError
+   */
+  object<C extends AnyCacheObjectClass> (cacheObject: C, id: string | number | bigint): InstanceType<C> {
+    const objects = this.#objects ??= new Map()
+    let byId = objects.get(cacheObject)
+    if (byId === undefined) {
+      const model = modelOf(cacheObject)
+      if (model === undefined) throw new InvalidDefinitionError(`a cache object's class must be made by cacheObject(…), got ${show(cacheObject)}`)
+      this.#manager.hold(model.backends)
+      objects.set(cacheObject, byId = new Map())
+    }
+    const known = byId.get(String(id))
+    if (known !== undefined) return known as InstanceType<C>
+    // eslint-disable-next-line new-cap -- a class that was handed in
+    const made = new cacheObject(id) as InstanceType<C> & { id: string }
+    assertUnhidden(made)
+    if (this.#unsaved !== undefined) saveBy(made, this.#unsaved)
+    byId.set(made.id, made)
+    return made
+  }
+
+  /** @internal This is a request's: what is assigned to its objects is saved, and what couldn't be is a line of `logger`. */
+  savesObjects (logger: Pick<Logger, 'warn'>, response: Response | null): this {
+    this.#unsaved = new UnsavedObjects(this.#manager.unsaved, logger, response)
+    return this
+  }
+
+  /** @internal */
+  get unsaved (): UnsavedObjects | undefined {
+    return this.#unsaved
   }
 
   /** Where this request's values came from, so far. */

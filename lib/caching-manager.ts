@@ -2,7 +2,7 @@ import { BoundObject } from './bound-object.js'
 import { CachingApi } from './caching-api.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
 import type { LoaderContext } from './loader-context.js'
-import { InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
+import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
 import { Keyspace, assertName } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
 import { Outside } from './loads.js'
@@ -10,7 +10,8 @@ import type { DogpileLock } from './locks/lock.js'
 import { ReadPath } from './read-path.js'
 import { Region } from './region.js'
 import { assertObject, resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
-import { isLeasing, isLocal, type Backend } from './tiers/backend.js'
+import { isLeasing, isLocal, isOpening, type Backend, type OpeningBackend } from './tiers/backend.js'
+import type { UnsavedObjects } from './unsaved.js'
 import { within } from './within.js'
 
 export type LogFn = (details: object, message: string) => void
@@ -43,15 +44,20 @@ const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignor
 /** Regions by name, for the lifetime of the application. */
 export class CachingManager {
   readonly regions: ReadonlyMap<string, Region>
+  /** @internal Requests whose cache objects have something to save, or are being saved. */
+  readonly unsaved = new Set<UnsavedObjects>()
   readonly #context: CachingManagerOptions['context']
   readonly #logger: Logger
   readonly #backends: ReadonlySet<Backend>
+  /** Of cache objects; they opened their connections themselves. */
+  readonly #held = new Set<OpeningBackend>()
   readonly #bus: InvalidationBus | undefined
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   readonly #names = new Map<string, AnyCachedObject>()
   readonly #prepared: Promise<void> | undefined
   #opened: Promise<LoaderContext> | undefined
   #closing: Promise<void> | undefined
+  #closed = false
 
   /** @throws InvalidOptionsError that names the option by its path */
   constructor (options: CachingManagerOptions) {
@@ -65,7 +71,7 @@ export class CachingManager {
     this.#prepared = lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
-      sayWhatIsMissing(name, region, lock, logger)
+      sayWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, logger, now, outside }))]
     }))
   }
@@ -90,25 +96,49 @@ export class CachingManager {
     await Promise.all([...this.regions.values()].map(region => region.path.ready(this.#prepared)))
   }
 
-  /** Resolves when no load, no reload and no write is under way any more. For tests and scripts. */
+  /** Resolves when no load, no reload, no write and no save of a request's objects is under way any more. For tests and scripts. */
   async idle (): Promise<void> {
-    await Promise.all([...this.regions.values()].map(region => region.path.idle()))
+    await Promise.all([this.#saved(), ...Array.from(this.regions.values(), region => region.path.idle())])
   }
 
-  /** Lets running loads and writes end, then closes what it opened itself. Clients that were handed in stay open. */
+  async #saved (): Promise<void> {
+    for (;;) {
+      const saving = Array.from(this.unsaved, one => one.saving).filter(one => one !== undefined)
+      if (saving.length === 0) return
+      await Promise.all(saving)
+    }
+  }
+
+  /** Lets running loads, writes and saves end, then closes what it opened itself. Clients that were handed in stay open. */
   close (): Promise<void> {
     return (this.#closing ??= this.#close())
   }
 
   async #close (): Promise<void> {
+    // The server has closed, but a connection may tell of its end a little later.
+    for (const unsaved of this.unsaved) unsaved.end()
     try {
       await within(patience, this.idle(), 'what is under way')
     } catch (error) {
       this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
     }
+    this.#closed = true
     for (const region of this.regions.values()) region.path.close()
-    const closed = await Promise.allSettled([...this.#backends, this.#bus].map(async ours => await ours?.close?.()))
+    const closed = await Promise.allSettled([
+      ...Array.from(this.#held, async backend => await backend.release(this)),
+      ...[...this.#backends, this.#bus].map(async ours => await ours?.close?.())
+    ])
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
+  }
+
+  /** @internal What the backends of a cache object open is closed with this manager. @throws ClosedError */
+  hold (backends: Iterable<Backend>): void {
+    if (this.#closed) throw new ClosedError('The manager')
+    for (const backend of backends) {
+      if (!isOpening(backend) || this.#held.has(backend)) continue
+      backend.hold(this)
+      this.#held.add(backend)
+    }
   }
 
   /** @internal What a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
@@ -160,10 +190,14 @@ const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
 /** What a region does without is said once, at boot. */
-function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, lock: DogpileLock | undefined, logger: Logger): void {
-  for (const backend of tiers) {
-    if (isLocal(backend) || isLeasing(backend) || backend.name === 'nothing') continue
+function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {
+  const shared = tiers.filter(backend => !isLocal(backend) && backend.name !== 'nothing')
+  for (const backend of shared) {
+    if (isLeasing(backend)) continue
     logger.info({ region, tier: backend.name }, `region ${region}: ${backend.name} has no compare-and-set: a value that is invalidated while it is loaded may be written back there`)
+  }
+  if (line === undefined && shared.length > 0 && tiers.some(isLocal)) {
+    logger.info({ region }, `region ${region}: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl`)
   }
   if (lock !== undefined && tiers.every(isLocal)) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
 }

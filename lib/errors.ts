@@ -9,7 +9,7 @@ import createError from '@fastify/error'
 export const InvalidOptionsError = createError<[path: string, expected: string, got: string]>(
   'FST_CACHING_API_INVALID_OPTIONS', '%s must be %s, got %s', 500, TypeError)
 
-/** A cached object that can't work. Thrown where it is defined or first used. */
+/** A cached object, or a cache object, that can't work. Thrown where it is defined or first used. */
 export const InvalidDefinitionError = createError<[what: string]>(
   'FST_CACHING_API_INVALID_DEFINITION', '%s', 500, TypeError)
 
@@ -36,6 +36,34 @@ export const LoadTimeoutError = createError<[key: string, ms: number]>(
 export const InvalidationPendingError = createError<[tiers: string, what: string]>(
   'FST_CACHING_API_INVALIDATION_PENDING', "Tier %s could not be told to forget %s; it will be when it is back, and isn't believed about it until then", 503)
 
+/** Properties of a cache object that a backend could not read or write. */
+export interface FailedProperties {
+  readonly properties: readonly string[]
+  /** A name such as 'redis'. */
+  readonly backend: string
+  readonly error: unknown
+}
+
+/**
+ * A backend of a cache object failed, or was silent past the object's `timeout`. It costs only that backend's own
+ * properties. `cause`: the backend's own error; an AggregateError, where several backends failed.
+ */
+export class BackendFailedError extends createError<[object: string, failures: string, options: { cause: unknown }]>(
+  'FST_CACHING_API_BACKEND_FAILED', '%s: %s', 503) {
+  /** Those that could not be read or written. */
+  readonly properties: readonly string[]
+  /** The others, where `getAll` could read them. */
+  readonly values: Readonly<Record<string, unknown>>
+
+  constructor (object: string, what: 'read from' | 'written to', failures: readonly FailedProperties[], values: Record<string, unknown> = {}) {
+    const said = failures.map(({ properties, backend, error }) => `${properties.join(', ')} could not be ${what} ${backend}: ${error instanceof Error ? error.message : String(error)}`)
+    const errors = failures.map(({ error }) => error)
+    super(object, said.join('; '), { cause: errors.length === 1 ? errors[0] : new AggregateError(errors) })
+    this.properties = failures.flatMap(({ properties }) => properties)
+    this.values = values
+  }
+}
+
 export const ClosedError = createError<[what: string]>(
   'FST_CACHING_API_CLOSED', '%s was used after close()', 503)
 
@@ -49,6 +77,7 @@ export type ErrorCode =
   | 'FST_CACHING_API_REENTRANT_LOAD'
   | 'FST_CACHING_API_LOAD_TIMEOUT'
   | 'FST_CACHING_API_INVALIDATION_PENDING'
+  | 'FST_CACHING_API_BACKEND_FAILED'
   | 'FST_CACHING_API_CLOSED'
 
 /** A value as an error message shows it: short, and of a known length. */

@@ -72,11 +72,15 @@ export class Fill {
       if (lease === undefined) return [] // the tier was away when the load began
       const bytes = this.#encode(tier, flight.key, { ...entry, stamp: lease.stamp })
       if (bytes === undefined) flight.unshared = true
-      return bytes === undefined ? [] : [{ key: flight.key, entry, bytes, lease }]
+      return bytes === undefined ? [] : [{ flight, key: flight.key, entry, bytes, lease }]
     })
     if (fills.length === 0) return
     const filled = await tier.fillMany(fills)
-    for (const [i, { key, entry }] of fills.entries()) if (!filled[i]) this.drop(key, entry)
+    for (const [i, { flight, key, entry }] of fills.entries()) {
+      // Whoever waits for it would look for it in vain.
+      if (filled[i] === 'unkept' && this.#options.shared.length === 1) flight.unshared = true
+      if (filled[i] !== true) this.drop(key, entry)
+    }
   }
 
   #encode (tier: SharedTier, key: string, entry: Entry): Uint8Array | undefined {

@@ -29,6 +29,14 @@ export function safeKey (rest: string): string {
   return '#' + createHash('sha256').update(rest, 'utf16le').digest('base64url')
 }
 
+/**
+ * Where a cache object keeps a property. No region's keys start like this: a name can't hold `|`. An id's own `|` is
+ * escaped, so that what follows the first one is the property.
+ */
+export function propertyKey (object: string, id: string, property: string): string {
+  return `cacheobj|${object}|${safeKey(`${id.replace(/[%|]/g, encodeURIComponent)}|${property}`)}`
+}
+
 /** The `rest` of a key that a caller chose. @throws InvalidArgumentError */
 export function callerKey (key: unknown): string {
   if (typeof key !== 'string') throw new InvalidArgumentError('A key', 'a string', show(key))

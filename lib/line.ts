@@ -9,6 +9,8 @@ export interface Line extends InvalidationBus {
    * called whenever messages may have been missed.
    */
   listen (channel: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void>
+  /** Listens over another connection, since this one has been silent for too long. */
+  reconnect? (): void
 }
 
 export const isLine = (bus: unknown): bus is Line =>

@@ -452,7 +452,7 @@ export class ReadPath {
       try {
         const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
         // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
-        for (const filled of written) sets.forEach((set, i) => { if (!filled[i]) this.#fill.drop(set.key, set.entry) })
+        for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
       } catch (error) {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error

@@ -1,15 +1,18 @@
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { DoneFuncWithErrOrRes, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
+import type { Response } from '../lib/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
 
 /** Where a request keeps its CachingApi, from its first use. */
 const kApi = Symbol('fastify-caching-api')
+/** And its raw response, which a request doesn't know. */
+const kResponse = Symbol('fastify-caching-api response')
 
-interface WithApi { [kApi]: CachingApi | null }
+interface Request extends FastifyRequest { [kApi]: CachingApi | null, [kResponse]: Response | null }
 
 async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
   const { serverTiming, manager: managerOptions } = resolveOptions(options)
@@ -22,17 +25,34 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   fastify.decorate('cachingManager', manager)
   // A property of every request, so that all of them keep one shape; the getter fills it for those that use it.
   fastify.decorateRequest(kApi, null)
+  fastify.decorateRequest(kResponse, null)
+  const { logger } = managerOptions
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
-      return ((this as FastifyRequest & WithApi)[kApi] ??= manager.createApi())
+      return ((this as Request)[kApi] ??= manager.createApi().savesObjects(logger ?? this.log, (this as Request)[kResponse]))
     }
   })
+  fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
+  fastify.addHook('onSend', saveObjects)
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
   await manager.ready()
 }
 
+function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {
+  (request as Request)[kResponse] = raw
+  ;(request as Request)[kApi]?.unsaved?.answeredBy(raw) // an earlier hook has used it
+}
+
+/** With a callback where nothing is to be saved: most requests don't wait for a promise. */
+function saveObjects (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): Promise<void> | void {
+  if ((request as Request)[kResponse] === null) learnResponse(request, reply) // an earlier hook has answered
+  const saving = (request as Request)[kApi]?.unsaved?.save()
+  // By a promise, since what `done` throws must get back to Fastify: a handler may have sent twice.
+  return saving ?? done()
+}
+
 async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const api = (request as FastifyRequest & WithApi)[kApi]
+  const api = (request as Request)[kApi]
   if (api === null) return
   // Fastify sends twice where a later hook fails: the second time this is among the others.
   const others = String(reply.getHeader('server-timing') ?? '').split(', ').filter(metric => metric !== '' && !metric.startsWith('cache-'))
@@ -51,8 +71,11 @@ export { CachingApi, type GetOptions } from '../lib/caching-api.js'
 export { CachingManager, type CachingManagerOptions } from '../lib/caching-manager.js'
 export { cachedObject, loadMany, loadOne } from '../lib/cached-object.js'
 export type { AnyCachedObject, ArgsOf, CachedObject, CachedObjectDefinition, LoadMethod, MethodName, MethodOptions, ResultOf, RowOf, SoleArg } from '../lib/cached-object.js'
+export { cacheObject, property } from '../lib/cache-object.js'
+export type { AnyCacheObjectClass, CacheObjectClass, CacheObjectDefinition, CacheObjectInstance, CacheObjectMethods, ExtendedCacheObjectClass, Property, PropertyAccess, PropertyOptions } from '../lib/cache-object.js'
+export { LocalRedisObject, localRedisObject, memcachedObject, memoryObject, redisObject, type CacheObjectMaker, type ShortcutOptions } from '../lib/cache-object-shortcuts.js'
 export type { Duration } from '../lib/duration.js'
-export { BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError, UnknownRegionError, type ErrorCode } from '../lib/errors.js'
+export { BackendFailedError, BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError, UnknownRegionError, type ErrorCode } from '../lib/errors.js'
 export type { InvalidationBus } from '../lib/line.js'
 // With a star, so that applications can add to the interface by `declare module 'fastify-caching-api'`.
 export * from '../lib/loader-context.js'
@@ -63,6 +86,8 @@ export { Region, type WrappedFunction } from '../lib/region.js'
 export type { CreateOptions, ReadOptions, RegionOptions, WriteOptions } from '../lib/region-options.js'
 export type { Serializer } from '../lib/serializer.js'
 export type { Backend } from '../lib/tiers/backend.js'
+export { localRedis, type LocalRedisOptions } from '../lib/tiers/local-redis.js'
+export { memcached } from '../lib/tiers/memcached.js'
 export { memory } from '../lib/tiers/memory.js'
 export { nothing } from '../lib/tiers/nothing.js'
 export { redis, redisBus } from '../lib/tiers/redis.js'

@@ -4,6 +4,7 @@ import { City, CityIds, cityColumns, maxListed, type CityRow } from '../cached-o
 import { CityNotFound, InvalidPopulation, InvalidPrefix } from '../errors.js'
 import { schema, searchName } from '../rows.js'
 import { cityFields, cityWithCountry } from '../views.js'
+import { noteVisit, visitorHeaders, type VisitorHeaders } from './visitors.js'
 
 const maxInt4 = 2_147_483_647
 const id = { type: 'integer', minimum: 1, maximum: maxInt4 }
@@ -29,10 +30,11 @@ const update = {
 }
 
 export async function cityRoutes (app: FastifyInstance): Promise<void> {
-  app.get<{ Params: { id: number } }>('/cities/:id', { schema: { params } }, async request => {
+  app.get<{ Params: { id: number }, Headers: VisitorHeaders }>('/cities/:id', { schema: { params, headers: visitorHeaders } }, async request => {
     const city = await request.cachingApi.get(City, 'getById', [request.params.id])
     if (city === null) throw new CityNotFound(request.params.id)
-    return cityWithCountry(city)
+    const [view] = await Promise.all([cityWithCountry(city), noteVisit(request, city.id)])
+    return view
   })
 
   // In the order of the ids, `null` for one that is nobody's.

@@ -2,16 +2,17 @@ import type { FastifyInstance } from 'fastify'
 
 const patience = 1_000
 
-/** 503 when the database is away. Without Redis everything still works, only slower: that is `degraded`. */
+/** 503 when the database is away. Without Redis or memcached there are still all the cities: that is `degraded`. */
 export async function healthRoute (app: FastifyInstance): Promise<void> {
   app.get('/healthz', async (_request, reply) => {
-    const [database, redis] = await Promise.all([
+    const [database, redis, memcached] = await Promise.all([
       answers(app.database.pool().query('select 1')),
       app.hasDecorator('redis') ? answers(app.redis.ping()) : undefined,
+      app.hasDecorator('memcached') ? answers(Promise.all(app.memcached.map(async client => await client.version()))) : undefined,
     ])
-    const status = !database ? 'down' : redis === false ? 'degraded' : 'ok'
+    const status = !database ? 'down' : redis === false || memcached === false ? 'degraded' : 'ok'
     reply.code(database ? 200 : 503)
-    return { status, database: word(database), ...(redis !== undefined && { redis: word(redis) }) }
+    return { status, database: word(database), ...(redis !== undefined && { redis: word(redis) }), ...(memcached !== undefined && { memcached: word(memcached) }) }
   })
 }
 

@@ -21,6 +21,16 @@ export interface Backend {
 
 export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
 
+/** `setMany` has kept all values but these, which the backend will never keep: too large ones. */
+export class UnstorableError extends Error {
+  readonly keys: readonly string[]
+
+  constructor (keys: readonly string[], cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause })
+    this.keys = keys
+  }
+}
+
 /**
  * A shared backend that refuses stale fills. The lease (Memcache, NSDI '13) stands in the entry's own place: on a miss
  * a mark is put under the key; a fill replaces just that mark, or just the stale entry that was there. Deleting the key
@@ -33,8 +43,11 @@ export interface LeasingBackend extends Backend {
    * nothing. In a place that was filled meanwhile, or holds somebody else's mark, that comes back: a mark can be shared.
    */
   leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[stamp: Uint8Array, ...held: Uint8Array[]]>
-  /** Replaces what starts with `lease`; false where that isn't there any more. */
-  fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]>
+  /**
+   * Replaces what `leaseMany` has found or left; false where that isn't there any more, or was touched since. An error
+   * for a value that this backend will never keep: one that is too large.
+   */
+  fillMany (entries: readonly LeasedEntry[]): Promise<(boolean | Error)[]>
   /** Creates or changes the stamp of a region in one step, and with `tags` the keys of those tags that exist. */
   revise (stampKey: string, revision: Revision): Promise<void>
   /** Deletes, and raises `deleted` in the stamp no later than that. */
@@ -56,6 +69,7 @@ export interface LeaseRequest {
   takeOver: boolean
 }
 
+/** `lease`: what `leaseMany` answered for the key, the very object. A backend may tell it by its first bytes. */
 export interface LeasedEntry extends BackendEntry { lease: Uint8Array }
 
 /** `stamp` is what a missing one starts from, and for 'hard' what replaces it. */
@@ -75,6 +89,17 @@ export interface LocalEntry extends Entry { readonly generation: Generation }
 
 /** A stamp for what happened in, or was heard by, this process. */
 export interface Generation { readonly epoch: number, readonly softened: number, readonly tagged: number, readonly deleted: number }
+
+/** A backend that opens its connection by itself, when it is first used. */
+export interface OpeningBackend extends Backend {
+  /** What has to be done in this process before the first operation, and counts for no budget. */
+  prepare (): Promise<void>
+  /** It is closed when the last one that holds it lets go. */
+  hold (holder: object): void
+  release (holder: object): Promise<void>
+}
+
+export const isOpening = (backend: Backend): backend is OpeningBackend => 'prepare' in backend && 'hold' in backend && 'release' in backend
 
 export const isLeasing = (backend: Backend): backend is LeasingBackend => 'leaseMany' in backend && 'fillMany' in backend
 

@@ -1,6 +1,8 @@
+import { identityLength } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus, Line } from '../line.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision } from './backend.js'
+import { RedisLine, assertConnected } from './redis-line.js'
 
 /** As much of ioredis' `Redis` and `Cluster` as is called here. */
 export interface RedisLike {
@@ -11,23 +13,15 @@ export interface RedisLike {
   set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
   unlink (...keys: string[]): Promise<number>
   eval (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown>
-  callBuffer (command: string, ...args: (string | Buffer | number)[]): Promise<unknown>
   publish (channel: string, message: string): Promise<number>
   on (event: 'ready', listener: () => void): unknown
 }
 
-/** The connection that listens: a duplicate of the client that was handed in. */
-interface SubscriberLike {
-  subscribe (channel: string): Promise<unknown>
-  unsubscribe (channel: string): Promise<unknown>
-  on (event: 'message', listener: (channel: string, message: string) => void): unknown
-  on (event: 'error', listener: (error: Error) => void): unknown
-  on (event: 'close' | 'ready', listener: () => void): unknown
-  disconnect (): void
-}
+/** What ioredis has of every command, and its types of most. */
+interface Evaluating { evalBuffer (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown> }
 
 export function assertRedis (client: unknown, path: string): asserts client is RedisLike {
-  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'callBuffer', 'publish', 'duplicate', 'on'] as const
+  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'evalBuffer', 'publish', 'duplicate', 'on'] as const
   const candidate = client as Record<string, unknown> | null | undefined
   if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
     throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
@@ -172,14 +166,8 @@ abstract class RedisCommands implements LeasingBackend {
 
   /** EVAL, not EVALSHA: these are short, and a server that restarted or failed over knows no script. */
   protected eval (script: string, keys: readonly string[], args: readonly (string | Uint8Array | number)[]): Promise<unknown> {
-    this.assertConnected()
-    return this.client.callBuffer('EVAL', script, keys.length, ...keys.map(key => this.key(key)), ...args as (string | Buffer | number)[])
-  }
-
-  /** A client without a connection would keep commands for later; a cache has no use for an answer then. */
-  protected assertConnected (): void {
-    const { status } = this.client
-    if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
+    assertConnected(this.client)
+    return (this.client as unknown as Evaluating).evalBuffer(script, keys.length, ...keys.map(key => this.key(key)), ...args as (string | Buffer | number)[])
   }
 }
 
@@ -188,19 +176,19 @@ export class RedisBackend extends RedisCommands {
 
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     if (keys.length === 0) return []
-    this.assertConnected()
+    assertConnected(this.client)
     const found = await Promise.all(chunksOf(keys).map(chunk => this.client.mgetBuffer(chunk.map(key => this.key(key)))))
     return undefinedForNull(found.flat())
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    this.assertConnected()
+    assertConnected(this.client)
     await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
-    this.assertConnected()
+    assertConnected(this.client)
     await Promise.all(chunksOf(keys).map(chunk => this.client.unlink(...chunk.map(key => this.key(key)))))
   }
 
@@ -212,7 +200,7 @@ export class RedisBackend extends RedisCommands {
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
     const filled = await Promise.all(chunksOf(entries).map(chunk =>
-      this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(({ lease, value, ttl }) => [lease, value, ttl])))) as number[][]
+      this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(fillArguments)))) as number[][]
     return filled.flat().map(one => one === 1)
   }
 
@@ -224,18 +212,18 @@ export class RedisBackend extends RedisCommands {
 /** Keys of a cluster are in many slots, and a command must keep to one: so one command for each key, all at once. */
 export class RedisClusterBackend extends RedisCommands {
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
-    this.assertConnected()
+    assertConnected(this.client)
     // MGET, not GET: a key of another type is missing, and no error.
     return undefinedForNull((await Promise.all(keys.map(key => this.client.mgetBuffer([this.key(key)])))).flat())
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    this.assertConnected()
+    assertConnected(this.client)
     await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
-    this.assertConnected()
+    assertConnected(this.client)
     await Promise.all(keys.map(key => this.client.unlink(this.key(key))))
   }
 
@@ -248,7 +236,7 @@ export class RedisClusterBackend extends RedisCommands {
   }
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
-    const filled = await Promise.all(entries.map(({ key, lease, value, ttl }) => this.eval(scripts.fill, [key], [lease, value, ttl])))
+    const filled = await Promise.all(entries.map(entry => this.eval(scripts.fill, [entry.key], fillArguments(entry))))
     return (filled as number[][]).map(([one]) => one === 1)
   }
 
@@ -259,82 +247,9 @@ export class RedisClusterBackend extends RedisCommands {
   }
 }
 
-/** Redis publish and subscribe. It subscribes to a channel for as long as somebody listens to it. */
-class RedisLine implements Line {
-  readonly #client: RedisLike
-  /** Channels know no databases and no prefixes: two applications that these keep apart must not hear each other. */
-  readonly #suffix: string
-  readonly #listeners = new Map<string, { heard: Set<(message: string) => void>, ready: Promise<unknown> }>()
-  readonly #interrupted = new Set<() => void>()
-  #subscriber: SubscriberLike | undefined
-  #closed = false
-
-  constructor (client: RedisLike, prefix = '') {
-    const { db = 0, keyPrefix = '' } = client.options
-    this.#client = client
-    this.#suffix = `@${db}:${keyPrefix}${prefix}`
-  }
-
-  async publish (channel: string, message: string): Promise<void> {
-    await this.#client.publish(channel + this.#suffix, message)
-  }
-
-  async listen (name: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void> {
-    const channel = name + this.#suffix
-    if (this.#closed) throw new Error('the line is closed')
-    const subscriber = this.#subscriber ??= this.#connect()
-    let entry = this.#listeners.get(channel)
-    if (entry === undefined) {
-      entry = { heard: new Set(), ready: subscriber.subscribe(channel) }
-      this.#listeners.set(channel, entry)
-    }
-    const { heard, ready } = entry
-    heard.add(listener)
-    if (interrupted !== undefined) this.#interrupted.add(interrupted)
-    const stop = () => {
-      heard.delete(listener)
-      if (interrupted !== undefined) this.#interrupted.delete(interrupted)
-      if (heard.size > 0 || this.#listeners.get(channel)?.heard !== heard) return
-      this.#listeners.delete(channel)
-      if (!this.#closed) subscriber.unsubscribe(channel).catch(() => {}) // a lost connection has unsubscribed already
-    }
-    try {
-      await ready
-    } catch (error) {
-      stop()
-      throw error
-    }
-    return stop
-  }
-
-  async close (): Promise<void> {
-    this.#closed = true
-    this.#subscriber?.disconnect()
-  }
-
-  #connect (): SubscriberLike {
-    const options = { lazyConnect: true, enableOfflineQueue: true, maxRetriesPerRequest: null, keyPrefix: '' }
-    const duplicate = this.#client as unknown as { duplicate (...args: unknown[]): SubscriberLike }
-    const subscriber = this.#client.isCluster ? duplicate.duplicate([], { ...options, redisOptions: options }) : duplicate.duplicate(options)
-    subscriber.on('error', () => {}) // it reconnects by itself; polling takes its place until then
-    const interrupted = () => { for (const listener of this.#interrupted) listener() }
-    let connected = false
-    subscriber.on('close', () => {
-      if (connected) interrupted() // once, however often it fails to connect again
-      connected = false
-    })
-    subscriber.on('ready', () => {
-      connected = true
-      interrupted() // what came while there was no connection is lost
-    })
-    subscriber.on('message', (channel, message) => {
-      for (const listener of this.#listeners.get(channel)?.heard ?? []) listener(message)
-    })
-    return subscriber
-  }
-}
-
 const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest) => [stamp, mark, Math.ceil(ttl), takeOver ? '1' : '0']
+
+const fillArguments = ({ lease, value, ttl }: LeasedEntry) => [lease.subarray(0, identityLength), value, ttl]
 
 /** A command blocks the server while it runs, and has no room for any number of keys. */
 const mostKeys = 1000

@@ -1,9 +1,9 @@
-import { decodeEntry, encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
+import { decodeEntry, encodeEntry, formatStamp, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
 import type { Serializer } from '../serializer.js'
 import type { Logger } from '../caching-manager.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
-import { isLeasing, type Backend, type LeasingBackend, type Revision } from './backend.js'
+import { UnstorableError, isLeasing, type Backend, type BackendEntry, type LeasingBackend, type Revision } from './backend.js'
 import { Breaker } from '../breaker.js'
 import { Undelivered } from './undelivered.js'
 
@@ -18,13 +18,16 @@ export interface SharedTierOptions {
 }
 
 /** The right to fill a key of a tier: what stood there when the load began. */
-export interface Lease { readonly stamp: Stamp, readonly identity: Uint8Array | undefined }
+export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined }
+
+/** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. */
+export type Filled = boolean | 'unkept'
 
 /** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
 export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease } | undefined
 
 /** An entry, its bytes, and the right to put them there. */
-interface Filled { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
+interface Filling { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
 
 export interface ClaimOptions {
   /** Milliseconds after which the right ends. */
@@ -48,6 +51,7 @@ export class SharedTier {
   readonly #breaker: Breaker
   readonly #undelivered: Undelivered
   #warnedOfForeign = false
+  #warnedOfUnkept = false
 
   constructor ({ backend, keyspace, serializer, timeout, logger, now }: SharedTierOptions) {
     this.backend = backend
@@ -100,7 +104,7 @@ export class SharedTier {
     const stamp = readStamp(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
     const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp)
-    return entries.map((entry, i) => ({ entry, lease: { stamp, identity: held[i]!.subarray(0, identityLength) } }))
+    return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! } }))
   }
 
   /** A backend of three methods: the stamp is kept, but nothing refuses a fill that comes too late. */
@@ -111,16 +115,16 @@ export class SharedTier {
       stamp = newStamp()
       await this.#writeStamp(stamp)
     }
-    const lease = { stamp, identity: undefined }
+    const lease = { stamp, held: undefined }
     const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
     return entries.map(entry => ({ entry, lease }))
   }
 
   /**
-   * Puts loaded entries where their leases allow it. In the order of `fills`: false where somebody has invalidated or
-   * filled the key meanwhile. Never rejects: a tier that is away counts as filled, since nothing contradicts the value.
+   * Puts loaded entries where their leases allow it. In the order of `fills`. Never rejects: a tier that is away counts
+   * as filled, since nothing contradicts the value.
    */
-  async fillMany (fills: readonly Filled[]): Promise<boolean[]> {
+  async fillMany (fills: readonly Filling[]): Promise<Filled[]> {
     try {
       return await this.#fill(fills)
     } catch (error) {
@@ -129,20 +133,20 @@ export class SharedTier {
     }
   }
 
-  async #fill (fills: readonly Filled[]): Promise<boolean[]> {
+  async #fill (fills: readonly Filling[]): Promise<Filled[]> {
     const now = this.#now()
     const leasing = this.#leasing
-    const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.identity! }))
+    const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.held! }))
     if (leasing === undefined) {
-      await this.#run(() => this.backend.setMany(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
-      return fills.map(() => true)
+      const unkept = await this.#run(() => this.#put(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
+      return fills.map(({ key }) => unkept.includes(key) ? 'unkept' : true)
     }
     const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
     const [filled] = await this.#run(() => Promise.all([
       leasing.fillMany(entries),
       tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
     ]))
-    return filled
+    return filled.map((one, i) => one instanceof Error ? this.#unkept(fills[i]!.key, one) : one)
   }
 
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. */
@@ -159,7 +163,7 @@ export class SharedTier {
    * Replaces what stands there now; in the order of `sets`, false where somebody has invalidated or replaced the key
    * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws
    */
-  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<boolean[]> {
+  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
     const claims = await this.claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap(({ key, entry }, i) => {
@@ -173,6 +177,24 @@ export class SharedTier {
     }
     await this.forgetMany(keys)
     return sets.map(() => true)
+  }
+
+  /** Resolves to the keys whose values the backend will never keep. */
+  async #put (entries: readonly BackendEntry[]): Promise<readonly string[]> {
+    try {
+      await this.backend.setMany(entries)
+      return []
+    } catch (error) {
+      if (!(error instanceof UnstorableError)) throw error
+      this.#unkept(error.keys[0]!, error)
+      return error.keys
+    }
+  }
+
+  #unkept (key: string, error: Error): 'unkept' {
+    if (!this.#warnedOfUnkept) this.#logger.warn({ tier: this.name, region: this.#keyspace.region, key, err: error }, 'a tier can not keep a value; further ones will not be logged')
+    this.#warnedOfUnkept = true
+    return 'unkept'
   }
 
   /** Bytes for `fillMany`. @throws what the serializer throws */
@@ -328,9 +350,9 @@ const stampLifetime = 365 * 24 * 60 * 60 * 1000
 const readStamp = (bytes: Uint8Array | undefined): Stamp | undefined =>
   bytes === undefined ? undefined : parseStamp(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'))
 
-/** When a tag was last invalidated: a number of its epoch. A version that was lost could be any. */
+/** When a tag was last invalidated: a number of its epoch. A version that was lost, or is none, could be any. */
 function tagVersion (bytes: Uint8Array | undefined, epoch: number): number {
-  const [tagEpoch, tagged] = bytes === undefined ? [] : Buffer.from(bytes).toString('latin1').split('|')
+  const [, tagEpoch, tagged] = (bytes === undefined ? undefined : /^(\d+)\|(\d+)/.exec(Buffer.from(bytes).toString('latin1'))) ?? []
   if (tagEpoch === undefined) return Infinity
   return Number(tagEpoch) === epoch ? Number(tagged) : 0 // of an epoch whose entries are gone anyway
 }

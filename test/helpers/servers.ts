@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -46,6 +46,8 @@ export interface CommandRecorder {
 export interface RedisCluster {
   /** The masters. */
   readonly nodes: readonly [RedisServer, RedisServer, RedisServer]
+  /** Of any master, as redis-cli has shared them out. */
+  readonly replicas: readonly RedisServer[]
   /** What a client connects to: `new Cluster(cluster.addresses)`. */
   readonly addresses: ReadonlyArray<{ host: string, port: number }>
 }
@@ -68,6 +70,16 @@ export interface StartRedisOptions extends StartOptions {
   args?: readonly string[]
 }
 
+export interface StartRedisClusterOptions {
+  /** One of them takes the place of its master when that is killed. Default 0. */
+  replicasOfEach?: number
+}
+
+export interface StartMemcachedOptions extends StartOptions {
+  /** More of memcached's own: `['-m', '2', '-M']`. */
+  args?: readonly string[]
+}
+
 /** One Redis that keeps nothing on disk. */
 export async function startRedis (t: Owner, { shared = false, args = [] }: StartRedisOptions = {}): Promise<RedisServer> {
   const given = shared ? process.env['REDIS_URL'] : undefined
@@ -81,24 +93,44 @@ export async function startRedis (t: Owner, { shared = false, args = [] }: Start
 }
 
 /** Three masters that have all slots between them. A node that is killed is missed by the others after a second. */
-export async function startRedisCluster (t: Owner): Promise<RedisCluster> {
+export async function startRedisCluster (t: Owner, { replicasOfEach = 0 }: StartRedisClusterOptions = {}): Promise<RedisCluster> {
   const cli = await findProgram('redis-cli')
   async function startNode (): Promise<RedisServer> {
-    const args = ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf', '--cluster-node-timeout', '1000']
+    const args = ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf', '--cluster-node-timeout', '1000', '--repl-diskless-sync-delay', '0']
     return await startRedis(t, { args: [...args, '--cluster-port', String(await freePort())] })
   }
   const nodes = await Promise.all([startNode(), startNode(), startNode()])
+  const replicas = await Promise.all(Array.from({ length: 3 * replicasOfEach }, startNode))
   const addresses = nodes.map(({ host, port }) => ({ host, port }))
 
-  await run(cli, ['--cluster', 'create', ...addresses.map(({ host, port }) => `${host}:${port}`), '--cluster-yes'])
-  // redis-cli returns when the nodes know of each other; each of them takes a moment more to trust the whole.
-  for (const { port } of nodes) {
+  const all = [...nodes, ...replicas].map(({ host, port }) => `${host}:${port}`)
+  await run(cli, ['--cluster', 'create', ...all, '--cluster-replicas', String(replicasOfEach), '--cluster-yes'])
+  // redis-cli returns when the nodes know of each other; each of them takes a moment more to trust the whole, and to hear
+  // of the replicas.
+  const withReplicas = new RegExp(`(?:slave [^]*){${replicas.length}}`)
+  for (const { port } of [...nodes, ...replicas]) {
     while (await ask(port, 'CLUSTER INFO', /cluster_state:ok/) === undefined) await pause(10)
+    while (await ask(port, 'CLUSTER NODES', withReplicas) === undefined) await pause(10)
   }
-  return { nodes, addresses }
+  for (const { port } of replicas) {
+    while (await ask(port, 'INFO replication', /master_link_status:up/) === undefined) await pause(10)
+  }
+  return { nodes, replicas, addresses }
 }
 
-export async function startMemcached (t: Owner, { shared = false }: StartOptions = {}): Promise<MemcachedServer> {
+/** Watches over a master, by the name of `main`. One that is killed is replaced by its replica after some seconds. */
+export async function startRedisSentinel (t: Owner, master: RedisServer): Promise<Server> {
+  const settings = [`monitor main 127.0.0.1 ${master.port} 1`, 'down-after-milliseconds main 500', 'failover-timeout main 2000']
+  const server = await ServerProcess.launch(t, {
+    program: await findProgram('redis-server'),
+    prepare: async folder => await writeFile(join(folder, 'sentinel.conf'), settings.map(setting => `sentinel ${setting}\n`)),
+    args: (port, folder) => [join(folder, 'sentinel.conf'), '--sentinel', '--port', String(port), '--bind', '127.0.0.1'],
+    isReady: async (port, pid) => (await ask(port, 'INFO server', /process_id:\d+/))?.includes(`process_id:${pid}\r\n`) ?? false
+  })
+  return serverAt(server, port => `redis://127.0.0.1:${port}`)
+}
+
+export async function startMemcached (t: Owner, { shared = false, args = [] }: StartMemcachedOptions = {}): Promise<MemcachedServer> {
   const given = shared ? process.env['MEMCACHED_SERVERS'] : undefined
   if (given !== undefined) {
     const server = sharedServer(`memcached://${given.split(',', 1)[0]}`, 11211)
@@ -107,7 +139,7 @@ export async function startMemcached (t: Owner, { shared = false }: StartOptions
   const server = await ServerProcess.launch(t, {
     program: await findProgram('memcached'),
     notAsRoot: true,
-    args: port => ['-l', '127.0.0.1', '-p', String(port), '-U', '0'],
+    args: port => ['-l', '127.0.0.1', '-p', String(port), '-U', '0', ...args],
     isReady: async (port, pid) => (await ask(port, 'stats', /STAT pid \d+/))?.includes(`STAT pid ${pid}\r\n`) ?? false
   })
   return { ...serverAt(server, port => `memcached://127.0.0.1:${port}`), address: `127.0.0.1:${server.port}` }

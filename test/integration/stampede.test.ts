@@ -39,7 +39,7 @@ async function fourProcesses (t: Test, { lockTtl = 5000, locks = [], json = fals
     /** Lets the loads of a key end that are, or will be, under way in these processes. */
     go: async (key: string, ...processes: Process[]) => { for (const { pid } of processes) await client.rpush(`go:${key}:${pid}`, 1) },
     loads: async (key: string, count: number) => await eventually(t, async () => (await loadedBy(key)).length === count, `${count} under way`),
-    waiting: async (count: number) => await eventually(t, async () => (await client.pubsub('NUMSUB', `{${namespace}:people}:wake-ups@0:`))[1] === count, `${count} are waiting`)
+    waiting: async (count: number) => await eventually(t, async () => (await client.pubsub('NUMSUB', `{line@0:}{${namespace}:people}:wake-ups`))[1] === count, `${count} are waiting`)
   }
 }
 

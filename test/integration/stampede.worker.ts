@@ -1,15 +1,24 @@
 import { Redis } from 'ioredis'
+import { MemcacheClient } from 'memcache-client'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { redlock } from '../../lib/locks/redlock.js'
 import type { Region } from '../../lib/region.js'
+import { memcached } from '../../lib/tiers/memcached.js'
 import { memory } from '../../lib/tiers/memory.js'
-import { redis } from '../../lib/tiers/redis.js'
+import { redis, redisBus } from '../../lib/tiers/redis.js'
 import { serve } from '../helpers/processes.js'
 
 export interface Setting {
   namespace: string
   /** Of the Redis that is the tier, and the database, and keeps count. */
   port: number
+  /** The tier is this memcached instead. */
+  memcachedPort?: number
+  /** Whether there is a memory before the tier. Default true. */
+  memory?: boolean
+  /** Whether the Redis carries news, where it isn't the tier. */
+  bus?: boolean
+  /** Without any there is no lock. */
   lockPorts: number[]
   lockTtl: number
   json?: boolean
@@ -28,7 +37,7 @@ export interface Reading {
 let region: Region
 let manager: CachingManager | undefined
 let database: Redis
-const clients: Redis[] = []
+const clients: { disconnect: () => unknown }[] = []
 
 const json = {
   encode: (value: unknown) => Buffer.from(JSON.stringify(value)),
@@ -37,7 +46,7 @@ const json = {
 
 const handlers = {
   /** Leaves what it was part of, and becomes a process of that namespace. */
-  async join ({ namespace, port, lockPorts, lockTtl, json: isJson = false }: Setting): Promise<void> {
+  async join ({ namespace, port, memcachedPort, memory: hasMemory = true, bus = false, lockPorts, lockTtl, json: isJson = false }: Setting): Promise<void> {
     await manager?.close()
     for (const client of clients.splice(0)) client.disconnect()
     const connect = (port: number) => {
@@ -47,10 +56,12 @@ const handlers = {
     }
     const client = connect(port)
     database = connect(port)
+    const tier = memcachedPort === undefined ? redis(client) : memcached(connectMemcached(memcachedPort))
     manager = new CachingManager({
       namespace,
-      lock: redlock(lockPorts.map(lockPort => lockPort === port ? client : connect(lockPort))),
-      regions: { people: { tiers: [memory(), redis(client)], ttl: '10m', tierTimeout: '20s', lockTtl, lockWait: '10m', ...(isJson && { serializer: json }) } }
+      ...(lockPorts.length > 0 && { lock: redlock(lockPorts.map(lockPort => lockPort === port ? client : connect(lockPort))) }),
+      ...(bus && { bus: redisBus(client) }),
+      regions: { people: { tiers: hasMemory ? [memory(), tier] : [tier], ttl: '10m', tierTimeout: '20s', lockTtl, lockWait: '10m', ...(isJson && { serializer: json }) } }
     })
     region = manager.region('people')
     await manager.ready()
@@ -81,6 +92,12 @@ const handlers = {
   }
 }
 export type StampedeHandlers = typeof handlers
+
+function connectMemcached (port: number): MemcacheClient {
+  const client = new MemcacheClient({ server: `127.0.0.1:${port}` })
+  clients.push({ disconnect: () => client.shutdown() })
+  return client
+}
 
 /** A list that somebody has put something into lets everybody through. */
 async function waitFor (list: string): Promise<void> {

@@ -1,14 +1,19 @@
+import { EventEmitter } from 'node:events'
 import { mock } from 'node:test'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import { cacheObject, property } from '../../lib/cache-object.js'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import { CachingApi } from '../../lib/caching-api.js'
 import { CachingManager, type CachingManagerOptions } from '../../lib/caching-manager.js'
 import type { Backend } from '../../lib/tiers/backend.js'
+import { localRedis } from '../../lib/tiers/local-redis.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
 import { redis, redisBus } from '../../lib/tiers/redis.js'
 import { countingLoader, eventually, gate, silentLogger } from '../helpers/doubles.js'
+import { recordedBackend } from '../helpers/recorded-backend.js'
+import { recordingProxy } from '../helpers/recording-proxy.js'
 import { startRedis } from '../helpers/servers.js'
 
 const regionsOf = () => ({ objects: { tiers: [memory()] as [Backend], ttl: 60_000 } })
@@ -174,7 +179,8 @@ t.test('what a region does without is said once, at boot', async t => {
   })
   t.strictSame(logger.lines.info.map(line => line.message), [
     'region local: no shared tier: the lock is not used',
-    'region plain: files has no compare-and-set: a value that is invalidated while it is loaded may be written back there'
+    'region plain: files has no compare-and-set: a value that is invalidated while it is loaded may be written back there',
+    'region plain: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl'
   ])
 })
 
@@ -304,6 +310,26 @@ t.test('close', async t => {
   })
 })
 
+t.test('what the backends of cache objects opened is closed with the last manager whose requests used them', async t => {
+  const { port } = await startRedis(t)
+  const proxy = await recordingProxy(t, port)
+  const mine = recordedBackend('mine')
+  let closed = 0
+  const backend = Object.assign(mine.backend, { close: async () => { closed++ } })
+  const Local = cacheObject({ name: 'Local', backend: localRedis({ port: proxy.port }), timeout: '20s', properties: { a: property<number>(), b: property<number>({ backend }) } })
+  const [one, two, other] = [managerOf(t), managerOf(t), managerOf(t)]
+  one.createApi().object(Local, 1)
+  one.createApi().object(Local, 2)
+  await two.createApi().object(Local, 1).getAll()
+  await other.close()
+  await one.close()
+  t.equal(proxy.connections, 1)
+  await two.close()
+  await eventually(t, () => proxy.connections === 0, 'the connection is gone')
+  t.equal(closed, 0, 'what was handed in stays open')
+  t.throws(() => one.createApi().object(Local, 1), { code: 'FST_CACHING_API_CLOSED', message: 'The manager was used after close()' })
+})
+
 t.test('idle resolves when no load and no write is under way', async t => {
   const door = gate()
   const { User, calls } = usersOf(() => door.opened)
@@ -318,4 +344,57 @@ t.test('idle resolves when no load and no write is under way', async t => {
   door.open()
   await waiting
   t.ok(idle)
+})
+
+t.test('what the objects of requests are given', async t => {
+  function requestOf (manager: CachingManager, before: () => unknown = () => {}) {
+    const { backend, calls } = recordedBackend('recorded', operation => operation === 'setMany' ? before() : undefined)
+    const UserCache = cacheObject({ name: 'UserCache', backend, timeout: '20s', properties: { username: property<string>() } })
+    const response = Object.assign(new EventEmitter(), { destroyed: false })
+    return { api: manager.createApi().savesObjects(silentLogger(), response), UserCache, response, calls }
+  }
+
+  t.test('is saved before idle resolves, if its time has come', async t => {
+    const manager = managerOf(t)
+    const doors = [gate(), gate()]
+    let saves = 0
+    const { api, UserCache, response } = requestOf(manager, () => doors[saves++]!.opened)
+    api.object(UserCache, 1).username = 'alice'
+    await manager.idle()
+    response.emit('close')
+    let idle = false
+    const waiting = manager.idle().then(() => { idle = true })
+    await new Promise(setImmediate)
+    t.notOk(idle)
+    api.object(UserCache, 2).username = 'bob'
+    doors[0]!.open()
+    await eventually(t, () => saves === 2, 'the other one follows')
+    t.notOk(idle)
+    doors[1]!.open()
+    await waiting
+    t.strictSame([await new UserCache(1).username, await new UserCache(2).username], ['alice', 'bob'])
+  })
+
+  t.test('is saved when the manager closes, though the response isn\'t over', async t => {
+    const manager = managerOf(t)
+    const { api, UserCache } = requestOf(manager)
+    api.object(UserCache, 1).username = 'alice'
+    await manager.close()
+    t.equal(await new UserCache(1).username, 'alice')
+  })
+
+  t.test('is not waited for for ever', async t => {
+    const logger = silentLogger()
+    const manager = new CachingManager({ regions: regionsOf(), logger })
+    const { api, UserCache, calls } = requestOf(manager, () => new Promise(() => {}))
+    api.object(UserCache, 1).username = 'alice'
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
+    const closing = manager.close()
+    await new Promise(setImmediate)
+    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|1|username']])
+    mock.timers.tick(10_000)
+    await closing
+    t.match(logger.lines.warn, [{ message: 'closing while loads or writes are still under way' }])
+  })
 })

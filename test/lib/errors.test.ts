@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../../lib/errors.js'
 import {
-  BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError,
+  BackendFailedError, BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError,
   LoadTimeoutError, ReentrantLoadError, UnknownRegionError, show
 } from '../../lib/errors.js'
 
@@ -65,6 +65,13 @@ const table = [
     message: "Tier redis could not be told to forget 2 keys; it will be when it is back, and isn't believed about it until then"
   },
   {
+    error: new BackendFailedError("UserCache '10'", 'read from', [{ properties: ['username', 'name'], backend: 'redis', error: new Error('connection refused') }]),
+    code: 'FST_CACHING_API_BACKEND_FAILED',
+    statusCode: 503,
+    type: Error,
+    message: "UserCache '10': username, name could not be read from redis: connection refused"
+  },
+  {
     error: new ClosedError('Region objects'),
     code: 'FST_CACHING_API_CLOSED',
     statusCode: 503,
@@ -94,6 +101,18 @@ t.test('the table above holds every code that the package promises', async t => 
   const [, union = ''] = source.split('export type ErrorCode =')
   const promised = union.match(/'FST_\w+'/g)!.map(code => code.slice(1, -1))
   t.strictSame(promised.sort(), table.map(({ code }) => code).sort())
+})
+
+t.test('what failed in backends is named by its properties, and caused by the backends\' own errors', async t => {
+  const refused = new Error('connection refused')
+  const one = new BackendFailedError('User \'1\'', 'written to', [{ properties: ['a'], backend: 'redis', error: refused }], { b: 1 })
+  t.equal(one.cause, refused)
+  t.strictSame([one.properties, one.values], [['a'], { b: 1 }])
+  const two = new BackendFailedError('User \'1\'', 'read from', [{ properties: ['a', 'b'], backend: 'redis', error: refused }, { properties: ['100%s'], backend: 'memcached', error: 'just so' }])
+  t.equal(two.message, "User '1': a, b could not be read from redis: connection refused; 100%s could not be read from memcached: just so")
+  t.strictSame((two.cause as AggregateError).errors, [refused, 'just so'])
+  t.strictSame([two.properties, two.values], [['a', 'b', '100%s'], {}])
+  t.notOk(new ClosedError('x') instanceof BackendFailedError)
 })
 
 t.test('a message shows what came, and never more than a line of it', async t => {

@@ -2,7 +2,7 @@ import t from 'tap'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
-import type { Backend } from '../../lib/tiers/backend.js'
+import { UnstorableError, type Backend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { silentLogger } from '../helpers/doubles.js'
 
@@ -62,4 +62,27 @@ t.test('a primed row that the serializer refuses is kept nowhere, and costs its 
   t.equal(logger.lines.warn.length, 1)
   await manager.createApi().get(User, 'getById', [1])
   t.strictSame(asked, ['alice', 1])
+})
+
+t.test('a value that the shared tier will never keep is not kept in memory either', async t => {
+  const backend = inMap()
+  const picky: Backend = {
+    ...backend,
+    setMany: async entries => {
+      const tooLarge = entries.filter(({ value }) => value.length > 1000).map(({ key }) => key)
+      await backend.setMany(entries.filter(({ key }) => !tooLarge.includes(key)))
+      if (tooLarge.length > 0) throw new UnstorableError(tooLarge, new Error('too large'))
+    }
+  }
+  const logger = silentLogger()
+  const manager = new CachingManager({ logger, regions: { one: { tiers: [memory(), picky], ttl: '1m' }, two: { tiers: [memory(), inMap(), picky], ttl: '1m' } } })
+  t.teardown(() => manager.close())
+  const large = 'x'.repeat(2000)
+  for (const name of ['one', 'two']) {
+    const region = manager.region(name)
+    t.equal(await region.getOrCreate('key', () => large), large)
+    await manager.idle()
+    t.equal(await region.get('key'), name === 'one' ? undefined : large, 'unless another tier has it')
+  }
+  t.equal(logger.lines.warn.length, 2, 'one for each tier of a region')
 })

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import { CachingManager } from '../../lib/caching-manager.js'
-import { Keyspace, assertName, callerKey, encodeArguments, safeKey } from '../../lib/keys.js'
+import { Keyspace, assertName, callerKey, encodeArguments, propertyKey, safeKey } from '../../lib/keys.js'
 import { memory } from '../../lib/tiers/memory.js'
 
 const encode = (...args: unknown[]) => encodeArguments(args, 'City.search')
@@ -182,4 +182,14 @@ t.test('stamps, tags, locks and channels of a region share its slot, and no key 
   t.equal(objects.lock(entry), '{app:objects}:lock:k:a:b')
   for (const key of hostile) t.notOk(objects.entry('k', callerKey(key)).startsWith('{'))
   t.notOk(others.includes(new Keyspace('app', 'object').stamp))
+})
+
+t.test('a property of a cache object has a key of its own, which no region\'s entry has', async t => {
+  t.equal(propertyKey('User', '10', 'name'), 'cacheobj|User|10|name')
+  const ids = [...hostile, 'a|b', 'a', '|', '%7C', 'a%7Cb', '%']
+  const keys = ids.flatMap(id => ['b', 'b|b', '%7Cb', '', ...hostile].map(own => propertyKey('User', id, own)))
+  t.equal(new Set(keys).size, ids.length * (hostile.length + 4) - ids.length, 'hostile has the empty one too')
+  for (const key of keys) if (!harmless.test(key)) t.fail(key)
+  t.ok(propertyKey('x'.repeat(64), 'x'.repeat(1000), 'y').length <= 174)
+  t.throws(() => assertName('cacheobj|User', 'namespace'))
 })

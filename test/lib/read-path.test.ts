@@ -744,7 +744,7 @@ t.test('who waits for another process gets the error of its loader', async t => 
   const first = a.region.getOrCreate('alice', async () => { await load(); throw Object.assign(new RangeError('no database'), { code: 'E_DB' }) })
   await begun
   const second = b.region.getOrCreate('alice', () => t.fail('repeated'))
-  await eventually(t, async () => (await client.pubsub('NUMSUB', `${b.region.keyspace.wakeUps}@0:`))[1] === 1, 'it waits')
+  await eventually(t, async () => (await client.pubsub('NUMSUB', `{line@0:}${b.region.keyspace.wakeUps}`))[1] === 1, 'it waits')
   end()
   const settled = await Promise.allSettled([first, second])
   t.match(settled, Array(2).fill({ status: 'rejected', reason: { name: 'RangeError', message: 'no database', code: 'E_DB' } }))
@@ -886,10 +886,10 @@ t.test('messages of others that make no sense are ignored', async t => {
   const { region } = await processOf(t, { tiers: [memory(), redis(client)] })
   await region.set('alice', 1)
   for (const message of ['', 'null', '{}', '[]', '{"from":"x","keys":[1]}', '{"from":"x","keys":"alice"}', '{"from":"x","tags":{}}', '{"from":"x","kind":"all"}', '{"keys"']) {
-    await client.publish(`${region.keyspace.invalidations}@0:`, message)
+    await client.publish(`{line@0:}${region.keyspace.invalidations}`, message)
   }
   // Heard after them: the line keeps its order.
-  await client.publish(`${region.keyspace.invalidations}@0:`, JSON.stringify({ from: 'x', kind: 'soft' }))
+  await client.publish(`{line@0:}${region.keyspace.invalidations}`, JSON.stringify({ from: 'x', kind: 'soft' }))
   await region.set('bob', 1)
   t.equal(await region.get('alice'), 1)
 })

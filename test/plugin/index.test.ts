@@ -1,8 +1,14 @@
-import { Writable } from 'node:stream'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { once } from 'node:events'
+import { connect } from 'node:http2'
+import { PassThrough, Writable } from 'node:stream'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import cachingApi, { cachedObject, CachingApi, CachingManager, loadMany, memory, type Backend, type CachingApiOptions } from '../../plugin/index.js'
-import { countingLoader, gate, silentLogger } from '../helpers/doubles.js'
+import cachingApi, { cachedObject, cacheObject, CachingApi, CachingManager, loadMany, memory, property, redis, type Backend, type CachingApiOptions } from '../../plugin/index.js'
+import { countingLoader, eventually, gate, silentLogger } from '../helpers/doubles.js'
+import { recordedBackend } from '../helpers/recorded-backend.js'
+import { recordingProxy } from '../helpers/recording-proxy.js'
+import { startRedis } from '../helpers/servers.js'
 
 const alice = { id: 1, name: 'alice' }
 const bob = { id: 2, name: 'bob' }
@@ -268,4 +274,339 @@ t.test('a client that goes away does not end the load that others wait for', asy
   door.open()
   t.strictSame((await waiting).json(), alice)
   t.strictSame(calls, [[1]])
+})
+
+t.test('what is assigned to the cache objects of a request', async t => {
+  function usersIn (backend: Backend) {
+    return cacheObject({ name: 'UserCache', backend, timeout: '20s', properties: { username: property<string>(), visits: property<number>() } })
+  }
+
+  t.test('is saved before the response is sent', async t => {
+    const door = gate()
+    const { backend, calls } = recordedBackend('slow', operation => operation === 'setMany' ? door.opened : undefined)
+    const UserCache = usersIn(backend)
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf({ serverTiming: true }))
+    app.get('/:id', async request => {
+      const { id } = request.params as { id: string }
+      request.cachingApi.object(UserCache, id).username = 'alice'
+      request.cachingApi.object(UserCache, id).visits = 1
+      return { ok: true }
+    })
+    let answered = false
+    const answering = app.inject('/10').then(response => { answered = true; return response })
+    while (calls.length === 0) await new Promise(setImmediate)
+    await new Promise(setImmediate)
+    t.notOk(answered)
+    door.open()
+    t.strictSame((await answering).json(), { ok: true })
+    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|visits']])
+    t.equal(await new UserCache(10).username, 'alice')
+  })
+
+  t.test('is saved with a response that is an error, too', async t => {
+    const UserCache = usersIn(memory())
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    app.get('/', async request => {
+      request.cachingApi.object(UserCache, 10).username = 'alice'
+      throw new Error('no')
+    })
+    t.equal((await app.inject('/')).statusCode, 500)
+    t.equal(await new UserCache(10).username, 'alice')
+  })
+
+  t.test('does not change the response if it can not be saved: that is a line in the log', async t => {
+    const { backend } = recordedBackend('away', () => { throw new Error('connection refused') })
+    const UserCache = usersIn(backend)
+    const route = async (request: FastifyRequest) => {
+      request.cachingApi.object(UserCache, 10).username = 'alice'
+      return { ok: true }
+    }
+    const lines: Array<{ msg: string, reqId: string, err: { message: string } }> = []
+    const stream = new Writable({ write (line, _encoding, done) { lines.push(JSON.parse(String(line))); done() } })
+    const own = appOf(t, { logger: { level: 'warn', stream } })
+    await own.register(cachingApi, optionsOf())
+    own.get('/', route)
+    const response = await own.inject('/')
+    t.strictSame([response.statusCode, response.json()], [200, { ok: true }])
+    t.match(lines, [{ msg: 'what was assigned to a cache object could not be saved', reqId: /./, err: { message: "UserCache '10': username could not be written to away: connection refused" } }])
+
+    const logger = silentLogger()
+    const other = appOf(t)
+    await other.register(cachingApi, optionsOf({ logger }))
+    other.get('/', route)
+    t.equal((await other.inject('/')).statusCode, 200)
+    t.match(logger.lines.warn, [{ message: 'what was assigned to a cache object could not be saved' }])
+  })
+
+  t.test('and saved is not saved again', async t => {
+    const { backend, calls } = recordedBackend()
+    const UserCache = usersIn(backend)
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    app.get('/', async request => {
+      const user = request.cachingApi.object(UserCache, 10)
+      user.username = 'alice'
+      await user.save()
+      return {}
+    })
+    await app.inject('/')
+    t.equal(calls.length, 1)
+  })
+
+  t.test('holds up a second send as well, where a handler sends and does not return what it has sent', async t => {
+    const proxy = await recordingProxy(t, (await startRedis(t)).port)
+    const client = new Redis(proxy.port)
+    t.teardown(() => client.disconnect())
+    await client.ping()
+    const UserCache = usersIn(redis(client))
+    const lines: Array<{ err: { code: string } }> = []
+    const stream = new Writable({ write (line, _encoding, done) { lines.push(JSON.parse(String(line))); done() } })
+    const app = appOf(t, { logger: { level: 'error', stream } })
+    let sends = 0
+    app.addHook('onSend', async () => { sends++ })
+    await app.register(cachingApi, optionsOf())
+    app.get('/:id', async (request, reply) => {
+      const { id } = request.params as { id: string }
+      request.cachingApi.object(UserCache, id).username = 'alice'
+      reply.send({ ok: true })
+      await new Promise(setImmediate)
+      request.cachingApi.object(UserCache, id).visits = 1
+    })
+    const url = await app.listen({ port: 0, host: '127.0.0.1' })
+    proxy.pause('replies')
+    let answered = false
+    const answering = fetch(`${url}/10`).finally(() => { answered = true })
+    await eventually(t, () => proxy.commands.filter(name => name === 'set').length === 2, 'both saves are under way')
+    t.equal(sends, 2)
+    t.notOk(answered)
+    proxy.resume()
+    const response = await answering
+    t.strictSame([response.status, await response.json()], [200, { ok: true }])
+    t.strictSame(await new UserCache(10).getAll(), { username: 'alice', visits: 1 })
+    t.equal((await fetch(`${url}/11`)).status, 200, 'and the app is alive')
+    t.ok(lines.every(({ err }) => err.code === 'ERR_HTTP_HEADERS_SENT'), 'Fastify tells of the second send')
+  })
+})
+
+t.test('what is assigned to the cache objects of a request when its response is under way', async t => {
+  const usersIn = (backend: Backend) => cacheObject({ name: 'UserCache', backend, timeout: '20s', properties: { username: property<string>(), visits: property<number>() } })
+
+  /** A stream that assigns, as somebody's own might. */
+  function bodyOf (begin: (body: PassThrough) => void) {
+    const body = new PassThrough()
+    begin(body)
+    return body
+  }
+
+  t.test('by a later onSend hook or by the stream of its body, is saved when the response is over, all in one step', async t => {
+    const { backend, calls } = recordedBackend()
+    const UserCache = usersIn(backend)
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    app.addHook('onSend', async request => { request.cachingApi.object(UserCache, 10).visits = 1 })
+    app.get('/', async request => bodyOf(body => {
+      body.write('a')
+      body.once('resume', () => setImmediate(() => {
+        request.cachingApi.object(UserCache, 10).username = 'alice'
+        body.end('b')
+      }))
+    }))
+    const url = await app.listen({ port: 0, host: '127.0.0.1' })
+    for (const ask of [async () => (await app.inject('/')).body, async () => await (await fetch(url)).text()]) {
+      calls.length = 0
+      t.equal(await ask(), 'ab')
+      await app.cachingManager.idle()
+      t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|visits', 'cacheobj|UserCache|10|username']])
+    }
+  })
+
+  t.test('by a hook of the error that another onSend hook threw, is saved before that error is sent', async t => {
+    const { backend, calls } = recordedBackend()
+    const UserCache = usersIn(backend)
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    let failed = false
+    app.addHook('onSend', async () => {
+      if (failed) return
+      failed = true
+      throw new Error('no')
+    })
+    app.addHook('onError', async request => { request.cachingApi.object(UserCache, 10).visits = 1 })
+    app.setErrorHandler(async () => ({ sorry: true }))
+    app.addHook('preSerialization', async request => { request.cachingApi.object(UserCache, 10).username = failed ? 'failed' : 'fine' })
+    app.get('/', async () => ({ ok: true }))
+    t.strictSame((await app.inject('/')).json(), { sorry: true })
+    t.strictSame(calls, [
+      ['setMany', 'cacheobj|UserCache|10|username'],
+      ['setMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|visits']
+    ])
+    t.strictSame(await new UserCache(10).getAll(), { username: 'failed', visits: 1 })
+  })
+
+  t.test('is saved though the client goes away in the middle of a stream', async t => {
+    const UserCache = usersIn(memory())
+    const app = appOf(t, { forceCloseConnections: true })
+    await app.register(cachingApi, optionsOf())
+    app.route({
+      method: ['GET', 'POST'],
+      url: '/:id',
+      handler: async request => bodyOf(body => {
+        body.write('a')
+        body.once('resume', () => setImmediate(() => { request.cachingApi.object(UserCache, (request.params as { id: string }).id).username = 'alice' }))
+      })
+    })
+    const url = await app.listen({ port: 0, host: '127.0.0.1' })
+    // Fastify tells of the end of neither: of the first not in onResponse, of the second not in onRequestAbort either.
+    for (const [id, init] of [[10, {}], [11, { method: 'POST', body: '{}', headers: { 'content-type': 'application/json' } }]] as const) {
+      const abort = new AbortController()
+      const response = await fetch(`${url}/${id}`, { ...init, signal: abort.signal })
+      await response.body!.getReader().read()
+      abort.abort()
+      await eventually(t, async () => await new UserCache(id).username === 'alice', 'it is saved')
+    }
+  })
+
+  t.test('is saved though the handler never answers, since the client is gone', async t => {
+    const [assigned, gone, done] = [gate(), gate(), gate()]
+    const UserCache = usersIn(memory())
+    const app = appOf(t, { forceCloseConnections: true })
+    await app.register(cachingApi, optionsOf())
+    app.post('/', async (request, reply) => {
+      request.cachingApi.object(UserCache, 10).username = 'alice'
+      reply.raw.once('close', gone.open)
+      assigned.open()
+      await gone.opened
+      request.cachingApi.object(UserCache, 10).visits = 1
+      done.open()
+    })
+    const url = await app.listen({ port: 0, host: '127.0.0.1' })
+    const abort = new AbortController()
+    const asking = fetch(url, { method: 'POST', signal: abort.signal }).catch(() => {})
+    await assigned.opened
+    abort.abort()
+    await asking
+    await done.opened
+    await app.cachingManager.idle()
+    t.strictSame(await new UserCache(10).getAll(), { username: 'alice', visits: 1 })
+  })
+
+  t.test('is saved where Fastify has no moment for it: a hijacked reply, an earlier hook that fails, one that answers', async t => {
+    const UserCache = usersIn(memory())
+    const app = appOf(t)
+    app.addHook('onRequest', async (request, reply) => {
+      if (request.url !== '/early') return
+      request.cachingApi.object(UserCache, 10).username = 'early'
+      await reply.send({ ok: true })
+    })
+    app.addHook('onSend', async request => { if (request.url === '/fails') throw new Error('no') })
+    await app.register(cachingApi, optionsOf())
+    app.addHook('onSend', async request => { if (request.url === '/early') request.cachingApi.object(UserCache, 10).visits = 1 })
+    app.get('/early', async () => t.fail('the hook has answered'))
+    app.get('/hijacked', (request, reply) => {
+      request.cachingApi.object(UserCache, 10).username = 'hijacked'
+      reply.hijack()
+      reply.raw.end('{}')
+    })
+    app.get('/fails', async request => {
+      request.cachingApi.object(UserCache, 10).username = 'fails'
+      return {}
+    })
+    for (const [name, status] of [['early', 200], ['hijacked', 200], ['fails', 500]] as const) {
+      t.equal((await app.inject(`/${name}`)).statusCode, status)
+      await app.cachingManager.idle()
+      t.equal(await new UserCache(10).username, name)
+    }
+    t.equal(await new UserCache(10).visits, 1)
+  })
+
+  t.test('by a hook that is older than the plugin, is saved as if it were not', async t => {
+    const UserCache = usersIn(memory())
+    const app = appOf(t)
+    app.addHook('onRequest', async request => { request.cachingApi.object(UserCache, 10).username = 'alice' })
+    await app.register(cachingApi, optionsOf())
+    app.get('/', (request, reply) => {
+      reply.hijack()
+      reply.raw.end()
+    })
+    await app.inject('/')
+    await app.cachingManager.idle()
+    t.equal(await new UserCache(10).username, 'alice')
+  })
+
+  t.test('by work that goes on after it, is saved at once in the background; what can not be is a line in the log', async t => {
+    for (const http2 of [false, true]) {
+      let away = false
+      const { backend, calls } = recordedBackend('away', () => { if (away) throw new Error('connection refused') })
+      const UserCache = usersIn(backend)
+      const logger = silentLogger()
+      const app = appOf(t, { http2 })
+      await app.register(cachingApi, optionsOf({ logger }))
+      const over = gate()
+      app.get('/', async (request, reply) => {
+        reply.raw.once('close', over.open)
+        void over.opened.then(() => new Promise(setImmediate)).then(() => {
+          for (const id of [10, 11]) Object.assign(request.cachingApi.object(UserCache, id), { username: 'alice', visits: 1 })
+        })
+        return { ok: true }
+      })
+      const url = await app.listen({ port: 0, host: '127.0.0.1' })
+      const ask = async () => {
+        if (!http2) return await (await fetch(url)).text()
+        const session = connect(url)
+        const stream = session.request({ ':path': '/' }).resume()
+        await once(stream, 'close')
+        session.close()
+      }
+      await ask()
+      await eventually(t, () => calls.length === 2, 'each object was saved, in one step')
+      t.strictSame(await new UserCache(10).getAll(), { username: 'alice', visits: 1 })
+      t.strictSame(logger.lines.warn, [])
+      away = true
+      await ask()
+      await eventually(t, () => logger.lines.warn.length === 2, 'it was logged')
+      t.match(logger.lines.warn[0], { message: 'what was assigned to a cache object could not be saved', details: { err: { code: 'FST_CACHING_API_BACKEND_FAILED' } } })
+      await app.close()
+    }
+  })
+
+  t.test('is waited for when the app closes right after the response', async t => {
+    const [door, saving] = [gate(), gate()]
+    const { backend } = recordedBackend('slow', async operation => {
+      if (operation !== 'setMany') return
+      saving.open()
+      await door.opened
+    })
+    const UserCache = usersIn(backend)
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    app.addHook('onSend', async request => { request.cachingApi.object(UserCache, 10).username = 'alice' })
+    app.get('/', async () => ({ ok: true }))
+    await app.inject('/')
+    let closed = false
+    const closing = app.close().then(() => { closed = true })
+    await saving.opened
+    await new Promise(setImmediate)
+    t.notOk(closed)
+    door.open()
+    await closing
+    t.equal(await new UserCache(10).username, 'alice')
+  })
+
+  t.test('costs the others nothing: neither a promise nor a listener', async t => {
+    const UserCache = usersIn(memory())
+    const app = appOf(t)
+    await app.register(cachingApi, optionsOf())
+    const listeners: Record<string, number> = {}
+    const count = (reply: FastifyReply) => { listeners[reply.request.url] = reply.raw.listenerCount('close') }
+    const sent: string[] = []
+    app.addHook('onSend', (request, _reply, _payload, done) => { sent.push(request.url); done() })
+    app.get('/plain', (_request, reply) => { void reply.send('x'); t.equal(sent.at(-1), '/plain', 'in the same tick'); count(reply) })
+    app.get('/read', (request, reply) => { request.cachingApi.object(UserCache, 1); void reply.send('x'); t.equal(sent.at(-1), '/read', 'in the same tick'); count(reply) })
+    app.get('/assign', async (request, reply) => { request.cachingApi.object(UserCache, 1).visits = 1; count(reply); return {} })
+    for (const url of ['/plain', '/read', '/assign']) await app.inject(url)
+    t.equal(listeners['/read'], listeners['/plain'])
+    t.equal(listeners['/assign'], listeners['/plain']! + 1)
+  })
 })

@@ -172,7 +172,7 @@ test('errors have stable codes', () => {
   expect<ErrorCode>().type.toBe<
     | 'FST_CACHING_API_INVALID_OPTIONS' | 'FST_CACHING_API_INVALID_DEFINITION' | 'FST_CACHING_API_UNKNOWN_REGION'
     | 'FST_CACHING_API_INVALID_ARGUMENT' | 'FST_CACHING_API_BATCH_MISMATCH' | 'FST_CACHING_API_REENTRANT_LOAD'
-    | 'FST_CACHING_API_LOAD_TIMEOUT' | 'FST_CACHING_API_INVALIDATION_PENDING' | 'FST_CACHING_API_CLOSED'
+    | 'FST_CACHING_API_LOAD_TIMEOUT' | 'FST_CACHING_API_INVALIDATION_PENDING' | 'FST_CACHING_API_BACKEND_FAILED' | 'FST_CACHING_API_CLOSED'
   >()
   for (const made of [
     new all.InvalidOptionsError('a', 'b', 'c'), new all.InvalidDefinitionError('a'), new all.UnknownRegionError('a', 'b'), new all.InvalidArgumentError('a', 'b', 'c'),

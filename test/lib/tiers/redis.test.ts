@@ -8,7 +8,6 @@ import { msgpackSerializer } from '../../../lib/serializer.js'
 import { isLeasing, isLocal, type LeaseRequest, type LeasingBackend } from '../../../lib/tiers/backend.js'
 import { redis, redisBus } from '../../../lib/tiers/redis.js'
 import { deferred, eventually } from '../../helpers/doubles.js'
-import { recordingProxy } from '../../helpers/recording-proxy.js'
 import { startRedis, startRedisCluster } from '../../helpers/servers.js'
 
 const server = await startRedis(t)
@@ -30,8 +29,8 @@ const clients = {
 let spaces = 0
 
 /** A backend, the client that it works on, and keys that no other test has. */
-function backendOn (kind: keyof typeof clients, t: Test) {
-  const client = clients[kind](t)
+function backendOn (kind: keyof typeof clients, t: Test, options: object = {}) {
+  const client = clients[kind](t, options)
   const backend = redis(client) as LeasingBackend
   t.teardown(() => backend.close?.())
   const keyspace = new Keyspace(`test-${spaces++}`, 'objects')
@@ -60,7 +59,6 @@ for (const kind of ['a server', 'a cluster'] as const) {
       node.disconnect()
     }
   }))
-  const loseSubscribers = async () => await onNodes(node => node.client('KILL', 'TYPE', 'PUBSUB'))
 
   t.test(`bytes on ${kind}`, async t => {
     t.test('come back in the order of the keys, with gaps and repetitions', async t => {
@@ -342,78 +340,29 @@ for (const kind of ['a server', 'a cluster'] as const) {
     t.equal(await heard.promise, 'news', 'channels are the same with any prefix')
   })
 
-  t.test(`the line over ${kind}`, async t => {
-    /** A line, and the one of another process. */
-    function lines (t: Test): [Line, Line] {
-      return [0, 1].map(() => {
-        const line = redisBus(clients[kind](t)) as Line
-        t.teardown(() => line.close())
-        return line
-      }) as [Line, Line]
-    }
+  t.test(`a bus over ${kind} is a line of its own`, async t => {
+    const client = clients[kind](t)
+    const [bus, other] = [redisBus(client), redisBus(client)] as [Line, Line]
+    t.teardown(() => bus.close())
+    const heard = deferred<string>()
+    await bus.listen('news', heard.resolve)
+    await other.close()
+    await bus.publish('news', 'a')
+    t.equal(await heard.promise, 'a')
+  })
 
-    t.test('carries every message to every listener of its channel', async t => {
-      const [mine, theirs] = lines(t)
-      const heard: Record<string, string[]> = { first: [], second: [], mine: [], other: [] }
-      await theirs.listen('news', message => heard['first']!.push(message))
-      await theirs.listen('news', message => heard['second']!.push(message))
-      await theirs.listen('other news', message => heard['other']!.push(message))
-      await mine.listen('news', message => heard['mine']!.push(message))
-      const sent = Array.from({ length: 10 }, (_, i) => String(i))
-      for (const message of sent) await mine.publish('news', message)
-      await eventually(t, () => heard['mine']!.length === 10 && heard['second']!.length === 10, 'both processes hear them')
-      // ioredis sends each message to another node of a cluster: there they may overtake each other.
-      if (kind === 'a cluster') for (const list of Object.values(heard)) list.sort()
-      t.strictSame(heard, { first: sent, second: sent, mine: sent, other: [] })
-    })
-
-    t.test('is not heard by who has stopped listening, and the server is told when nobody is left', async t => {
-      const [mine, theirs] = lines(t)
-      const channel = `stopping-${kind}`
-      const heard: string[] = []
-      const stopFirst = await theirs.listen(channel, message => heard.push(`first ${message}`))
-      const stopSecond = await theirs.listen(channel, message => heard.push(`second ${message}`))
-      await mine.publish(channel, 'a')
-      await eventually(t, () => heard.length === 2, 'both hear the first')
-      stopFirst()
-      stopFirst()
-      await mine.publish(channel, 'b')
-      await eventually(t, () => heard.length === 3, 'one hears the second')
-      stopSecond()
-      const subscribers = async () => (await onNodes(node => node.pubsub('NUMSUB', `${channel}@0:`))).reduce((all, [, count]) => all + Number(count), 0)
-      await eventually(t, async () => await subscribers() === 0, 'it is unsubscribed')
-      const again = deferred<string>()
-      await theirs.listen(channel, again.resolve)
-      await mine.publish(channel, 'c')
-      t.equal(await again.promise, 'c', 'and may be listened to again')
-      stopSecond()
-      t.strictSame(heard, ['first a', 'second a', 'second b'])
-      t.equal(await subscribers(), 1, 'whoever stopped before stops nobody else')
-    })
-
-    t.test('is heard again after its connection was lost', async t => {
-      const [mine, theirs] = lines(t)
-      const channel = `lost-${kind}`
-      let heard = 0
-      await theirs.listen(channel, () => { heard++ })
-      await loseSubscribers()
-      await eventually(t, async () => {
-        await mine.publish(channel, 'a')
-        return heard > 0
-      }, 'it hears again')
-    })
-
-    t.test('is closed without closing the client that it was made of', async t => {
-      const client = clients[kind](t)
-      const line = redisBus(client) as Line
-      const stop = await line.listen('closing', () => {})
-      await line.close()
-      await t.rejects(line.listen('closing', () => {}), { message: 'the line is closed' })
-      stop()
-      t.equal(await client.ping(), 'PONG')
-      const unused = redisBus(client)
-      await unused.close()
-    })
+  t.test(`everything works over a client of ${kind} that puts commands into pipelines by itself`, async t => {
+    const { backend, keyspace, keys, lease, stamp } = backendOn(kind, t, { enableAutoPipelining: true })
+    const { mark, held } = await lease(keys)
+    t.strictSame(held, keys.map(() => mark))
+    t.strictSame(await backend.fillMany(keys.map(key => ({ key, lease: mark, value: entryBytes(key), ttl: 30_000 }))), keys.map(() => true))
+    await backend.holdTags(keyspace.stamp, [{ key: keyspace.tag('t'), ttl: 30_000 }])
+    await backend.revise(keyspace.stamp, { kind: 'tags', stamp: formatStamp(newStamp()), tagKeys: [keyspace.tag('t')] })
+    await backend.setMany([{ key: keys[0], value: Buffer.from('a'), ttl: 30_000 }])
+    t.equal((await backend.getMany(keys))[0]?.toString(), 'a')
+    await backend.forgetMany(keyspace.stamp, '', keys)
+    t.strictSame(await backend.getMany(keys), keys.map(() => undefined))
+    t.match(await stamp(), { tagged: 1, deleted: 1 })
   })
 
   t.test(`a client of ${kind} without a connection fails at once, instead of queueing`, async t => {
@@ -464,80 +413,35 @@ t.test('each operation on a server is one command, whatever it is about', async 
   t.strictSame(await recorder.commands(), ['eval'])
 })
 
+t.test('each operation on a server is a command for every thousand keys, and what it answers is in their order', async t => {
+  const { backend, client, keyspace, key, lease, stamp } = backendOn('a server', t)
+  await client.ping()
+  const keys = Array.from({ length: 2500 }, (_, i) => key(String(i)))
+  const values = keys.map((key, i) => entryBytes(i))
+  const recorder = await server.recordCommands()
+  const { mark, held } = await lease(keys)
+  t.ok(held.length === keys.length && held.every(bytes => bytes.equals(mark)))
+  const filled = await backend.fillMany(keys.map((key, i) => ({ key, lease: mark, value: values[i]!, ttl: 60_000 })))
+  t.ok(filled.length === keys.length && filled.every(Boolean))
+  t.strictSame(await recorder.commands(), Array(6).fill('eval'))
+  await recorder.reset()
+  const found = await backend.getMany([...keys, key('missing')])
+  t.ok(isDeepStrictEqual(found, [...values, undefined]))
+  t.strictSame(await recorder.commands(), Array(3).fill('mget'))
+  await recorder.reset()
+  await backend.deleteMany(keys.slice(0, 1001))
+  await backend.forgetMany(keyspace.stamp, '', keys)
+  t.strictSame(await recorder.commands(), ['unlink', 'unlink', 'eval', 'eval', 'eval'])
+  t.ok((await backend.getMany(keys)).every(value => value === undefined))
+  t.equal((await stamp())!.deleted, 3)
+})
+
 t.test('the connection carries all in order on a server; a cluster has several', async t => {
   const on = backendOn('a server', t)
   t.equal(on.backend.connection, on.client)
   t.equal(backendOn('a cluster', t).backend.connection, undefined)
   t.ok(isLeasing(on.backend))
   t.notOk(isLocal(on.backend))
-})
-
-t.test('whoever listens is told when messages may have been missed, once for each loss', async t => {
-  const own = await startRedis(t)
-  const client = new Redis(own.port, { retryStrategy: () => 10 })
-  client.on('error', () => {})
-  t.teardown(() => client.disconnect())
-  const line = redisBus(client) as Line
-  t.teardown(() => line.close())
-  let interrupted = 0
-  const heard: string[] = []
-  await line.listen('news', message => heard.push(message), () => { interrupted++ })
-  const stop = await line.listen('news', () => {}, () => { t.fail('this one has stopped listening') })
-  stop()
-  const before = interrupted
-  await own.kill()
-  await eventually(t, () => interrupted === before + 1, 'when the connection is lost')
-  await own.start()
-  await eventually(t, () => interrupted === before + 2, 'and when it is back')
-  await eventually(t, async () => {
-    await line.publish('news', 'a').catch(() => {})
-    return heard.length > 0
-  }, 'then it hears again')
-  t.equal(interrupted, before + 2)
-})
-
-t.test('a message that was under way when its listener stopped is nobody’s', async t => {
-  const proxy = await recordingProxy(t, server.port)
-  const client = new Redis(proxy.port)
-  t.teardown(() => client.disconnect())
-  const line = redisBus(client) as Line
-  t.teardown(() => line.close())
-  const publisher = redisBus(clients['a server'](t)) as Line
-  const heard: string[] = []
-  const stop = await line.listen('under way', message => heard.push(message))
-  const after = deferred<string>()
-  await line.listen('after', after.resolve)
-  proxy.pause('replies')
-  await publisher.publish('under way', 'late')
-  await publisher.publish('after', 'later')
-  stop()
-  proxy.resume()
-  t.equal(await after.promise, 'later')
-  t.strictSame(heard, [])
-})
-
-t.test('what a server refuses is an error, not a line without messages', async t => {
-  const admin = clients['a server'](t)
-  await admin.call('ACL', 'SETUSER', 'deaf', 'on', '>secret', '~*', '&*', '+@all', '-subscribe')
-  const client = clients['a server'](t, { username: 'deaf', password: 'secret' })
-  const line = redisBus(client) as Line
-  t.teardown(() => line.close())
-  await t.rejects(line.listen('news', () => {}), /NOPERM/)
-  await t.rejects(line.listen('news', () => {}), /NOPERM/, 'each time')
-})
-
-t.test('whoever waits to listen when the line is closed is told', async t => {
-  const own = await startRedis(t)
-  const client = new Redis(own.port, { retryStrategy: () => 10 })
-  client.on('error', () => {})
-  t.teardown(() => client.disconnect())
-  await client.ping()
-  await own.kill()
-  const line = redisBus(client) as Line
-  const listening = line.listen('news', () => {})
-  const rejected = t.rejects(listening, /Connection is closed/)
-  await line.close()
-  await rejected
 })
 
 t.test('a client that is none is refused by name', async t => {

@@ -3,10 +3,10 @@ import t, { type Test } from 'tap'
 import { freshness, newStamp, type Entry, type Stamp } from '../../../lib/entry.js'
 import { Keyspace } from '../../../lib/keys.js'
 import { msgpackSerializer, type Serializer } from '../../../lib/serializer.js'
-import type { Backend, LeasingBackend } from '../../../lib/tiers/backend.js'
+import { UnstorableError, type Backend, type LeasingBackend } from '../../../lib/tiers/backend.js'
 import { memory } from '../../../lib/tiers/memory.js'
 import { redis } from '../../../lib/tiers/redis.js'
-import { SharedTier, type Claim } from '../../../lib/tiers/shared-tier.js'
+import { SharedTier, type Claim, type Filled } from '../../../lib/tiers/shared-tier.js'
 import { copyIn } from '../../../lib/values.js'
 import { eventually, fakeClock, silentLogger } from '../../helpers/doubles.js'
 import { startRedis } from '../../helpers/servers.js'
@@ -71,7 +71,7 @@ const entryOf = (value: unknown, tags: string[] = []): Entry =>
 
 const claim = async (tier: SharedTier, ...keys: string[]) => await tier.claimMany(keys, { ttl: 60_000 })
 
-async function fill (tier: SharedTier, claims: readonly Claim[], fills: readonly { key: string, value: unknown, tags?: string[] }[]): Promise<boolean[]> {
+async function fill (tier: SharedTier, claims: readonly Claim[], fills: readonly { key: string, value: unknown, tags?: string[] }[]): Promise<Filled[]> {
   return await tier.fillMany(fills.map(({ key, value, tags }, i) => {
     const { lease } = claims[i]!
     const entry = { ...entryOf(value, tags), stamp: lease.stamp }
@@ -80,7 +80,7 @@ async function fill (tier: SharedTier, claims: readonly Claim[], fills: readonly
 }
 
 /** As a load does it. */
-async function load (tier: SharedTier, key: string, value: unknown, tags?: string[]): Promise<boolean> {
+async function load (tier: SharedTier, key: string, value: unknown, tags?: string[]): Promise<Filled> {
   return (await fill(tier, await claim(tier, key), [{ key, value, ...(tags !== undefined && { tags }) }]))[0]!
 }
 
@@ -474,4 +474,45 @@ t.test('a tier tells what it stands on', async t => {
   t.equal(other.name, 'bare')
   t.equal(other.connection, undefined)
   t.equal(other.line, undefined)
+})
+
+t.test('a value that a backend will never keep is no failure, and there is one warning', async t => {
+  const tooLarge = new Error('too large')
+  const warned = [{ message: 'a tier can not keep a value; further ones will not be logged', details: { region: 'objects', err: { message: 'too large' } } }]
+  const { tier, logger, keyspace, a } = patched(t, { fillMany: async entries => entries.map((_, i) => i === 1 ? tooLarge : i === 2) })
+  const keys = [a, keyspace.entry('k', 'b'), keyspace.entry('k', 'c')]
+  for (let round = 0; round < 5; round++) {
+    t.strictSame(await fill(tier, await claim(tier, ...keys), keys.map(key => ({ key, value: key }))), [false, 'unkept', true])
+  }
+  t.match(logger.lines.warn, warned)
+  t.equal(logger.lines.warn.length, 1)
+
+  const place = places['a backend of three methods'](t)
+  const [large, small] = [place.keyspace.entry('k', 'large'), place.keyspace.entry('k', 'small')]
+  const { raw } = place
+  const picky: Backend = {
+    ...raw,
+    setMany: async entries => {
+      await raw.setMany(entries.filter(({ key }) => key !== large))
+      if (entries.some(({ key }) => key === large)) throw new UnstorableError([large], tooLarge)
+    }
+  }
+  const bare = tierOn(t, place, picky)
+  for (let round = 0; round < 5; round++) {
+    t.strictSame(await fill(bare.tier, await claim(bare.tier, large, small), [{ key: large, value: 1 }, { key: small, value: 2 }]), ['unkept', true])
+    await bare.tier.setMany([{ key: large, entry: entryOf(1) }, { key: small, entry: entryOf(round) }])
+    t.match(await bare.tier.readMany([large, small]), [undefined, { value: round }])
+  }
+  t.match(bare.logger.lines.warn, warned)
+  t.equal(bare.logger.lines.warn.length, 1)
+})
+
+t.test('a version of a tag that is none could be any', async t => {
+  const { tier, keyspace, raw } = patched(t, {})
+  const key = keyspace.entry('k', 'tagged')
+  await fill(tier, await claim(tier, key), [{ key, value: 1, tags: ['team'] }])
+  await tier.revise({ kind: 'tags', tags: ['others'] })
+  t.match(await tier.readMany([key]), [{ value: 1 }])
+  await raw.setMany([{ key: keyspace.tag('team'), value: Buffer.from('-'), ttl: 60_000 }])
+  t.strictSame(await tier.readMany([key]), [undefined])
 })

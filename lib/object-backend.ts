@@ -1,0 +1,85 @@
+import { UnstorableError, isOpening, type Backend, type BackendEntry } from './tiers/backend.js'
+import { within } from './within.js'
+
+interface Read {
+  readonly promise: Promise<Uint8Array | undefined>
+  readonly resolve: (bytes: Uint8Array | undefined) => void
+  readonly reject: (error: unknown) => void
+}
+
+const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
+const settled = Promise.resolve()
+
+/**
+ * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
+ * objects, are one getMany.
+ */
+export class ObjectBackend {
+  readonly backend: Backend
+  readonly #timeout: number
+  /** By key: what is asked for in this tick. */
+  #batch = new Map<string, Read>()
+
+  /** The same one for all objects that give a backend the same budget. */
+  static of (backend: Backend, timeout: number): ObjectBackend {
+    let byTimeout = all.get(backend)
+    if (byTimeout === undefined) all.set(backend, byTimeout = new Map())
+    let one = byTimeout.get(timeout)
+    if (one === undefined) byTimeout.set(timeout, one = new ObjectBackend(backend, timeout))
+    return one
+  }
+
+  private constructor (backend: Backend, timeout: number) {
+    this.backend = backend
+    this.#timeout = timeout
+  }
+
+  read (key: string): Promise<Uint8Array | undefined> {
+    // After the promise jobs of this tick, so that what they ask for is in the batch too (DataLoader's own trick).
+    if (this.#batch.size === 0) void settled.then(() => process.nextTick(this.#depart))
+    let read = this.#batch.get(key)
+    if (read === undefined) this.#batch.set(key, read = newRead())
+    return read.promise
+  }
+
+  /**
+   * Not batched with the writes of other objects: what a backend refuses would cost theirs too.
+   * @throws UnstorableError where all was done but what the backend will never keep
+   */
+  async write (entries: readonly BackendEntry[], deletions: readonly string[]): Promise<void> {
+    // Both before anything is awaited: on one connection they are one round trip.
+    const done = await this.#run(() => Promise.allSettled([
+      entries.length === 0 ? undefined : this.backend.setMany(entries),
+      deletions.length === 0 ? undefined : this.backend.deleteMany(deletions)
+    ]))
+    const errors = done.flatMap(one => one.status === 'rejected' ? [one.reason as unknown] : [])
+    if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]
+  }
+
+  readonly #depart = async (): Promise<void> => {
+    const batch = this.#batch
+    this.#batch = new Map()
+    try {
+      const found = await this.#run(() => this.backend.getMany([...batch.keys()]))
+      let i = 0
+      for (const read of batch.values()) read.resolve(found[i++])
+    } catch (error) {
+      for (const read of batch.values()) read.reject(error)
+    }
+  }
+
+  async #run<T> (operation: () => Promise<T>): Promise<T> {
+    if (isOpening(this.backend)) await this.backend.prepare()
+    return await within(this.#timeout, operation(), this.backend.name)
+  }
+}
+
+function newRead (): Read {
+  let resolve!: Read['resolve']
+  let reject!: Read['reject']
+  const promise = new Promise<Uint8Array | undefined>((_resolve, _reject) => {
+    resolve = _resolve
+    reject = _reject
+  })
+  return { promise, resolve, reject }
+}

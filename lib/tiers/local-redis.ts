@@ -1,0 +1,125 @@
+import { InvalidOptionsError, show } from '../errors.js'
+import { assertObject } from '../region-options.js'
+import { within } from '../within.js'
+import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
+import { redis, type RedisLike } from './redis.js'
+
+export interface LocalRedisOptions {
+  /** Of the server on 127.0.0.1. Default 6379. */
+  port?: number
+  /** Default 0. */
+  db?: number
+}
+
+/** As much of ioredis as is called here. */
+interface Library { Redis: new (options: object) => LocalClient }
+interface LocalClient extends RedisLike {
+  readonly stream: { unref (): void }
+  connect (): Promise<void>
+  quit (): Promise<unknown>
+  disconnect (): void
+  on (event: 'ready' | 'connect' | 'end', listener: () => void): unknown
+  on (event: 'error', listener: (error: Error) => void): unknown
+}
+
+interface Connection {
+  readonly client: LocalClient
+  /** Rejects with the reason why there is no connection. */
+  readonly backend: Promise<Backend>
+}
+
+/** How long a connection may take to end. Milliseconds. */
+const patience = 250
+
+/**
+ * The Redis server of this machine, connected to when it is first used. A connection that ended is made anew by the next
+ * operation; an idle one doesn't keep the process alive. It needs ioredis: `npm install ioredis`.
+ */
+export function localRedis (options: LocalRedisOptions = {}): Backend {
+  return new LocalRedisBackend(options)
+}
+
+export class LocalRedisBackend implements OpeningBackend {
+  readonly name = 'redis'
+  readonly #options: { readonly port: number, readonly db: number }
+  readonly #import: () => Promise<Library>
+  readonly #holders = new Set<object>()
+  #library: Promise<Library> | undefined
+  #connection: Connection | undefined
+
+  constructor (options: LocalRedisOptions, load = (): Promise<unknown> => import('ioredis')) {
+    assertObject(options, 'localRedis', ['port', 'db'])
+    const { port = 6379, db = 0 } = options as LocalRedisOptions
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis.port', 'a port, such as 6379', show(port))
+    if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis.db', 'the number of a database, such as 0', show(db))
+    this.#options = { port, db }
+    this.#import = load as () => Promise<Library>
+  }
+
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    return await (await this.#connected()).getMany(keys)
+  }
+
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    await (await this.#connected()).setMany(entries)
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    await (await this.#connected()).deleteMany(keys)
+  }
+
+  async prepare (): Promise<void> {
+    await this.#loaded()
+  }
+
+  hold (holder: object): void {
+    this.#holders.add(holder)
+  }
+
+  async release (holder: object): Promise<void> {
+    if (this.#holders.delete(holder) && this.#holders.size === 0) await this.close()
+  }
+
+  /** Ends the connection, if there is one. The next operation would make another. */
+  async close (): Promise<void> {
+    const connection = this.#connection
+    if (connection === undefined) return
+    this.#connection = undefined
+    try {
+      await within(patience, connection.client.quit(), this.name) // what is under way is answered first
+    } catch {
+      connection.client.disconnect()
+    }
+  }
+
+  #loaded (): Promise<Library> {
+    if (this.#library === undefined) {
+      const library = this.#library = this.#import()
+      library.catch(() => { this.#library = undefined })
+    }
+    return this.#library.catch((error: Error) => {
+      throw new InvalidOptionsError('localRedis()', 'used where ioredis is installed (npm install ioredis)', error.message)
+    })
+  }
+
+  async #connected (): Promise<Backend> {
+    const library = await this.#loaded()
+    this.#connection ??= this.#connect(library)
+    return await this.#connection.backend
+  }
+
+  #connect ({ Redis }: Library): Connection {
+    // Without retries: what can't be answered now is an error now, and the next operation tries again.
+    const client = new Redis({ host: '127.0.0.1', ...this.#options, lazyConnect: true, retryStrategy: () => null })
+    let reason: Error | undefined
+    client.on('error', error => { reason = error })
+    client.on('connect', () => client.stream.unref())
+    client.on('end', () => { if (this.#connection === connection) this.#connection = undefined })
+    const backend = client.connect().then(
+      () => redis(client),
+      (error: Error) => { throw reason ?? error } // its own says no more than that it is closed
+    )
+    const connection = { client, backend }
+    return connection
+  }
+}

@@ -1,0 +1,122 @@
+import type { Logger } from './caching-manager.js'
+
+/** An object with assignments that may not have been saved yet. */
+export interface Saveable { save (): Promise<void> }
+
+/** That of http, or of http2, where only the stream knows whether it is over. */
+export interface Response {
+  once (event: 'close', listener: () => void): unknown
+  readonly destroyed?: boolean
+  readonly stream?: { readonly destroyed: boolean }
+}
+
+/**
+ * Those of one request. Whoever answers it calls `save()` first. What is assigned from then on is saved when the response
+ * is over, sent or not, and what is assigned after that in the background, at once.
+ */
+export class UnsavedObjects {
+  /** Of all requests: those that have something to save, or are saving. */
+  readonly #all: Set<UnsavedObjects>
+  readonly #logger: Pick<Logger, 'warn'>
+  #response: Response | null
+  #isHeard = false
+  #isOver = false
+  #objects: Set<Saveable> | undefined
+  #saving: Promise<void> | undefined
+
+  /** Without a response, until `answeredBy`. */
+  constructor (all: Set<UnsavedObjects>, logger: Pick<Logger, 'warn'>, response: Response | null) {
+    this.#all = all
+    this.#logger = logger
+    this.#response = response
+  }
+
+  /** Resolves when what is being saved is saved, or the log says why not. Undefined, if nothing is. */
+  get saving (): Promise<void> | undefined {
+    return this.#saving
+  }
+
+  answeredBy (response: Response): void {
+    this.#response = response
+    if (this.#objects !== undefined) this.#follow(response)
+  }
+
+  /** False: there is no response yet whose end would see to it. */
+  take (object: Saveable): boolean {
+    if (this.#objects !== undefined) {
+      this.#objects.add(object)
+    } else {
+      this.#objects = new Set([object])
+      if (this.#response !== null) this.#follow(this.#response)
+    }
+    return this.#response !== null
+  }
+
+  /** Undefined, at once, where nothing was assigned. Otherwise resolves as `saving`. */
+  save (): Promise<void> | undefined {
+    // Fastify sends again where an async handler doesn't return what it has sent: that must not overtake the first.
+    return this.#objects === undefined ? this.#saving : this.#track(Promise.all([this.#saving, this.#saveAll()]))
+  }
+
+  /** Nobody will call `save()` any more. */
+  end (): void {
+    this.#isOver = true
+    if (this.#objects !== undefined) this.#saveSoon()
+  }
+
+  #follow (response: Response): void {
+    this.#all.add(this)
+    // Not Fastify's onResponse or onRequestAbort: a client that goes away can get past both.
+    if (!this.#isHeard) response.once('close', () => this.end())
+    this.#isHeard = true
+    if (this.#isOver || isOver(response)) this.end()
+  }
+
+  /** Together with what else is assigned in this tick, and until the save that is under way has ended. */
+  #saveSoon (): void {
+    void this.#track(Promise.resolve(this.#saving).then(() => this.#saveAll()))
+  }
+
+  async #saveAll (): Promise<void> {
+    const objects = this.#objects ?? []
+    this.#objects = undefined
+    // By an async function, since a save() of somebody's own class may throw at once.
+    const saved = await Promise.allSettled(Array.from(objects, async object => await object.save()))
+    for (const result of saved) {
+      if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'what was assigned to a cache object could not be saved')
+    }
+  }
+
+  #track (work: Promise<unknown>): Promise<void> {
+    const saving = this.#saving = work.then(() => {
+      if (this.#saving !== saving) return // a newer one is under way
+      this.#saving = undefined
+      if (this.#objects === undefined) this.#all.delete(this)
+    })
+    return saving
+  }
+}
+
+const isOver = ({ destroyed, stream }: Response): boolean => destroyed ?? stream!.destroyed
+
+/** What is watched: nothing of it may hold the object. */
+interface Watched {
+  readonly name: string
+  readonly hasUnsaved: () => boolean
+}
+
+const warned = new Set<string>()
+
+/** Says once for each name that assignments were lost. */
+export function warnOfLoss ({ name, hasUnsaved }: Watched): void {
+  if (warned.has(name) || !hasUnsaved()) return
+  warned.add(name)
+  process.emitWarning(`an object of ${name} was dropped with assignments that were never saved: call save() after assigning`, 'FastifyCachingApiWarning')
+}
+
+const dropped = new FinalizationRegistry(warnOfLoss)
+
+/** For an object that nobody saves but whoever made it: is called when the first assignment is staged. */
+export function watch (object: object, watched: Watched): void {
+  dropped.register(object, watched)
+}
