@@ -7,7 +7,7 @@ export default [
 
   // What only types can tell: above all, a promise that nobody waits for. `void promise` says that it is meant so.
   {
-    files: ['example-server/**/*.ts', 'lib/**/*.ts', 'plugin/**/*.ts', 'test/**/*.ts'],
+    files: ['bench/**/*.ts', 'example-server/**/*.ts', 'lib/**/*.ts', 'plugin/**/*.ts', 'test/**/*.ts'],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
     rules: {

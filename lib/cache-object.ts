@@ -15,7 +15,7 @@ export interface PropertyOptions<T> {
   backend?: Backend
   /** What a read resolves to where nothing is stored. A stored 0, '' or false is not nothing. Default `null`. */
   default?: T
-  /** How long a value is kept after it was written. Default: a year, the longest there is. */
+  /** How long a value is kept after it was written. Default: 365 days. */
   ttl?: Duration
 }
 
@@ -345,14 +345,15 @@ class CacheObject {
 
   /** @throws BackendFailedError that names the properties of the backends that failed */
   async #write (writes: readonly SlotWrite[], keepFailed: boolean): Promise<void> {
-    const byBackend = new Map<ObjectBackend, SlotWrite[]>()
+    const groups = new Map<object, SlotWrite[]>()
     for (const one of writes) {
-      const { backend } = one.slot.property
-      const group = byBackend.get(backend)
-      if (group === undefined) byBackend.set(backend, [one])
+      const { property } = one.slot
+      const fate = property.backend.fateOf(this.#key(property))
+      const group = groups.get(fate)
+      if (group === undefined) groups.set(fate, [one])
       else group.push(one)
     }
-    const failures = await Promise.all(Array.from(byBackend, async ([backend, group]) => await this.#writeTo(backend, group, keepFailed)))
+    const failures = await Promise.all(Array.from(groups.values(), async group => await this.#writeTo(group[0]!.slot.property.backend, group, keepFailed)))
     if (failures.some(some => some.length > 0)) throw this.#failure('written to', failures.flat())
   }
 
@@ -373,7 +374,7 @@ class CacheObject {
       // After a failure nobody knows what is there.
       slot.known = error === undefined && write.shared !== undefined ? { shared: write.shared } : undefined
       // What can never be kept is not tried again; and something newer may have been assigned.
-      if (error !== undefined && keepFailed && !(error instanceof UnstorableError)) slot.staged ??= write
+      if (error !== undefined && keepFailed && !this.#isHopeless(slot, error)) slot.staged ??= write
     }
     return failures
   }
@@ -381,6 +382,10 @@ class CacheObject {
   #failed (writes: readonly SlotWrite[], error: unknown): Failure[] {
     const failed = error instanceof UnstorableError ? writes.filter(({ slot }) => error.keys.includes(this.#key(slot.property))) : writes
     return failed.map(({ slot }) => ({ slot, error: error ?? new Error('it gave no reason') }))
+  }
+
+  #isHopeless ({ property }: Slot, error: unknown): boolean {
+    return error instanceof UnstorableError && !error.forNow.includes(this.#key(property))
   }
 
   async #send (backend: ObjectBackend, writes: readonly SlotWrite[]): Promise<void> {
@@ -450,7 +455,8 @@ const hasStaged = (slots: ReadonlyMap<string, Slot>): boolean => [...slots.value
 interface SlotWrite { readonly slot: Slot, readonly write: Write }
 interface Failure { readonly slot: Slot, readonly error: unknown }
 
-function idOf (id: unknown, name: string): string {
+/** @internal @throws InvalidArgumentError */
+export function idOf (id: unknown, name: string): string {
   if (typeof id === 'string' || typeof id === 'bigint' || (typeof id === 'number' && Number.isFinite(id))) return String(id)
   throw new InvalidArgumentError(`An id of ${name}`, 'a string, a finite number or a bigint', show(id))
 }

@@ -1,5 +1,5 @@
 import type { BoundMethod } from './bound-object.js'
-import { assertUnhidden, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
+import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager, Logger } from './caching-manager.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
@@ -166,7 +166,7 @@ export class CachingApi {
       this.#manager.hold(model.backends)
       objects.set(cacheObject, byId = new Map())
     }
-    const known = byId.get(String(id))
+    const known = byId.get(idOf(id, cacheObject.name))
     if (known !== undefined) return known as InstanceType<C>
     // eslint-disable-next-line new-cap -- a class that was handed in
     const made = new cacheObject(id) as InstanceType<C> & { id: string }

@@ -1,9 +1,11 @@
 import { BoundObject } from './bound-object.js'
 import { CachingApi } from './caching-api.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
+import { Coherence } from './coherence/coherence.js'
 import type { LoaderContext } from './loader-context.js'
+import { resolveDuration, type Duration } from './duration.js'
 import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
-import { Keyspace, assertName } from './keys.js'
+import { Keyspace, assertName, coherenceChannel } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
 import { Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
@@ -28,12 +30,17 @@ export interface CachingManagerOptions {
   lock?: DogpileLock
   /** Carries invalidations between processes. Default: the server of the first Redis tier. */
   bus?: InvalidationBus
+  /**
+   * How long a process serves from memory, in front of a shared tier, without hearing from the line that carries
+   * invalidations, and how long at most an invalidation waits for one that doesn't answer. Default '500ms'.
+   */
+  lineLease?: Duration
   logger?: Logger
   /** Milliseconds since the epoch; tests pass their own. Default `Date.now`. */
   now?: () => number
 }
 
-export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'logger', 'now']
+export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
 
 /** How long `close` waits for what is under way. Milliseconds. */
 const patience = 10_000
@@ -54,26 +61,39 @@ export class CachingManager {
   readonly #bus: InvalidationBus | undefined
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   readonly #names = new Map<string, AnyCachedObject>()
-  readonly #prepared: Promise<void> | undefined
+  readonly #prepared: Promise<unknown>
+  readonly #coherence: Coherence | undefined
   #opened: Promise<LoaderContext> | undefined
   #closing: Promise<void> | undefined
   #closed = false
 
   /** @throws InvalidOptionsError that names the option by its path */
   constructor (options: CachingManagerOptions) {
-    const { namespace, context, lock, bus, logger, now, regions } = resolveManagerOptions(options)
+    const { namespace, context, lock, bus, lineLease, logger, now, regions } = resolveManagerOptions(options)
     this.#context = context
     this.#logger = logger
     this.#bus = bus
     this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
     const line = bus ?? lineOf([...this.#backends])
     const outside = new Outside()
-    this.#prepared = lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
+    const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
+      ? undefined
+      : new Coherence({
+        line,
+        channel: coherenceChannel(namespace),
+        lease: lineLease,
+        budget: Math.min(...Array.from(regions.values(), region => region.tierTimeout)),
+        logger
+      })
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, { lock, line, logger })
-      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, logger, now, outside }))]
+      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, logger, now, outside }))]
     }))
+    this.#prepared = Promise.all([
+      coherence?.start(),
+      lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
+    ])
   }
 
   /** @throws UnknownRegionError */
@@ -124,6 +144,7 @@ export class CachingManager {
     }
     this.#closed = true
     for (const region of this.regions.values()) region.path.close()
+    await this.#coherence?.close()
     const closed = await Promise.allSettled([
       ...Array.from(this.#held, async backend => await backend.release(this)),
       ...[...this.#backends, this.#bus].map(async ours => await ours?.close?.())
@@ -168,7 +189,7 @@ export class CachingManager {
 
 function resolveManagerOptions (options: CachingManagerOptions) {
   assertObject(options, 'options', managerOptionNames)
-  const { regions, namespace = 'caching-api', context, lock, bus, logger = silent, now = Date.now } = options as CachingManagerOptions
+  const { regions, namespace = 'caching-api', context, lock, bus, lineLease = 500, logger = silent, now = Date.now } = options as CachingManagerOptions
   assertName(namespace, 'namespace')
   if (typeof regions !== 'object' || regions === null || Array.isArray(regions) || Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
   const resolved = new Map<string, ResolvedRegionOptions>()
@@ -183,8 +204,11 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
     if (typeof (Object(logger) as Partial<Logger>)[level] !== 'function') throw new InvalidOptionsError('logger', 'an object with debug, info, warn and error', show(logger))
   }
-  return { namespace, context, lock, bus, logger, now, regions: resolved }
+  return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, 60_000), logger, now, regions: resolved }
 }
+
+/** What it keeps, no other process sees. */
+const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(isLocal)
 
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
@@ -194,10 +218,13 @@ function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { l
   const shared = tiers.filter(backend => !isLocal(backend) && backend.name !== 'nothing')
   for (const backend of shared) {
     if (isLeasing(backend)) continue
-    logger.info({ region, tier: backend.name }, `region ${region}: ${backend.name} has no compare-and-set: a value that is invalidated while it is loaded may be written back there`)
+    logger.info({ region, tier: backend.name }, `region ${region}: ${backend.name} has no compare-and-set: a value that is invalidated while it is loaded may be written back there, and invalidating a tag makes every value with tags be loaded anew`)
   }
   if (line === undefined && shared.length > 0 && tiers.some(isLocal)) {
     logger.info({ region }, `region ${region}: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl`)
+  }
+  if (line === undefined && shared.length > 0 && lock !== undefined) {
+    logger.info({ region }, `region ${region}: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then`)
   }
   if (lock !== undefined && tiers.every(isLocal)) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
 }

@@ -12,7 +12,7 @@ import { within } from './within.js'
 export interface DogpileOptions {
   lock: DogpileLock
   /** Carries the news. Without one the others look again from time to time. */
-  line: Line | undefined
+  line: Pick<Line, 'publish' | 'listen'> | undefined
   channel: string
   /** How long somebody who was elected, and is heard of no more, may hold the others up. Milliseconds. */
   ttl: number

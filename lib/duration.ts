@@ -4,8 +4,8 @@ import { InvalidOptionsError, show } from './errors.js'
 /** Milliseconds, or a string that the `ms` package reads: `'250ms'`, `'30s'`, `'10m'`, `'1h'`, `'7d'`. */
 export type Duration = number | string
 
-/** A year of 365 days: more than any entry should outlive a deployment by. */
-const longest = 365 * 24 * 60 * 60 * 1000
+/** A year, as `ms` counts it ('1y'): more than any entry should outlive a deployment by. */
+const longest = ms('1y')
 
 /**
  * Milliseconds. `path` names the option in the error.

@@ -32,9 +32,9 @@ export const ReentrantLoadError = createError<[key: string]>(
 export const LoadTimeoutError = createError<[key: string, ms: number]>(
   'FST_CACHING_API_LOAD_TIMEOUT', "Loading '%s' took longer than %s ms", 503)
 
-/** A tier was away. The invalidation is done in this process, and replayed there when the tier is back. */
-export const InvalidationPendingError = createError<[tiers: string, what: string]>(
-  'FST_CACHING_API_INVALIDATION_PENDING', "Tier %s could not be told to forget %s; it will be when it is back, and isn't believed about it until then", 503)
+/** A tier was away, or the line to other processes. The invalidation is done in this process, and replayed there when it is back. */
+export const InvalidationPendingError = createError<[who: string, what: string]>(
+  'FST_CACHING_API_INVALIDATION_PENDING', "%s could not be told to forget %s; it will be when it is back, and isn't believed about it until then", 503)
 
 /** Properties of a cache object that a backend could not read or write. */
 export interface FailedProperties {

@@ -68,11 +68,15 @@ export class Flight {
   readonly key: string
   readonly want: Want
   readonly generation: Generation | undefined
+  /** It is on its way: what it finds may be older than who comes later. */
+  departed = false
   /** Its loader is being asked, or somebody who may have been elected instead. */
   loading = false
   /** Its value was loaded, and is on its way into the tiers. */
   loaded = false
-  /** Somebody invalidated or replaced the value since it took off: nothing of it is kept. */
+  /** Its value may have been invalidated since it took off: nobody joins it any more. */
+  detached = false
+  /** Somebody has invalidated or replaced the value since: nothing of it is kept either. */
   revoked = false
   /** It could not be serialised: others won't find it in a tier. */
   unshared = false

@@ -93,6 +93,9 @@ function refusal (where: string, value: unknown) {
   return new InvalidArgumentError(where, 'made of strings, numbers, bigints, booleans, null, undefined, Dates, arrays and plain objects', show(value))
 }
 
+/** Where the processes of a namespace keep their memories coherent. */
+export const coherenceChannel = (namespace: string): string => `${namespace}:coherence`
+
 /** Where a region keeps what. Names in braces share a slot of a Redis Cluster, and can't be entries. */
 export class Keyspace {
   readonly region: string
@@ -111,8 +114,6 @@ export class Keyspace {
   }
 
   get stamp (): string { return `${this.#own}:stamp` }
-
-  get invalidations (): string { return `${this.#own}:invalidations` }
 
   get wakeUps (): string { return `${this.#own}:wake-ups` }
 

@@ -10,8 +10,10 @@ export interface Line extends InvalidationBus {
    */
   listen (channel: string, listener: (message: string) => void, interrupted?: () => void): Promise<() => void>
   /** Listens over another connection, since this one has been silent for too long. */
-  reconnect? (): void
+  reconnect (): void
+  /** Resolves when everything has been heard that was published before. @throws where something was missed, or may have been */
+  catchUp (): Promise<void>
 }
 
 export const isLine = (bus: unknown): bus is Line =>
-  typeof bus === 'object' && bus !== null && 'publish' in bus && 'listen' in bus && 'close' in bus
+  typeof bus === 'object' && bus !== null && ['publish', 'listen', 'reconnect', 'catchUp', 'close'].every(name => name in bus)

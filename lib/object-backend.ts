@@ -1,4 +1,4 @@
-import { UnstorableError, isOpening, type Backend, type BackendEntry } from './tiers/backend.js'
+import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from './tiers/backend.js'
 import { within } from './within.js'
 
 interface Read {
@@ -12,7 +12,7 @@ const settled = Promise.resolve()
 
 /**
  * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
- * objects, are one getMany.
+ * objects, are one getMany; where a backend is spread over several servers, one for each of them.
  */
 export class ObjectBackend {
   readonly backend: Backend
@@ -42,6 +42,11 @@ export class ObjectBackend {
     return read.promise
   }
 
+  /** The same for keys that fail together: those on one server. */
+  fateOf (key: string): object {
+    return isSpread(this.backend) ? this.backend.serverOf(key) : this
+  }
+
   /**
    * Not batched with the writes of other objects: what a backend refuses would cost theirs too.
    * @throws UnstorableError where all was done but what the backend will never keep
@@ -56,11 +61,23 @@ export class ObjectBackend {
     if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]
   }
 
-  readonly #depart = async (): Promise<void> => {
-    const batch = this.#batch
+  readonly #depart = (): void => {
+    const groups = new Map<object, Map<string, Read>>()
+    for (const [key, read] of this.#batch) {
+      const fate = this.fateOf(key)
+      const group = groups.get(fate)
+      if (group === undefined) groups.set(fate, new Map([[key, read]]))
+      else group.set(key, read)
+    }
     this.#batch = new Map()
+    for (const group of groups.values()) void this.#ask(group)
+  }
+
+  async #ask (batch: ReadonlyMap<string, Read>): Promise<void> {
     try {
       const found = await this.#run(() => this.backend.getMany([...batch.keys()]))
+      // A gap that nobody told of would be read as "nothing is stored", and written over.
+      if (!Array.isArray(found) || found.length !== batch.size) throw new TypeError(`${this.backend.name}.getMany must answer each of ${batch.size} keys`)
       let i = 0
       for (const read of batch.values()) read.resolve(found[i++])
     } catch (error) {

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
-import { Coherence, type Invalidation } from './coherence.js'
+import type { Coherence } from './coherence/coherence.js'
+import type { Invalidations } from './coherence/messages.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
@@ -14,6 +15,7 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Claim, type Lease } from './tiers/shared-tier.js'
+import { Undelivered } from './undelivered.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -21,6 +23,7 @@ import { within } from './within.js'
 export interface RegionContext {
   readonly lock: DogpileLock | undefined
   readonly line: Line | undefined
+  readonly coherence: Coherence | undefined
   readonly logger: Logger
   readonly now: () => number
   readonly outside: Outside
@@ -30,6 +33,8 @@ export interface RegionContext {
 const pauseAfterFailure = 1000
 /** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
 const pauseAfterDefeat = 100
+/** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
+const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
@@ -50,7 +55,10 @@ export class ReadPath {
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #dogpile: Dogpile | undefined
-  readonly #coherence: Coherence | undefined
+  /** What memory and flights have to know of other processes before they are believed. Undefined: nothing. */
+  readonly #trust: { readonly trusted: boolean } | undefined
+  /** Invalidations that other processes have not been told of yet. */
+  readonly #untold: Undelivered | undefined
   readonly #leaseTtl: number
   /** By key: those that may be joined. */
   readonly #flights = new Map<string, Flight>()
@@ -58,8 +66,8 @@ export class ReadPath {
   readonly #strays = new Set<Flight>()
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
-  #hearing: Promise<void> | undefined
   #batch: Flight[] = []
+  #departedAt = -Infinity
   #closed = false
 
   constructor (keyspace: Keyspace, options: ResolvedRegionOptions, context: RegionContext) {
@@ -69,7 +77,7 @@ export class ReadPath {
     this.#context = context
     this.tiers = options.tiers.map(backend => isLocal(backend)
       ? new LocalTier(backend)
-      : new SharedTier({ backend, keyspace, serializer: options.serializer, timeout: options.tierTimeout, logger, now }))
+      : new SharedTier({ backend, keyspace, serializer: options.serializer, timeout: options.tierTimeout, logger, now, replayed: what => this.#tellAgain(what) }))
     this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
     this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
@@ -79,9 +87,15 @@ export class ReadPath {
     this.#dogpile = lock === undefined || this.#shared.length === 0
       ? undefined
       : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
-    if (line === undefined || this.#shared.length === 0) return
-    this.#coherence = new Coherence({ line, channel: keyspace.invalidations, budget: options.tierTimeout, region: keyspace.region, logger })
-    this.#hearing = this.#coherence.listen({ invalidated: what => this.#drop(what), interrupted: () => this.#startEmpty() })
+    const { coherence } = context
+    if (coherence === undefined || this.#shared.length === 0) return
+    const eventual = options.coherence === 'eventual'
+    this.#trust = eventual ? undefined : coherence
+    this.#untold = new Undelivered({
+      deliver: async what => await coherence.push(keyspace.region, what, eventual),
+      delivered: () => logger.info({ region: keyspace.region }, 'other processes were told of earlier invalidations')
+    })
+    coherence.attach(keyspace.region, { invalidated: what => this.#drop(what), startEmpty: () => this.#startEmpty() })
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -89,7 +103,12 @@ export class ReadPath {
   /** A fresh entry of the memory tier, at once. */
   fresh (key: string, maxAge: number | undefined): Entry | undefined {
     const entry = this.#memory?.get(key)
-    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'fresh' ? entry : undefined
+    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'fresh' && this.#isTrusted() ? entry : undefined
+  }
+
+  /** Whether this process would know of every invalidation that is over, wherever it was made. */
+  #isTrusted (): boolean {
+    return this.#trust === undefined || this.#trust.trusted
   }
 
   /** What `fresh` didn't have: from a flight that is under way, or one that takes off with the others of this tick. */
@@ -100,7 +119,7 @@ export class ReadPath {
 
     const stale = want.load === undefined || want.anew ? undefined : this.#staleInMemory(want)
     const flight = this.#flights.get(want.key)
-    const joinable = flight !== undefined && isJoinable(flight, want)
+    const joinable = flight !== undefined && isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
       if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, stale).first.catch(() => {}) // it was logged
       return Promise.resolve({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
@@ -112,7 +131,12 @@ export class ReadPath {
 
   #staleInMemory (want: Want): Entry | undefined {
     const entry = this.#memory?.get(want.key)
-    return entry !== undefined && freshness(entry, this.#context.now(), want.maxAge) === 'stale' ? entry : undefined
+    return entry !== undefined && freshness(entry, this.#context.now(), want.maxAge) === 'stale' && this.#isTrusted() ? entry : undefined
+  }
+
+  /** Nothing can have been invalidated, unheard, since it took off. */
+  #isCurrent (flight: Flight): boolean {
+    return !flight.departed || this.#isTrusted()
   }
 
   #takeOff (want: Want, stale: Entry | undefined): Flight {
@@ -122,16 +146,29 @@ export class ReadPath {
       this.#revoke(want.key) // what it loads is newer than what they will
       flight.loading = true
     }
-    if (want.load === undefined || this.#flights.has(want.key)) this.#strays.add(flight)
-    else this.#flights.set(want.key, flight)
-    // After the promise jobs of this tick, so that what they want is in the batch too (DataLoader's own trick).
-    if (this.#batch.push(flight) === 1) void settled.then(() => process.nextTick(this.#depart))
+    const other = this.#flights.get(want.key)
+    if (want.load === undefined || (other !== undefined && this.#isCurrent(other))) this.#strays.add(flight)
+    else {
+      if (other !== undefined) this.#detach(other)
+      this.#flights.set(want.key, flight)
+    }
+    if (this.#batch.push(flight) === 1) this.#schedule()
     return flight
+  }
+
+  #schedule (): void {
+    // Each reader who may not join what is under way would load anew: those of a moment do it together.
+    const pause = this.#isTrusted() ? 0 : this.#departedAt + pauseUntrusted - performance.now()
+    if (pause > 0) setTimeout(this.#depart, pause)
+    // After the promise jobs of this tick, so that what they want is in the batch too (DataLoader's own trick).
+    else void settled.then(() => process.nextTick(this.#depart))
   }
 
   readonly #depart = (): void => {
     const flights = this.#batch
     this.#batch = []
+    for (const flight of flights) flight.departed = true
+    if (this.#trust !== undefined) this.#departedAt = performance.now()
     void this.#track(this.#fly(flights))
   }
 
@@ -164,7 +201,7 @@ export class ReadPath {
   /** Resolves to those that were not found there. */
   async #lookIn (place: number, flights: readonly Flight[], trip: Trip): Promise<Flight[]> {
     const tier = this.tiers[place]!
-    if (tier instanceof LocalTier) return flights.filter(flight => !this.#accept(flight, tier.get(flight.key), place, trip))
+    if (tier instanceof LocalTier) return flights.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
     const started = performance.now()
     const keys = [...new Set(flights.map(flight => flight.key))]
     const entries = await tier.readMany(keys)
@@ -220,19 +257,35 @@ export class ReadPath {
     const other = this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
       if (other.loading && !flight.revoked && !isTooOld(other, flight.want)) {
-        this.#strays.delete(flight)
-        for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
-        void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
+        this.#leaveTo(other, flight)
         return false
       }
-      this.#strays.add(other)
     }
     flight.loading = true
-    if (!flight.revoked) {
+    if (!flight.detached) {
+      if (other !== undefined) this.#strays.add(other)
       this.#strays.delete(flight)
       this.#flights.set(flight.key, flight)
     }
     return true
+  }
+
+  #leaveTo (other: Flight, flight: Flight): void {
+    this.#strays.delete(flight)
+    for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
+    void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
+  }
+
+  /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
+  #oneForEachKey (flights: readonly Flight[]): readonly Flight[] {
+    const leading = new Map<string, Flight>()
+    for (const flight of flights) if (!flight.detached || !leading.has(flight.key)) leading.set(flight.key, flight)
+    if (leading.size === flights.length) return flights
+    for (const flight of flights) {
+      const other = leading.get(flight.key)!
+      if (other !== flight) this.#leaveTo(other, flight)
+    }
+    return [...leading.values()]
   }
 
   // ─── election ──────────────────────────────────────────────────────────────────────────────────
@@ -241,15 +294,15 @@ export class ReadPath {
     if (flights.length === 0) return
     const disarm = this.#armTimeouts(flights)
     const anew = flights.filter(flight => flight.want.anew)
-    const others = flights.filter(flight => !flight.want.anew)
+    const revoked = flights.filter(flight => !flight.want.anew && flight.revoked)
+    const others = this.#oneForEachKey(flights.filter(flight => !flight.want.anew && !flight.revoked))
     // Nobody else can use what is revoked already, and a newer flight of its key may be in the election; and where no
     // tier answers, nobody could see what somebody else has loaded.
     const dogpile = this.#shared.every(tier => tier.away) ? undefined : this.#dogpile
-    const alone = dogpile === undefined ? others : others.filter(flight => flight.revoked)
     await Promise.all([
       this.#lead(anew, undefined, true),
-      this.#lead(alone, undefined),
-      ...dogpile === undefined ? [] : this.#contendEach(dogpile, others.filter(flight => !flight.revoked))
+      this.#lead(revoked, undefined),
+      ...dogpile === undefined ? [this.#lead(others, undefined)] : this.#contendEach(dogpile, others)
     ])
     disarm()
   }
@@ -345,7 +398,7 @@ export class ReadPath {
   async #write (kept: readonly Filling[]): Promise<void> {
     await this.#fill.write(kept)
     const replaced = kept.filter(({ flight }) => flight.want.anew)
-    if (replaced.length > 0) await this.#coherence?.push({ keys: replaced.map(({ flight }) => flight.key) })
+    if (replaced.length > 0) await this.#tellOthers({ keys: replaced.map(({ flight }) => flight.key) })
   }
 
   /** Gives a flight what its loader gave. */
@@ -457,7 +510,7 @@ export class ReadPath {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error
       }
-      await this.#coherence?.push({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
+      await this.#tellOthers({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
   }
 
@@ -468,7 +521,7 @@ export class ReadPath {
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#invalidate({ kind }, tier => tier.revise({ kind }), 'the region')
+    await this.#invalidate({ [kind]: true }, tier => tier.revise({ kind }), 'the region')
   }
 
   /** @throws InvalidationPendingError */
@@ -476,7 +529,7 @@ export class ReadPath {
     await this.#invalidate({ tags }, tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
   }
 
-  async #invalidate (what: Invalidation, tell: (tier: SharedTier) => Promise<boolean>, name: string): Promise<void> {
+  async #invalidate (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>, name: string): Promise<void> {
     this.#assertOpen()
     this.#drop(what)
     await this.#track((async () => {
@@ -486,21 +539,34 @@ export class ReadPath {
       // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
       if (this.#shared.length > 0) this.#drop(what)
       // After the shared tiers: whoever hears of it doesn't find the old value there.
-      await this.#coherence?.push(what)
-      const away = this.#shared.filter((_, i) => !told[i])
-      if (away.length > 0) throw new InvalidationPendingError(away.map(tier => tier.name).join(', '), name)
+      const heard = await this.#tellOthers(what)
+      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
+      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
+      if (!heard && this.options.coherence === 'acknowledged') throw new InvalidationPendingError('The line to other processes', name)
     })())
   }
 
+  /** Resolves when they don't believe it any more. False: they could not be told yet. */
+  async #tellOthers (what: Invalidations): Promise<boolean> {
+    return this.#untold === undefined || await this.#untold.deliver(what)
+  }
+
+  /** Others have been told already; but until now they could find the old value in this tier. */
+  #tellAgain (what: Invalidations): void {
+    this.#drop(what)
+    void this.#track(this.#tellOthers(what))
+  }
+
   /** In this process, at once. */
-  #drop ({ keys = [], tags = [], kind }: Invalidation): void {
+  #drop ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
     for (const key of keys) this.#revoke(key)
-    if (kind === 'hard') for (const key of [...this.#flights.keys()]) this.#revoke(key)
-    if (tags.length > 0 || kind === 'soft') this.#detachAll() // nobody knows yet which tags a load will bring
+    if (hard) this.#revokeAll()
+    if (tags.length > 0 || soft) this.#detachAll() // nobody knows yet which tags a load will bring
     for (const tier of this.#locals) {
       if (keys.length > 0) tier.forget(keys)
       if (tags.length > 0) tier.forgetTags(tags)
-      if (kind !== undefined) tier.revise(kind)
+      if (hard) tier.revise('hard')
+      if (soft) tier.revise('soft')
     }
   }
 
@@ -514,15 +580,24 @@ export class ReadPath {
   #detachAll (): void {
     for (const flight of this.#flights.values()) this.#strays.add(flight)
     this.#flights.clear()
+    for (const stray of this.#strays) stray.detached = true
+  }
+
+  #revokeAll (): void {
+    this.#detachAll()
+    for (const stray of this.#strays) stray.revoked = true
+  }
+
+  #detach (flight: Flight): void {
+    flight.detached = true
+    this.#flights.delete(flight.key)
+    this.#strays.add(flight)
   }
 
   #revoke (key: string): void {
     const flight = this.#flights.get(key)
-    if (flight !== undefined) {
-      flight.revoked = true
-      this.#flights.delete(key)
-    }
-    for (const stray of this.#strays) if (stray.key === key) stray.revoked = true
+    if (flight !== undefined) this.#detach(flight)
+    for (const stray of this.#strays) if (stray.key === key) stray.detached = stray.revoked = true
   }
 
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
@@ -530,9 +605,9 @@ export class ReadPath {
     return this.#fill.enter(copyGiven(value), policy, tags)
   }
 
-  /** Resolves when invalidations of other processes are heard, and `too` is done, or `tierTimeout` is over. Never rejects. */
-  async ready (too: Promise<void> | undefined): Promise<void> {
-    await within(this.options.tierTimeout, Promise.all([this.#hearing, too]), 'the line').catch(() => {})
+  /** Resolves when `too` is done, or `tierTimeout` is over. Never rejects. */
+  async ready (too: Promise<unknown>): Promise<void> {
+    await within(this.options.tierTimeout, too, 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */
@@ -545,7 +620,7 @@ export class ReadPath {
 
   close (): void {
     this.#closed = true
-    this.#coherence?.close()
+    this.#untold?.close()
     for (const tier of this.#shared) tier.close()
   }
 

@@ -1,5 +1,6 @@
 import { deserialize, serialize } from 'node:v8'
 import { Packr } from 'msgpackr'
+import { copy } from './values.js'
 
 /** Values to bytes and back. A value that `encode` throws for isn't cached; bytes that `decode` throws for are a miss. */
 export interface Serializer {
@@ -31,8 +32,9 @@ export const msgpackSerializer: Serializer = {
     const body = bytes.subarray(1)
     // From bytes that are no Buffer it would make Buffers that are none.
     if (bytes[0] === msgpackEncoding) return packr.unpack(Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
-    // A copy, since a typed array that v8 reads is a view of the bytes it was given.
-    if (bytes[0] === v8Encoding) return deserialize(Buffer.from(body))
+    // A copy of the bytes, since a typed array that v8 reads is a view of them; and of the value, which damaged bytes can make
+    // of what no reader could get a copy of.
+    if (bytes[0] === v8Encoding) return copy(deserialize(Buffer.from(body)))
     throw new TypeError(`unknown encoding ${bytes[0]}`)
   }
 }

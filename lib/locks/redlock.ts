@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import { Redlock, type Lock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
@@ -22,12 +23,15 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
 class RedlockElection implements DogpileLock {
   readonly connection: unknown
   readonly #redlock: Redlock
-  /** How often a server said that somebody holds a name. */
-  #refusals = 0
+  readonly #quorum: number
+  /** Of one call: what servers said against it, in their order. Followed only while there are calls, see Outside. */
+  readonly #against = new AsyncLocalStorage<Error[]>()
+  #calls = 0
 
   constructor (clients: readonly RedisLike[]) {
     const [first] = clients
     this.connection = clients.length === 1 && !first?.isCluster ? first : undefined
+    this.#quorum = Math.floor(clients.length / 2) + 1
     this.#redlock = new Redlock(clients as unknown as Clients, {
       // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
       // there already, and its retry window keeps an error object for each attempt.
@@ -37,7 +41,7 @@ class RedlockElection implements DogpileLock {
     })
     // A server that has started anew knows no scripts.
     for (const client of clients) client.on('ready', () => { this.prepare().catch(() => {}) })
-    this.#redlock.on('error', (error: Error) => { if (error.name === 'ResourceLockedError') this.#refusals++ })
+    this.#redlock.on('error', (error: Error) => { this.#against.getStore()?.push(error) })
   }
 
   /** Servers learn a script when it is first used, which costs a round trip: better now than in a stampede. */
@@ -47,15 +51,19 @@ class RedlockElection implements DogpileLock {
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
-    const refusals = this.#refusals
+    const against: Error[] = []
     let lock: Lock
+    this.#calls++
     try {
-      lock = await this.#redlock.acquire([...names], Math.round(ttl))
+      lock = await this.#against.run(against, () => this.#redlock.acquire([...names], Math.round(ttl)))
     } catch (error) {
-      // Somebody else holds it; or else no quorum of servers answered, and nobody was elected. The error tells as well, but
-      // only when the last server has answered, and one of them may be silent.
-      if (this.#refusals > refusals) return undefined
+      // Somebody else holds it; or else no quorum of servers answered, or took it, and nobody was elected. The error tells
+      // as well, but only when the last server has answered, and one of them may be silent. What comes after a quorum may
+      // be about the release of what the others took: there was nothing, which sounds as if somebody else held it.
+      if (against.slice(0, this.#quorum).some(error => error.name === 'ResourceLockedError')) return undefined
       throw error
+    } finally {
+      if (--this.#calls === 0) this.#against.disable()
     }
     return {
       token: lock.value,

@@ -21,13 +21,16 @@ export interface Backend {
 
 export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
 
-/** `setMany` has kept all values but these, which the backend will never keep: too large ones. */
+/** `setMany` has kept all values but these, which the backend will not keep: too large ones, or there is no room. */
 export class UnstorableError extends Error {
   readonly keys: readonly string[]
+  /** Those of them that it may keep another time: there was no room. */
+  readonly forNow: readonly string[]
 
-  constructor (keys: readonly string[], cause: unknown) {
+  constructor (keys: readonly string[], cause: unknown, forNow: readonly string[] = []) {
     super(cause instanceof Error ? cause.message : String(cause), { cause })
     this.keys = keys
+    this.forNow = forNow
   }
 }
 
@@ -98,6 +101,14 @@ export interface OpeningBackend extends Backend {
   hold (holder: object): void
   release (holder: object): Promise<void>
 }
+
+/** A backend on several servers, each with its share of the keys. One that is away fails what is asked of it, alone or not. */
+export interface SpreadBackend extends Backend {
+  /** The same for keys that share a server. */
+  serverOf (key: string): object
+}
+
+export const isSpread = (backend: Backend): backend is SpreadBackend => 'serverOf' in backend
 
 export const isOpening = (backend: Backend): backend is OpeningBackend => 'prepare' in backend && 'hold' in backend && 'release' in backend
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { formatStamp, identityLength, parseStamp, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import { within } from '../within.js'
-import { UnstorableError, type Backend, type BackendEntry, type LeaseRequest, type LeasedEntry, type LeasingBackend, type Revision } from './backend.js'
+import { UnstorableError, type Backend, type BackendEntry, type LeaseRequest, type LeasedEntry, type LeasingBackend, type Revision, type SpreadBackend } from './backend.js'
 
 /** As much of memcache-client's `MemcacheClient` as is called here. */
 export interface MemcachedLike {
@@ -62,6 +62,7 @@ const patience = 10_000
 
 /** What the answer is where a value can't be kept: never, or not now by a server that may evict nothing (-M). */
 const noRoom = /^SERVER_ERROR (object too large|out of memory)/
+const isFull = /^SERVER_ERROR out of memory/
 
 /** What stands under a key. `unique` is another one after every change. */
 interface Item { readonly value: Buffer, readonly unique: string }
@@ -70,7 +71,7 @@ interface Item { readonly value: Buffer, readonly unique: string }
  * Leases on memcached: a mark is left by `add`, and `gets` tells the number of what stands there, the `cas unique`. That
  * number is the lease. A fill is a `cas` with it, so it is refused after anything that happened to the key.
  */
-export class MemcachedBackend implements LeasingBackend {
+export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   readonly name = 'memcached'
   readonly #servers: readonly Server[]
   readonly #prefix: string
@@ -85,6 +86,10 @@ export class MemcachedBackend implements LeasingBackend {
     this.#prefix = prefix
   }
 
+  serverOf (key: string): object {
+    return this.#serverOf(this.#key(key))
+  }
+
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     return (await this.#gets(keys.map(this.#key))).map(item => item?.value)
   }
@@ -94,7 +99,8 @@ export class MemcachedBackend implements LeasingBackend {
     const byKey = new Map(entries.map(entry => [entry.key, entry]))
     const stored = await Promise.all([...byKey.values()].map(({ key, value, ttl }) => this.#store('set', this.#key(key), value, lifetime(ttl))))
     const unstorable = [...byKey.keys()].filter((_, i) => stored[i] instanceof Error)
-    if (unstorable.length > 0) throw new UnstorableError(unstorable, stored.find(one => one instanceof Error))
+    const forNow = [...byKey.keys()].filter((_, i) => stored[i] instanceof Error && isFull.test(stored[i].message))
+    if (unstorable.length > 0) throw new UnstorableError(unstorable, stored.find(one => one instanceof Error), forNow)
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {

@@ -31,6 +31,7 @@ interface ConnectionLike {
   ssubscribe (channel: string): Promise<unknown>
   unsubscribe (channel: string): Promise<unknown>
   sunsubscribe (channel: string): Promise<unknown>
+  ping (): Promise<unknown>
   on (event: 'message' | 'smessage', listener: (channel: string, message: string) => void): unknown
   on (event: 'error', listener: (error: Error) => void): unknown
   on (event: 'end' | 'moved', listener: () => void): unknown
@@ -61,7 +62,6 @@ const longestPause = 500
 const connectionOptions = {
   lazyConnect: true,
   keyPrefix: '',
-  enableAutoPipelining: false,
   retryStrategy: null,
   reconnectOnError: null,
   sentinelCommandTimeout: patience
@@ -113,6 +113,12 @@ export class RedisLine implements Line {
     })
   }
 
+  /** On the connection that listens, where the answer comes after all messages that were published before. */
+  async catchUp (): Promise<void> {
+    if (this.#open === undefined) throw new Error('the line is not open')
+    await this.#open.ping()
+  }
+
   reconnect (): void {
     if (this.#connection !== undefined) this.#lose(this.#connection)
   }
@@ -121,7 +127,6 @@ export class RedisLine implements Line {
     this.#closed = true
     clearTimeout(this.#timer)
     this.#connection?.disconnect()
-    this.#connection = this.#open = undefined
     for (const [name, channel] of this.#channels) this.#refuse(name, channel, new Error('the line is closed'))
   }
 
@@ -182,7 +187,6 @@ export class RedisLine implements Line {
   async #duplicate (): Promise<ConnectionLike> {
     if (!this.#client.isCluster) return (this.#client as unknown as ServerLike).duplicate(connectionOptions)
     const cluster = this.#cluster
-    assertConnected(this.#client)
     this.#slot ??= await within(patience, cluster.cluster('KEYSLOT', this.#nameOf('')), 'the cluster')
     // It may not know its nodes yet. After a failure another one may be the master, which a client learns when a command
     // of its own fails.

@@ -73,7 +73,7 @@ return result`
 // A key of ours that holds anything else is put right.
 const createStamp = `
 local stamp = redis.pcall('GET', KEYS[1])
-if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') then
+if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') or string.match(stamp, string.rep('%d', 16)) then
   stamp = ARGV[1]
   redis.call('SET', KEYS[1], stamp)
 end

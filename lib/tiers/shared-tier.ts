@@ -1,11 +1,12 @@
 import { decodeEntry, encodeEntry, formatStamp, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
 import type { Serializer } from '../serializer.js'
 import type { Logger } from '../caching-manager.js'
+import type { Invalidations } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
 import { UnstorableError, isLeasing, type Backend, type BackendEntry, type LeasingBackend, type Revision } from './backend.js'
 import { Breaker } from '../breaker.js'
-import { Undelivered } from './undelivered.js'
+import { Undelivered } from '../undelivered.js'
 
 export interface SharedTierOptions {
   backend: Backend
@@ -15,6 +16,8 @@ export interface SharedTierOptions {
   timeout: number
   logger: Logger
   now: () => number
+  /** Called when the backend has been told of what it could not be told of at once. */
+  replayed?: (what: Invalidations) => void
 }
 
 /** The right to fill a key of a tier: what stood there when the load began. */
@@ -53,7 +56,7 @@ export class SharedTier {
   #warnedOfForeign = false
   #warnedOfUnkept = false
 
-  constructor ({ backend, keyspace, serializer, timeout, logger, now }: SharedTierOptions) {
+  constructor ({ backend, keyspace, serializer, timeout, logger, now, replayed }: SharedTierOptions) {
     this.backend = backend
     this.#leasing = isLeasing(backend) ? backend : undefined
     this.#keyspace = keyspace
@@ -63,6 +66,7 @@ export class SharedTier {
     this.#breaker = new Breaker({ name: `${backend.name} of region ${keyspace.region}`, timeout, logger })
     this.#undelivered = new Undelivered({
       deliver: async (work) => { await this.#breaker.run(() => this.#deliver(work)) },
+      ...replayed !== undefined && { replayed },
       delivered: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
     })
   }
@@ -129,6 +133,9 @@ export class SharedTier {
       return await this.#fill(fills)
     } catch (error) {
       this.#failed(error, 'fill')
+      // What they were to replace would be found there for as long as it is fresh: a refresh has given the new value already.
+      const replaced = fills.filter(({ lease: { held } }) => held !== undefined && !isLease(held)).map(fill => fill.key)
+      if (replaced.length > 0) await this.forgetMany(replaced)
       return fills.map(() => true)
     }
   }
@@ -139,6 +146,7 @@ export class SharedTier {
     const entries = fills.map(({ key, entry, bytes, lease }) => ({ key, value: bytes, ttl: lifetime(entry, now), lease: lease.held! }))
     if (leasing === undefined) {
       const unkept = await this.#run(() => this.#put(entries.map(({ key, value, ttl }) => ({ key, value, ttl }))))
+      await this.#forgetOutdated(unkept)
       return fills.map(({ key }) => unkept.includes(key) ? 'unkept' : true)
     }
     const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
@@ -146,7 +154,14 @@ export class SharedTier {
       leasing.fillMany(entries),
       tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
     ]))
+    // A refused `cas` leaves there what it was to replace. A mark may stay: it is no value.
+    await this.#forgetOutdated(fills.filter(({ lease }, i) => filled[i] instanceof Error && !isLease(lease.held!)).map(fill => fill.key))
     return filled.map((one, i) => one instanceof Error ? this.#unkept(fills[i]!.key, one) : one)
+  }
+
+  /** What a value that can't be kept was to replace would be found in its place. */
+  async #forgetOutdated (keys: readonly string[]): Promise<void> {
+    if (keys.length > 0) await this.#run(() => this.#deliver({ keys }))
   }
 
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. */

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Test } from 'tap'
+import type { Line } from '../../lib/line.js'
 
 export interface Gate {
   /** Resolves when the test opens the gate. */
@@ -119,4 +120,23 @@ export async function eventually (
     await pause(10)
   }
   t.fail(message, reason === undefined ? {} : { cause: reason })
+}
+
+/** A line between nobody else: everybody who listens to a channel here hears what is published, in its order. */
+export function echoingLine (): { line: Line, interrupt: () => void } {
+  const listeners = new Set<{ channel: string, listener: (message: string) => void, interrupted: (() => void) | undefined }>()
+  const line: Line = {
+    publish: async (channel, message) => {
+      for (const one of listeners) if (one.channel === channel) one.listener(message)
+    },
+    listen: async (channel, listener, interrupted) => {
+      const one = { channel, listener, interrupted }
+      listeners.add(one)
+      return () => { listeners.delete(one) }
+    },
+    reconnect: () => {},
+    catchUp: async () => {},
+    close: async () => {}
+  }
+  return { line, interrupt: () => { for (const { interrupted } of listeners) interrupted?.() } }
 }

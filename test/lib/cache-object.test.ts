@@ -428,6 +428,29 @@ t.test('a backend that fails', async t => {
     t.strictSame(await new UserCache(1).getAll(), { username: null, name: 'short' })
   })
 
+  t.test('a value that a backend had no room for stays assigned', async t => {
+    const inner = recordedBackend('full')
+    let isFull = true
+    const backend: Backend = {
+      ...inner.backend,
+      setMany: async entries => {
+        const [first, ...others] = entries
+        await inner.backend.setMany(isFull ? others : entries)
+        if (isFull) throw new UnstorableError([first!.key], new Error('out of memory'), [first!.key])
+      }
+    }
+    const UserCache = usersIn(backend)
+    const user = new UserCache(1)
+    user.username = 'alice'
+    user.name = 'Alice'
+    await t.rejects(user.save(), { code: 'FST_CACHING_API_BACKEND_FAILED', properties: ['username'] })
+    t.equal(await user.get('username'), 'alice')
+    t.strictSame(await new UserCache(1).getAll(), { username: null, name: 'Alice' })
+    isFull = false
+    await user.save()
+    t.strictSame(await new UserCache(1).getAll(), { username: 'alice', name: 'Alice' })
+  })
+
   t.test('one that rejects with no error is told all the same', async t => {
     // eslint-disable-next-line prefer-promise-reject-errors
     const { backend } = recordedBackend('odd', () => Promise.reject('just so'))

@@ -1315,6 +1315,10 @@ t.test('object', async t => {
     t.throws(() => api.object(UserCache, NaN), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
     t.throws(() => api.object(UserCache, undefined as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
     t.throws(() => api.object(UserCache, Symbol('s') as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+    api.object(UserCache, 10)
+    for (const wrong of [[10], { toString: () => '10' }, Object.create(null)]) {
+      t.throws(() => api.object(UserCache, wrong as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT' }, 'also where its string is an id that is known')
+    }
   })
 
   t.test('what is assigned is saved by unsaved.save(), where somebody said that it will be called', async t => {

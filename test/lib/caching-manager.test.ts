@@ -46,7 +46,9 @@ t.test('every option that can\'t work is an error that names its path', async t 
   const cases: [options: unknown, message: RegExp][] = [
     [undefined, /^options must be an object, got undefined$/],
     [[], /^options must be an object, got an array of 0$/],
-    [{ region: {} }, /^options\.region must be absent: the options are regions, namespace, context, lock, bus, logger, now, got an object$/],
+    [{ region: {} }, /^options\.region must be absent: the options are regions, namespace, context, lock, bus, lineLease, logger, now, got an object$/],
+    [{ regions: { objects: { tiers, ttl: 1000 } }, lineLease: 'soon' }, /^lineLease must be /],
+    [{ regions: { objects: { tiers, ttl: 1000 } }, lineLease: 5 }, /^lineLease must be /],
     [{}, /^regions must be an object of at least one region, got undefined$/],
     [{ regions: {} }, /^regions must be an object of at least one region, got an object$/],
     [{ regions: [] }, /^regions must be/],
@@ -179,8 +181,9 @@ t.test('what a region does without is said once, at boot', async t => {
   })
   t.strictSame(logger.lines.info.map(line => line.message), [
     'region local: no shared tier: the lock is not used',
-    'region plain: files has no compare-and-set: a value that is invalidated while it is loaded may be written back there',
-    'region plain: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl'
+    'region plain: files has no compare-and-set: a value that is invalidated while it is loaded may be written back there, and invalidating a tag makes every value with tags be loaded anew',
+    'region plain: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl',
+    "region plain: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then"
   ])
 })
 
@@ -263,7 +266,7 @@ t.test('close', async t => {
     const shared = plainBackend('shared', { close: async () => { closed.push('shared') } })
     const broken = plainBackend('broken', { close: () => { throw new Error('stuck') } })
     const without = plainBackend('without')
-    const bus = { publish: async () => {}, listen: async () => () => {}, close: async () => { closed.push('bus') } }
+    const bus = { publish: async () => {}, listen: async () => () => {}, reconnect: () => {}, catchUp: async () => {}, close: async () => { closed.push('bus') } }
     const manager = new CachingManager({
       logger,
       bus,

@@ -55,7 +55,7 @@ class FakeLocks implements DogpileLock {
 }
 
 /** A line between all processes. It loses what the test wants to be lost. */
-class FakeLine implements Line {
+class FakeLine implements Pick<Line, 'publish' | 'listen'> {
   readonly sent: { channel: string, message: any }[] = []
   readonly listeners = new Set<(message: string) => void>()
   stopped = 0

@@ -4,7 +4,7 @@ import { resolveDuration } from '../../lib/duration.js'
 t.test('a duration is milliseconds, or a string with a unit', async t => {
   const cases: [given: unknown, milliseconds: number][] = [
     [0, 0], [5000, 5000], [1.5, 1.5], ['0', 0], ['250', 250], ['250ms', 250], ['30s', 30_000], ['10m', 600_000], ['1h', 3_600_000],
-    ['7d', 7 * 86_400_000], ['1.5 hours', 5_400_000], ['365d', 365 * 86_400_000]
+    ['7d', 7 * 86_400_000], ['1.5 hours', 5_400_000], ['365d', 365 * 86_400_000], ['1y', 365.25 * 86_400_000]
   ]
   for (const [given, milliseconds] of cases) t.equal(resolveDuration(given, 'ttl'), milliseconds, String(given))
 })

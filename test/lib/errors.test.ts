@@ -58,7 +58,7 @@ const table = [
     message: "Loading 'app:objects:k:a' took longer than 2000 ms"
   },
   {
-    error: new InvalidationPendingError('redis', '2 keys'),
+    error: new InvalidationPendingError('Tier redis', '2 keys'),
     code: 'FST_CACHING_API_INVALIDATION_PENDING',
     statusCode: 503,
     type: Error,

@@ -7,11 +7,11 @@ t.test('a bus is what publishes, listens and closes', async t => {
   const client = new Redis({ lazyConnect: true })
   t.teardown(() => client.disconnect())
   t.ok(isLine(redisBus(client)))
-  t.ok(isLine({ publish () {}, listen () {}, close () {} }))
+  t.ok(isLine({ publish () {}, listen () {}, reconnect () {}, catchUp () {}, close () {} }))
 })
 
 t.test('anything less is none', async t => {
-  for (const other of [undefined, null, 'line', () => {}, {}, { publish () {}, listen () {} }, { publish () {}, close () {} }, { listen () {}, close () {} }]) {
+  for (const other of [undefined, null, 'line', () => {}, {}, { publish () {}, listen () {} }, { publish () {}, close () {} }, { listen () {}, close () {} }, { publish () {}, listen () {}, close () {} }]) {
     t.notOk(isLine(other))
   }
 })

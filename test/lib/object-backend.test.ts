@@ -38,6 +38,19 @@ t.test('all who give a backend the same budget share its batches', async t => {
   t.strictSame(calls, [['getMany', 'a', 'b'], ['getMany', 'a']])
 })
 
+t.test('what is on several servers is one getMany for each, and they fail apart', async t => {
+  const servers = [{}, {}] as const
+  const { backend, calls } = recordedBackend()
+  const getMany: Backend['getMany'] = async keys => {
+    if (keys.includes('a1')) throw new Error('away')
+    return await backend.getMany(keys)
+  }
+  const one = ObjectBackend.of({ ...backend, getMany, serverOf: (key: string) => servers[key.endsWith('1') ? 0 : 1] } as Backend, plenty)
+  const reads = await Promise.allSettled(['a1', 'a2', 'b1', 'b2'].map(key => one.read(key)))
+  t.strictSame(reads.map(({ status }) => status), ['rejected', 'fulfilled', 'rejected', 'fulfilled'])
+  t.strictSame(calls, [['getMany', 'a2', 'b2']])
+})
+
 t.test('a write sets and deletes in the same step, and asks for nothing that is not needed', async t => {
   const door = gate()
   const { backend, calls } = recordedBackend('recorded', () => door.opened)
@@ -70,6 +83,11 @@ t.test('a backend that throws instead of rejecting, or answers with something el
   await t.rejects(ObjectBackend.of(throwing, plenty).read('a'), /at once/)
   const strange = { ...recordedBackend().backend, getMany: async () => undefined } as unknown as Backend
   await t.rejects(ObjectBackend.of(strange, plenty).read('a'), TypeError)
+  for (const answers of [[], [bytes('1')], [bytes('1'), undefined, undefined]]) {
+    const one = ObjectBackend.of({ ...recordedBackend('short').backend, getMany: async () => answers }, plenty)
+    const reads = await Promise.allSettled([one.read('a'), one.read('b')])
+    t.match(reads, [1, 2].map(() => ({ status: 'rejected', reason: { message: 'short.getMany must answer each of 2 keys' } })))
+  }
 })
 
 t.test('a value that can not be kept doesn\'t hide that a deletion failed', async t => {

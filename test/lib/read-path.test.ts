@@ -12,8 +12,8 @@ import type { Region } from '../../lib/region.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
-import { redis } from '../../lib/tiers/redis.js'
-import { countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
+import { redis, redisBus } from '../../lib/tiers/redis.js'
+import { echoingLine, countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
 import { recordingProxy } from '../helpers/recording-proxy.js'
 import { startRedis, startRedisCluster } from '../helpers/servers.js'
 
@@ -276,6 +276,37 @@ const invalidations: Record<string, (region: Region) => Promise<void>> = {
   'an invalidation of the region': async region => await region.invalidate(),
   'a soft invalidation of the region': async region => await region.invalidate({ soft: true }),
   'an invalidation of its tag': async region => await region.invalidateTags('people')
+}
+
+for (const [invalidation, invalidate] of Object.entries(invalidations)) {
+  t.test(`who reads right before and right after ${invalidation} shares a load`, async t => {
+    const { region } = await processOf(t, { tiers: [redis(client)] }, { lock: redlock([client]) })
+    let loads = 0
+    const load = () => { loads++; return 'value' }
+    const before = region.getOrCreate('alice', load, { tags })
+    const invalidated = invalidate(region)
+    const after = region.getOrCreate('alice', load, { tags })
+    t.strictSame(await Promise.all([before, after, invalidated]), ['value', 'value', undefined])
+    t.ok(loads <= 2)
+  })
+
+  t.test(`a read that ${invalidation} has overtaken on its way to the loader is not joined there`, async t => {
+    const backend = new MapBackend()
+    const { region } = await processOf(t, { tiers: [backend] })
+    const looked = gate()
+    const held = gate()
+    backend.afterRead = async () => { looked.open(); await held.opened }
+    const { load, begun, end } = heldLoad('old')
+    const first = region.getOrCreate('alice', load, { tags })
+    await looked.opened
+    backend.afterRead = () => {}
+    await invalidate(region)
+    held.open()
+    await begun
+    t.equal(await region.getOrCreate('alice', () => 'new', { tags }), 'new')
+    end()
+    t.equal(await first, 'old')
+  })
 }
 const tags = ['people']
 
@@ -882,38 +913,23 @@ t.test('nobody waits for ever for something that is broken', async t => {
 
 // ─── invalidations of other processes ────────────────────────────────────────────────────────────
 
-t.test('messages of others that make no sense are ignored', async t => {
-  const { region } = await processOf(t, { tiers: [memory(), redis(client)] })
-  await region.set('alice', 1)
-  for (const message of ['', 'null', '{}', '[]', '{"from":"x","keys":[1]}', '{"from":"x","keys":"alice"}', '{"from":"x","tags":{}}', '{"from":"x","kind":"all"}', '{"keys"']) {
-    await client.publish(`{line@0:}${region.keyspace.invalidations}`, message)
-  }
-  // Heard after them: the line keeps its order.
-  await client.publish(`{line@0:}${region.keyspace.invalidations}`, JSON.stringify({ from: 'x', kind: 'soft' }))
-  await region.set('bob', 1)
-  t.equal(await region.get('alice'), 1)
-})
-
 t.test('a line that can not be heard costs a warning, one that takes no news nothing', async t => {
   const line: Line = {
     publish: async () => { throw new Error('no line') },
     listen: async () => { throw new Error('no line') },
+    reconnect: () => {},
+    catchUp: async () => { throw new Error('no line') },
     close: async () => {}
   }
   const { region, logger } = await processOf(t, { tiers: [memory(), redis(client)] }, { bus: line })
   t.match(logger.lines.warn, [{ message: /invalidations of other processes can not be heard/ }])
   await region.set('alice', 1)
-  await region.delete('alice')
+  await t.rejects(region.delete('alice'), { code: 'FST_CACHING_API_INVALIDATION_PENDING', message: /^The line to other processes could not be told to forget a key/ })
   t.equal(await region.get('alice'), undefined)
 })
 
 t.test('when the line was interrupted, memory starts empty', async t => {
-  let interrupt = () => {}
-  const line: Line = {
-    publish: async () => {},
-    listen: async (_channel, _listener, interrupted) => { interrupt = interrupted ?? interrupt; return () => {} },
-    close: async () => {}
-  }
+  const { line, interrupt } = echoingLine()
   const backend = new MapBackend()
   const { region } = await processOf(t, { tiers: [memory(), backend] }, { bus: line })
   await region.set('alice', 'old')
@@ -928,6 +944,24 @@ t.test('when the line was interrupted, memory starts empty', async t => {
   t.equal(await first, 'old')
 })
 
+t.test('a memory behind another tier is not believed either while the line is lost', async t => {
+  const { line, interrupt } = echoingLine()
+  let lost = false
+  const bus: Line = { ...line, catchUp: async () => { if (lost) throw new Error('no line') } }
+  const backend = new MapBackend()
+  const { region, manager } = await processOf(t, { tiers: [backend, memory()] }, { bus })
+  await region.getOrCreate('alice', () => 1)
+  await manager.idle()
+  backend.kept.clear()
+  t.equal(await region.get('alice'), 1, 'memory has it')
+  lost = true
+  interrupt()
+  await region.getOrCreate('bob', () => 2)
+  await manager.idle()
+  backend.kept.clear()
+  t.equal(await region.get('bob'), undefined)
+})
+
 // ─── tiers of one's own, and tiers that fail ─────────────────────────────────────────────────────
 
 t.test("a tier of three methods of one's own is all that a region needs", async t => {
@@ -940,7 +974,7 @@ t.test("a tier of three methods of one's own is all that a region needs", async 
   }
   const namespace = randomUUID()
   const { region, manager, logger, clock } = await processOf(t, { tiers: [own], grace: '10s' }, { namespace })
-  t.match(logger.lines.info, [{ message: 'region people: own has no compare-and-set: a value that is invalidated while it is loaded may be written back there' }])
+  t.match(logger.lines.info, [{ message: 'region people: own has no compare-and-set: a value that is invalidated while it is loaded may be written back there, and invalidating a tag makes every value with tags be loaded anew' }])
   const other = await processOf(t, { tiers: [memory(), own], grace: '10s' }, { namespace, now: clock.now })
 
   t.equal(await region.getOrCreate('alice', () => 'created'), 'created')
@@ -1009,6 +1043,44 @@ t.test('a deletion that a tier could not take is done here, rejects, and reaches
   }
 })
 
+t.test('what a refresh could not replace in a tier is not found there when the tier is back', async t => {
+  const proxy = await recordingProxy(t, (await startRedis(t)).port)
+  const { region } = await processOf(t, { tiers: [redis(clientOf(t, proxy.port))], tierTimeout: '1s' })
+  const { load, begun, end } = heldLoad('new')
+  let fn: () => string | Promise<string> = () => 'old'
+  const wrapped = region.wrap('fn', () => fn())
+  t.equal(await wrapped(), 'old')
+  fn = load
+  const refreshed = wrapped.refresh()
+  await begun
+  await proxy.cut()
+  end()
+  t.equal(await refreshed, 'new')
+  await proxy.restore()
+  fn = () => 'newer'
+  await eventually(t, async () => {
+    const value = await wrapped()
+    assert.notEqual(value, 'old')
+    return proxy.connections > 0
+  }, 'the old one is gone')
+  t.not(await wrapped(), 'old')
+})
+
+t.test('what another process has found in a tier that could not be told yet, it forgets when the tier has been told', async t => {
+  const redisServer = await startRedis(t)
+  const proxy = await recordingProxy(t, redisServer.port)
+  const direct = clientOf(t, redisServer.port)
+  const namespace = randomUUID()
+  const a = await processOf(t, { tiers: [memory(), redis(clientOf(t, proxy.port))] }, { namespace, bus: redisBus(direct) })
+  const b = await processOf(t, { tiers: [memory(), redis(direct)] }, { namespace, bus: redisBus(direct) })
+  await b.region.set('alice', 'old')
+  await proxy.cut()
+  await t.rejects(a.region.delete('alice'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  t.equal(await b.region.get('alice'), 'old', 'it is there still, and in memory again')
+  await proxy.restore()
+  await eventually(t, async () => await b.region.get('alice') === undefined, 'the other process forgets it')
+})
+
 t.test('a Redis that is killed costs no read; what was invalidated is replayed when it is there again', async t => {
   const redisServer = await startRedis(t)
   const own = clientOf(t, redisServer.port)
@@ -1075,7 +1147,7 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
   const through = clientOf(t, proxy.port)
   for (const [name, before, after] of [['without a lock', 2, 1], ['with a lock', 3, 2]] as const) {
     const lock = name === 'with a lock' ? { lock: redlock([through]) } : {}
-    const { region, manager } = await processOf(t, { tiers: [redis(through)] }, lock)
+    const { region, manager } = await processOf(t, { tiers: [redis(through)], coherence: 'eventual' }, { ...lock, lineLease: '1m' })
     for (const count of [1, 100]) {
       const keys = Array.from({ length: count }, (_, i) => `${count} ${i}`)
       await eventually(t, () => through.status === 'ready', 'connected')

@@ -2,12 +2,14 @@ import { randomUUID } from 'node:crypto'
 import { connect } from 'node:net'
 import { MemcacheClient } from 'memcache-client'
 import t, { type Test } from 'tap'
+import { cacheObject, property } from '../../../lib/cache-object.js'
+import { cachedObject, loadOne } from '../../../lib/cached-object.js'
 import { CachingManager } from '../../../lib/caching-manager.js'
 import { formatStamp, newLease, newStamp, parseStamp } from '../../../lib/entry.js'
 import type { Region } from '../../../lib/region.js'
 import type { RegionOptions } from '../../../lib/region-options.js'
 import { testBackend } from '../../../lib/testing.js'
-import { UnstorableError } from '../../../lib/tiers/backend.js'
+import { UnstorableError, type Backend } from '../../../lib/tiers/backend.js'
 import { memcached, type MemcachedBackend, type MemcachedLike } from '../../../lib/tiers/memcached.js'
 import { memory } from '../../../lib/tiers/memory.js'
 import { eventually, fakeClock, gate, silentLogger } from '../../helpers/doubles.js'
@@ -514,6 +516,71 @@ t.test('what is set and too large is not kept, nor what was there before, and ot
   for (let i = 0; i < 5; i++) await region.setMany<unknown>([['a', 'x'.repeat(2_000_000)], ['b', i]])
   t.strictSame(await region.getMany(['a', 'b']), [undefined, 4], 'and it is not left alone for that')
   t.equal(logger.lines.warn.length, 1)
+})
+
+t.test('of several servers, one that is away or silent costs cache objects only what is on it', async t => {
+  const servers = [await startMemcached(t), await startMemcached(t)] as const
+  const spread = backendOf(servers.map(({ port }) => clientOf(t, port)))
+  const Item = cacheObject({ name: 'Item', backend: spread, properties: { a: property<number>(), b: property<number>() }, timeout: '1s' })
+  const ids = Array.from({ length: 50 }, (_, i) => i)
+  const saveAll = async () => await Promise.allSettled(ids.map(async id => {
+    const item = new Item(id)
+    item.a = id
+    item.b = id
+    await item.save()
+  }))
+  const read = async (name: 'a' | 'b') => (await Promise.allSettled(ids.map(id => new Item(id).get(name)))).map(one => one.status === 'fulfilled' ? one.value : 'failed')
+  t.ok((await saveAll()).every(({ status }) => status === 'fulfilled'))
+  t.strictSame(await read('a'), ids)
+
+  const isOnFirst = ids.map(id => spread.serverOf(`cacheobj|Item|${id}|a`) === spread.serverOf('cacheobj|Item|0|a'))
+  const onServer = async (port: number) => await ask(port, 'get cacheobj|Item|0|a', /END\r\n/)
+  const first = (await onServer(servers[0].port))!.startsWith('VALUE') ? servers[0] : servers[1]
+  const expected = ids.map(id => isOnFirst[id] ? 'failed' : id)
+  t.ok(new Set(isOnFirst).size === 2)
+  first.pause()
+  t.strictSame(await read('a'), expected, 'silent')
+  const error = await Promise.all(ids.map(id => new Item(id).getAll())).catch(error => error as Error)
+  t.match(error, { code: 'FST_CACHING_API_BACKEND_FAILED' })
+  first.resume()
+  await first.kill()
+  t.strictSame(await read('a'), expected, 'away')
+  const saved = await saveAll()
+  const otherOf = (id: number) => spread.serverOf(`cacheobj|Item|${id}|b`) === spread.serverOf('cacheobj|Item|0|a')
+  for (const id of ids) {
+    const lost = [...isOnFirst[id] ? ['a'] : [], ...otherOf(id) ? ['b'] : []]
+    t.match(saved[id], lost.length === 0 ? { status: 'fulfilled' } : { reason: { properties: lost } }, `saving ${id}`)
+  }
+})
+
+t.test('a value that is too large takes the place of what was there: that is not found any more', async t => {
+  const namespace = randomUUID()
+  const large = 'x'.repeat(2_000_000)
+  for (const tiers of [[backend], [memory(), backend]] as [Backend, ...Backend[]][]) {
+    const { region, manager } = await regionOf(t, { tiers, grace: '1h' }, namespace)
+    const { region: elsewhere } = await regionOf(t, { tiers: [backend], grace: '1h' }, namespace)
+    await region.set('set', 'before')
+    await region.set<string>('set', large)
+    t.strictSame(await Promise.all([region.get('set'), elsewhere.get('set')]), [undefined, undefined], 'set')
+
+    let row = 'before'
+    const Rows = cachedObject({ name: 'Rows', region: 'people', methods: { get: loadOne((_context, _id: number) => row) } })
+    const key = tiers.length
+    t.equal(await manager.createApi().get(Rows, 'get', [key]), 'before')
+    await manager.idle()
+    row = large
+    t.equal(await manager.createApi().refresh(Rows, 'get', [key]), large)
+    await manager.idle()
+    t.equal(await manager.createApi().get(Rows, 'get', [key]), large, 'refreshed')
+    await manager.idle()
+
+    await region.set('stale', 'before')
+    await region.invalidate({ soft: true })
+    t.equal(await region.getOrCreate('stale', () => large), 'before')
+    await manager.idle()
+    t.equal(await region.getOrCreate('stale', () => large), large, 'reloaded in the background')
+    await manager.idle()
+  }
 })
 
 t.test("what somebody else has left under a key of ours is no value, and one's own can take its place", async t => {

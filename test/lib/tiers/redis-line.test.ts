@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Cluster, Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisLine } from '../../../lib/tiers/redis-line.js'
-import { deferred, eventually } from '../../helpers/doubles.js'
+import { deferred, eventually, gate } from '../../helpers/doubles.js'
 import { recordingProxy } from '../../helpers/recording-proxy.js'
 import { startRedis, startRedisCluster, startRedisSentinel, type RedisServer } from '../../helpers/servers.js'
 
@@ -40,7 +40,7 @@ function clientOf (kind: Kind, t: Pick<Test, 'teardown'>, options: Options = {},
       keyPrefix,
       enableAutoPipelining,
       enableOfflineQueue,
-      redisOptions,
+      redisOptions: { ...redisOptions, keyPrefix },
       clusterRetryStrategy: () => 10,
       natMap: Object.fromEntries(cluster.nodes.map((node, i) => [`127.0.0.1:${node.port}`, { host: '127.0.0.1', port: ports[i]! }]))
     })
@@ -103,22 +103,26 @@ t.test('a line over a master that Sentinel watches over follows it', { buffered:
   await eventually(t, async () => (await replicating.info('replication')).includes('master_link_status:up'), 'it has a replica')
   const sentinel = await startRedisSentinel(t, master)
   await eventually(t, async () => /slaves=1,/.test(await connectionTo(sentinel.port, t).info('sentinel')), 'which the sentinel knows')
-  const proxy = await recordingProxy(t, sentinel.port)
-  const client = new Redis({ sentinels: [{ host: proxy.host, port: proxy.port }], name: 'main', retryStrategy: () => 100 })
-  client.on('error', () => {})
-  t.teardown(() => client.disconnect())
-  const [line, another] = [lineOver(client, t), lineOver(client, t)]
+  const lineKnowing = (port: number) => {
+    const client = new Redis({ sentinels: [{ host: sentinel.host, port }], name: 'main', retryStrategy: () => 100, lazyConnect: true })
+    client.on('error', () => {})
+    t.teardown(() => client.disconnect())
+    return lineOver(client, t)
+  }
+  const line = lineKnowing(sentinel.port)
   const { heard, hear, interrupted } = listener()
   await line.listen('news', hear, interrupted)
+  await master.kill()
+
+  const proxy = await recordingProxy(t, sentinel.port)
   proxy.pause('replies')
-  const listening = t.rejects(another.listen('news', () => {}), { message: 'the line is closed' })
-  await eventually(t, () => proxy.connections > 0, 'another line waits for the sentinel')
-  await another.close()
+  const impatient = lineKnowing(proxy.port)
+  const listening = t.rejects(impatient.listen('news', () => {}), { message: 'the line is closed' })
+  await eventually(t, () => proxy.connections > 0, 'another one waits for a sentinel that is silent')
+  await impatient.close()
   await listening
   await eventually(t, () => proxy.connections === 0, 'and leaves no connection to it')
-  proxy.resume()
 
-  await master.kill()
   await eventually(t, () => heard.length === 2, 'it listens to another server')
   await hears(t, line, 'news', { heard }, 'a')
   t.strictSame(heard.slice(0, 3), ['!', '!', 'a'])
@@ -150,9 +154,10 @@ t.test('a line over a cluster follows the master of its slot', { buffered: true 
   const natMap: Parameters<typeof lineKnowing>[0] = { [`127.0.0.1:${master.port}`]: { host: '127.0.0.1', port: replica.port } }
   const mine = lineKnowing(natMap)
   const { heard, hear, interrupted } = listener()
-  const listening = mine.listen('news', hear, interrupted)
+  let isListening = false
+  const listening = mine.listen('news', hear, interrupted).then(() => { isListening = true })
   await eventually(t, async () => /cmdstat_exists:.*rejected_calls=(?:[2-9]|\d\d)/.test(await replica.connection.info('commandstats')), 'it has taken a replica for the master, and asked')
-  t.strictSame(await listenedTo(), [], 'that is no place to listen to')
+  t.notOk(isListening, 'that is no place to listen to')
   delete natMap[`127.0.0.1:${master.port}`]
   await listening
   t.strictSame((await listenedTo()).map(({ port }) => port), [master.port])
@@ -241,6 +246,14 @@ for (const kind of ['a server', 'a cluster'] as const) {
       stopSecond()
       t.strictSame(heard, ['first a', 'second a', 'second b'])
       t.equal(await subscribers(), 1, 'whoever stopped before stops nobody else')
+
+      await theirs.listen(channel, () => { stopThird() })
+      const stopThird = await theirs.listen(channel, message => heard.push(`third ${message}`))
+      const last = deferred<string>()
+      await theirs.listen(channel, last.resolve)
+      await mine.publish(channel, 'd')
+      t.equal(await last.promise, 'd')
+      t.equal(heard.length, 3, 'not even while the others are told')
     })
 
     t.test('brings a message that was under way when its listener stopped to nobody', async t => {
@@ -652,34 +665,58 @@ t.test('a line is lost at any moment without harm', { buffered: true }, async t 
 
 t.test('a line that is closed between two attempts makes no other', { buffered: true }, async t => {
   const own = await startRedis(t)
-  const client = connectionTo(own.port, t)
-  await client.ping()
-  await own.kill()
-  const [closed, open] = [lineOver(client, t), lineOver(client, t)]
-  const attempts = new Map<RedisLine, number>()
-  const { duplicate } = client
-  const failed = async (line: RedisLine) => {
-    const ended = deferred()
+  const [closed, open] = await Promise.all([0, 1].map(async () => {
+    const client = connectionTo(own.port, t)
+    await client.ping()
+    const { duplicate } = client
+    const attempts: Redis[] = []
     client.duplicate = override => {
       const connection = duplicate.call(client, override)
-      attempts.set(line, (attempts.get(line) ?? 0) + 1)
-      connection.once('end', () => { setImmediate(ended.resolve) })
+      attempts.push(connection)
       return connection
     }
-    const listening = line.listen('news', () => {})
-    await ended.promise
-    return { listening }
-  }
-  const { listening } = await failed(closed)
-  const rejected = t.rejects(listening, { message: 'the line is closed' })
-  await closed.close()
+    return { line: lineOver(client, t), attempts }
+  })) as [{ line: RedisLine, attempts: Redis[] }, { line: RedisLine, attempts: Redis[] }]
+  await own.kill()
+  const rejected = t.rejects(closed.line.listen('news', () => {}), { message: 'the line is closed' })
+  await new Promise<void>(resolve => closed.attempts[0]!.once('end', resolve))
+  await immediate()
+  await closed.line.close()
   await rejected
-  // Its turn would have come before that of the other one.
-  const other = await failed(open)
-  await eventually(t, () => attempts.get(open)! > 2, 'another line tries on')
-  t.equal(attempts.get(closed), 1)
+  // Its turn would come before that of another one.
+  const listening = open.line.listen('news', () => {})
+  await eventually(t, () => open.attempts.length > 2, 'another line tries on')
+  t.equal(closed.attempts.length, 1)
   await own.start()
-  await other.listening
+  await listening
+})
+
+t.test('a line tries again soon, and later and later while that fails', { buffered: true }, async t => {
+  const own = await startRedis(t)
+  const client = clientOf('a server', t, {}, [own.port]) as Redis
+  const line = lineOver(client, t)
+  /** How long it means to wait then. */
+  function pauseAfter (lose: () => void): number {
+    const { setTimeout } = globalThis
+    const pauses: number[] = []
+    globalThis.setTimeout = ((callback: () => void, ms: number) => {
+      pauses.push(ms)
+      return setTimeout(callback, ms)
+    }) as typeof setTimeout
+    lose()
+    globalThis.setTimeout = setTimeout
+    return Math.min(...pauses)
+  }
+  const pauses: number[] = []
+  const { duplicate } = client
+  client.duplicate = override => {
+    if (pauses.length < 7) setImmediate(() => pauses.push(pauseAfter(() => line.reconnect())))
+    return duplicate.call(client, override)
+  }
+  await line.listen('news', () => {})
+  t.strictSame(pauses, [20, 40, 80, 160, 320, 500, 500])
+  await line.listen('other news', () => {})
+  t.equal(pauseAfter(() => line.reconnect()), 20)
 })
 
 t.test('a server that is busy is asked again', { buffered: true }, async t => {
@@ -788,12 +825,23 @@ t.test('the slot of a line', { buffered: true }, async t => {
 
   t.test('is not asked for any more when the line is closed', async t => {
     const client = clientOfOwn(t)
+    const answer = gate()
+    const asked: string[] = []
     await client.ping()
-    client.disconnect()
-    const line = lineOver(client, t)
-    const rejected = t.rejects(line.listen('news', () => {}), { message: 'the line is closed' })
-    await line.close()
-    await rejected
+    client.cluster = (async (subcommand: string, key: string) => {
+      t.equal(subcommand, 'KEYSLOT')
+      asked.push(key)
+      await answer.opened
+      throw new Error('the connection is lost')
+    }) as unknown as Cluster['cluster']
+    const [closed, open] = [lineOver(client, t, 'closed'), lineOver(client, t, 'open')]
+    const rejected = [closed, open].map(async line => await t.rejects(line.listen('news', () => {}), { message: 'the line is closed' }))
+    await closed.close()
+    answer.open()
+    await eventually(t, () => asked.length > 4, 'another line asks again')
+    await open.close()
+    await Promise.all(rejected)
+    t.equal(asked.filter(key => key === '{line@0:closed}').length, 1)
   })
 
   t.test('is heard while others are lost, and with them all keys', async t => {

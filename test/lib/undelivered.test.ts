@@ -1,7 +1,8 @@
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
-import { Undelivered, type Invalidations } from '../../../lib/tiers/undelivered.js'
-import { deferred } from '../../helpers/doubles.js'
+import type { Invalidations } from '../../lib/coherence/messages.js'
+import { Undelivered } from '../../lib/undelivered.js'
+import { deferred } from '../helpers/doubles.js'
 
 /** A tier that is there or away, what it was told, and the time that passes when the test says so. */
 function undeliveredTo (t: Test) {

@@ -1,13 +1,9 @@
-/** Invalidations of a region for one tier. */
-export interface Invalidations {
-  keys?: readonly string[]
-  tags?: readonly string[]
-  hard?: boolean
-  soft?: boolean
-}
+import type { Invalidations } from './coherence/messages.js'
 
 export interface UndeliveredOptions {
   deliver: (work: Invalidations) => Promise<void>
+  /** Called with what was kept, when it has been delivered. */
+  replayed?: (work: Invalidations) => void
   /** Called when all that was kept has been delivered. */
   delivered: () => void
 }
@@ -18,11 +14,12 @@ const shortestPause = 100
 const longestPause = 2000
 
 /**
- * Invalidations on their way to a tier, and those that could not be delivered. Until they are, the tier isn't believed
- * about what they concern; they are tried again until they succeed.
+ * Invalidations on their way to a tier, or to other processes, and those that could not be delivered. Until they are, the
+ * tier isn't believed about what they concern; they are tried again until they succeed.
  */
 export class Undelivered {
   readonly #deliver: (work: Invalidations) => Promise<void>
+  readonly #replayed: (work: Invalidations) => void
   readonly #delivered: () => void
   readonly #underWay = new Set<Invalidations>()
   readonly #keysUnderWay = new Map<string, number>()
@@ -31,8 +28,9 @@ export class Undelivered {
   #pause = shortestPause
   #closed = false
 
-  constructor ({ deliver, delivered }: UndeliveredOptions) {
+  constructor ({ deliver, replayed = () => {}, delivered }: UndeliveredOptions) {
     this.#deliver = deliver
+    this.#replayed = replayed
     this.#delivered = delivered
   }
 
@@ -110,6 +108,7 @@ export class Undelivered {
     try {
       await this.#deliver(work)
       this.#pause = shortestPause
+      this.#replayed(work)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)
       this.#keep(work)

@@ -1,0 +1,181 @@
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Owner } from '../helpers/server-process.js'
+import type { TortureOptions } from './options.js'
+
+/** A guard of ours that is taken away. */
+export interface Mutation {
+  readonly name: string
+  /** What can happen without it. */
+  readonly what: string
+  readonly file: string
+  /** Occurs exactly once. */
+  readonly find: string
+  readonly replace: string
+  /** How it shows, where that is not by memory and Redis. */
+  readonly run?: Partial<Pick<TortureOptions, 'tier' | 'memory' | 'faults' | 'rows' | 'slow'>>
+}
+
+const noMemory = { memory: false, rows: 16 } as const
+/** What makes processes and lines silent without anybody noticing. */
+const silence = { faults: ['freeze', 'hold', 'stall'], rows: 16 } as const
+const lostLines = { faults: ['cut', 'lose', 'hold'] } as const
+
+export const mutations: readonly Mutation[] = [
+  {
+    name: 'redis-fill',
+    what: 'a fill whose lease was revoked is written all the same',
+    file: 'lib/tiers/redis.ts',
+    find: "if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then",
+    replace: 'if true then',
+    run: noMemory
+  },
+  {
+    name: 'memcached-fill',
+    what: 'a fill is written whatever has happened to its key',
+    file: 'lib/tiers/memcached.ts',
+    find: "return await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
+    replace: "return await this.#store('set', this.#key(key), value, lifetime(ttl)) || await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
+    run: { tier: 'memcached', ...noMemory }
+  },
+  {
+    name: 'revoke',
+    what: 'a load that began before an invalidation goes into the memory of its process',
+    file: 'lib/read-path.ts',
+    find: 'stray.detached = stray.revoked = true',
+    replace: 'stray.detached = true'
+  },
+  {
+    name: 'join',
+    what: 'a reader joins a load that began before an invalidation',
+    file: 'lib/read-path.ts',
+    find: '    flight.detached = true\n    this.#flights.delete(flight.key)\n',
+    replace: '    flight.detached = true\n',
+    run: { rows: 8, slow: 4 }
+  },
+  {
+    name: 'join-tagged',
+    what: 'a reader joins a load that began before an invalidation of a tag',
+    file: 'lib/read-path.ts',
+    find: '    this.#flights.clear()\n',
+    replace: ''
+  },
+  {
+    name: 'join-later',
+    what: 'a load that an invalidation has overtaken on its way may be joined again',
+    file: 'lib/read-path.ts',
+    find: '    if (!flight.detached) {\n',
+    replace: '    if (!flight.revoked) {\n'
+  },
+  {
+    name: 'drop-again',
+    what: 'what was found in a tier before that was told stays in memory',
+    file: 'lib/read-path.ts',
+    find: 'if (this.#shared.length > 0) this.#drop(what)',
+    replace: '',
+    run: { tier: 'memcached', rows: 8 }
+  },
+  {
+    name: 'start-empty',
+    what: 'memory is kept when messages were lost',
+    file: 'lib/read-path.ts',
+    find: "    for (const tier of this.#locals) tier.revise('hard')\n",
+    replace: '',
+    run: lostLines
+  },
+  {
+    name: 'current',
+    what: 'a process that may have missed something joins its own older loads',
+    file: 'lib/read-path.ts',
+    find: 'return !flight.departed || this.#isTrusted()',
+    replace: 'return true',
+    run: { ...silence, rows: 8, slow: 4 }
+  },
+  {
+    name: 'trust',
+    what: 'a process that hangs or is cut off believes its memory',
+    file: 'lib/coherence/trust.ts',
+    find: 'return performance.now() < this.#until',
+    replace: 'return this.#until > 0',
+    run: silence
+  },
+  {
+    name: 'acknowledgements',
+    what: 'an invalidation resolves when its message was sent',
+    file: 'lib/coherence/coherence.ts',
+    find: 'if (!eventual) await forgotten',
+    replace: '',
+    run: { faults: [] }
+  },
+  {
+    name: 'lease',
+    what: 'an invalidation does not wait for the lease of a process that does not answer',
+    file: 'lib/coherence/acknowledgements.ts',
+    find: 'setTimeout(() => { this.#giveUp(awaited) }, this.#endOfLease)',
+    replace: 'setTimeout(() => { this.#giveUp(awaited) }, 20)',
+    run: silence
+  },
+  {
+    name: 'doubt',
+    what: 'a process that nobody waits for any more is not told so',
+    file: 'lib/coherence/acknowledgements.ts',
+    find: 'await this.#doubt(id)\n',
+    replace: '',
+    run: silence
+  },
+  {
+    name: 'replay',
+    what: 'an invalidation that a tier could not take is forgotten',
+    file: 'lib/undelivered.ts',
+    find: 'if (this.#timer === undefined) this.#later()',
+    replace: ''
+  },
+  {
+    name: 'replayed',
+    what: 'others are not told again when a tier has been told late',
+    file: 'lib/undelivered.ts',
+    find: '      this.#replayed(work)\n',
+    replace: '',
+    run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 16 }
+  },
+  {
+    name: 'undelivered',
+    what: 'a tier is believed about what it could not be told to forget',
+    file: 'lib/undelivered.ts',
+    find: 'if (this.#underWay.size === 0 && this.#timer === undefined) return false',
+    replace: 'return false'
+  },
+  {
+    name: 'prime',
+    what: 'a row that came with another one is kept though keys were invalidated meanwhile',
+    file: 'lib/fill.ts',
+    find: ' || before.deleted !== stamp.deleted) {',
+    replace: ') {'
+  },
+  {
+    name: 'tags',
+    what: 'a tag that was invalidated is not looked at',
+    file: 'lib/tiers/shared-tier.ts',
+    find: 'return tagged ? await this.#believeTags(entries, stamp) : entries',
+    replace: 'return entries'
+  }
+]
+
+/** Resolves to the folder of a build without that guard. */
+export async function mutant (t: Owner, { name, file, find, replace }: Mutation, from: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'torture-mutant-'))
+  t.teardown(async () => await rm(folder, { recursive: true, force: true }))
+  for (const part of ['lib', 'plugin', 'package.json']) await cp(join(from, part), join(folder, part), { recursive: true })
+  await symlink(join(from, 'node_modules'), join(folder, 'node_modules'))
+  const path = join(folder, file)
+  await writeFile(path, mutated(await readFile(path, 'utf8'), { name, find, replace }))
+  return folder
+}
+
+/** @throws an Error where the guard is not there, or not only there */
+export function mutated (source: string, { name, find, replace }: Pick<Mutation, 'name' | 'find' | 'replace'>): string {
+  const parts = source.split(find)
+  if (parts.length !== 2) throw new Error(`mutation ${name}: its guard is there ${parts.length - 1} times`)
+  return parts.join(replace)
+}
