@@ -181,13 +181,10 @@ export class Coherence {
     if (this.#timer === undefined) return // our own hello is still to come
     this.#trust.discard()
     this.#answering++
-    try {
-      await this.#tell(to, { kind: 'present', lease: this.#options.lease })
-    } catch {
-      this.#distrust()
-    }
+    const answered = await this.#tell(to, { kind: 'present', lease: this.#options.lease }).then(() => true, () => false)
     this.#answering--
-    void this.#beat()
+    if (answered) void this.#beat()
+    else this.#distrust() // the next beat says hello, not this one: two that can't answer would greet each other without end
   }
 
   #obey ({ from, number, previous, pushes }: Message & { kind: 'push' }): void {

@@ -316,7 +316,9 @@ export class SharedTier {
     const doubtful = (entry: Entry | undefined): entry is Entry => entry !== undefined && entry.tags.length > 0 && entry.stamp.tagged !== stamp.tagged
     if (this.#leasing === undefined) return entries.map(entry => doubtful(entry) ? undefined : entry)
     const tags = [...new Set(entries.filter(doubtful).flatMap(entry => entry.tags))]
-    const versions = await this.#getMany(tags.map(tag => this.#keyspace.tag(tag)))
+    const versions = await this.#getMany([...tags.map(tag => this.#keyspace.tag(tag)), this.#keyspace.stamp])
+    // The stamp last, and once more: the versions of a backend that was flushed since it was read say nothing of these entries.
+    if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)
     const changedAt = new Map(tags.map((tag, i) => [tag, tagVersion(versions[i], stamp.epoch)]))
     return entries.map(entry => doubtful(entry) && entry.tags.some(tag => changedAt.get(tag)! > entry.stamp.tagged) ? undefined : entry)
   }

@@ -29,6 +29,9 @@ export function simulateTime (t: Pick<Test, 'teardown'>): void {
   })
 }
 
+/** What can happen in no time, unless something goes round in circles. */
+const mostAtOnce = 5000
+
 interface Happening {
   at: number
   order: number
@@ -66,6 +69,7 @@ export class LineHub {
   /** Lets so much time pass, or less if `until` becomes true, and everything happen that happens in it. */
   async pass (ms: number, until = (): boolean => false): Promise<void> {
     const end = this.#time + ms
+    let atOnce = 0
     for (;;) {
       await new Promise(setImmediate)
       this.watch()
@@ -73,6 +77,8 @@ export class LineHub {
       const next = this.#next(end)
       if (next === undefined) break
       this.#happenings.delete(next)
+      atOnce = next.at > this.#time ? 0 : atOnce + 1
+      if (atOnce > mostAtOnce) throw new Error(`at ${this.#time} messages cause each other without end: ${this.#lastSaid()}`)
       this.#time = Math.max(this.#time, next.at)
       next.happen()
     }
@@ -99,6 +105,10 @@ export class LineHub {
       one.at = this.#time
       one.order = this.#order++
     }
+  }
+
+  #lastSaid (): string {
+    return this.processes.map(({ said }, i) => `process ${i} ${said.slice(-4).map(({ kind }) => kind).join(', ')}`).join('; ')
   }
 
   #next (end: number): Happening | undefined {

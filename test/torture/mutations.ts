@@ -159,6 +159,14 @@ export const mutations: readonly Mutation[] = [
     file: 'lib/tiers/shared-tier.ts',
     find: 'return tagged ? await this.#believeTags(entries, stamp) : entries',
     replace: 'return entries'
+  },
+  {
+    name: 'tags-of-now',
+    what: 'the tags of a server that was flushed meanwhile are believed about entries from before',
+    file: 'lib/tiers/shared-tier.ts',
+    find: 'if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
+    replace: '',
+    run: { memory: false, faults: ['flush'] }
   }
 ]
 

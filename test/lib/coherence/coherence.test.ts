@@ -379,6 +379,15 @@ t.test('who can not answer a newcomer says hello instead', async t => {
   t.ok(await c.waitsFor(b, hub))
 })
 
+t.test('two that can not answer each other greet no faster than they renew their trust', async t => {
+  const { hub, members } = await membersOf(t, 2)
+  for (const { process } of members) process.refuses = ({ kind }) => kind === 'present'
+  members[0]!.process.lose()
+  members[0]!.process.restore()
+  await hub.pass(10 * lease)
+  for (const { process } of members) t.ok(process.saidOf('hello').length <= 32, `${process.saidOf('hello').length} times`)
+})
+
 t.test('many that come together all find each other', async t => {
   const { hub, members } = await membersOf(t, 20)
   for (const { trusted } of members) t.ok(trusted)

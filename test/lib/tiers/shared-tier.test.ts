@@ -56,6 +56,26 @@ function switchable<B extends Backend> (backend: B) {
   return { backend: switched, state }
 }
 
+/** The same backend; before the nth call of a method something else happens. */
+function interruptible<B extends Backend> (backend: B) {
+  const interruptions = new Map<string, { calls: number, happen: () => Promise<void> }>()
+  const interrupted = new Proxy(backend, {
+    get (target, name) {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]) => {
+        const interruption = interruptions.get(String(name))
+        if (interruption !== undefined && --interruption.calls === 0) await interruption.happen()
+        return await member.apply(target, args)
+      }
+    }
+  })
+  return {
+    backend: interrupted,
+    before: (method: keyof Backend, calls: number, happen: () => Promise<void>) => { interruptions.set(method, { calls, happen }) }
+  }
+}
+
 const clock = fakeClock()
 
 function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: { serializer?: Serializer, timeout?: number } = {}) {
@@ -443,6 +463,24 @@ t.test('a read asks for tags only when some tag of the region was invalidated si
   await recorder.reset()
   await read(tier, a)
   t.strictSame(await recorder.commands(), ['mget', 'mget'])
+})
+
+t.test('where a server is flushed while tags are looked at, nothing that was read before is believed', async t => {
+  for (const afterwards of ['nothing', 'new values']) {
+    const place = places.Redis(t)
+    const { backend, before } = interruptible(place.another())
+    const { tier } = tierOn(t, place, backend)
+    const { tier: other } = tierOn(t, place, place.another())
+    const a = place.keyspace.entry('k', 'a')
+    await load(other, a, 1, ['t'])
+    await other.revise({ kind: 'tags', tags: ['another'] })
+    before('getMany', 2, async () => {
+      await other.revise({ kind: 'tags', tags: ['t'] })
+      await place.raw.deleteMany([place.keyspace.stamp, place.keyspace.tag('t'), a])
+      if (afterwards === 'new values') await load(other, a, 2, ['t'])
+    })
+    t.strictSame(await read(tier, a), [undefined], afterwards)
+  }
 })
 
 t.test('an entry is kept as long as it may be served, and its tags a little longer', async t => {
