@@ -55,6 +55,8 @@ interface Holding {
 export class Elected {
   readonly names: readonly string[]
   readonly #holding: Holding | undefined
+  /** Those that are left to others. */
+  readonly #yielded = new Set<string>()
   readonly #renewal: NodeJS.Timeout | undefined
 
   constructor (names: readonly string[], holding?: Holding) {
@@ -73,16 +75,29 @@ export class Elected {
 
   /** Wakes those who wait for `names`. Never rejects. */
   async announce (names: readonly string[], outcome: Outcome): Promise<void> {
-    if (this.#holding === undefined || names.length === 0) return
+    const own = this.#yielded.size === 0 ? names : names.filter(name => !this.#yielded.has(name))
+    if (this.#holding === undefined || own.length === 0) return
     await this.#holding.publish(outcome.kind === 'failed'
-      ? { names, outcome: 'failed', error: travelling(outcome.error) }
-      : { names, outcome: outcome.kind })
+      ? { names: own, outcome: 'failed', error: travelling(outcome.error) }
+      : { names: own, outcome: outcome.kind })
+  }
+
+  /** Leaves a name to those who wait for it: what comes of the work here is of no use to them. Never rejects. */
+  async yield (name: string): Promise<void> {
+    if (this.#holding === undefined || this.#yielded.has(name)) return
+    const { held, budget, publish } = this.#holding
+    const isLast = this.#yielded.size + 1 === this.names.length
+    if (!isLast && held.releaseSome === undefined) return
+    this.#yielded.add(name)
+    if (isLast) clearInterval(this.#renewal)
+    await within(budget, isLast ? held.release() : held.releaseSome!([name]), 'the lock').catch(() => {})
+    await publish({ names: [name], outcome: 'done' })
   }
 
   /** Never rejects. A server that doesn't answer is not waited for: the lock ends by itself. */
   async release (): Promise<void> {
     clearInterval(this.#renewal)
-    if (this.#holding === undefined) return
+    if (this.#holding === undefined || this.#yielded.size === this.names.length) return
     await within(this.#holding.budget, this.#holding.held.release(), 'the lock').catch(() => {})
   }
 }

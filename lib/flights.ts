@@ -67,7 +67,7 @@ export interface Trip { readonly milliseconds: number[] }
 export class Flight {
   readonly key: string
   readonly want: Want
-  readonly generation: Generation | undefined
+  generation: Generation | undefined
   /** It is on its way: what it finds may be older than who comes later. */
   departed = false
   /** Its loader is being asked, or somebody who may have been elected instead. */
@@ -78,6 +78,8 @@ export class Flight {
   detached = false
   /** Somebody has invalidated or replaced the value since: nothing of it is kept either. */
   revoked = false
+  /** Lets others load, where they would wait for this load in vain. */
+  yield: (() => void) | undefined
   /** It could not be serialised: others won't find it in a tier. */
   unshared = false
   /** What may be served until the load has ended, or if it fails. */
@@ -102,6 +104,12 @@ export class Flight {
       this.#resolve = resolve
       this.#reject = reject
     })
+  }
+
+  /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
+  renew (generation: Generation | undefined): void {
+    this.revoked = false
+    this.generation = generation
   }
 
   /** For everybody but the first: what they get is somebody else's load. */

@@ -95,7 +95,7 @@ export class ReadPath {
       deliver: async what => await coherence.push(keyspace.region, what, eventual),
       delivered: () => logger.info({ region: keyspace.region }, 'other processes were told of earlier invalidations')
     })
-    coherence.attach(keyspace.region, { invalidated: what => this.#drop(what), startEmpty: () => this.#startEmpty() })
+    coherence.attach(keyspace.region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -352,6 +352,10 @@ export class ReadPath {
   async #lead (flights: readonly Flight[], elected: Elected | undefined, takeOver = false): Promise<void> {
     if (flights.length === 0) return
     const keys = flights.map(flight => flight.key)
+    for (const flight of flights) {
+      flight.renew(this.#locals[0]?.generation)
+      if (elected !== undefined) flight.yield = () => { void this.#track(elected.yield(this.#keyspace.lock(flight.key))) }
+    }
     // Look again: another process may have filled while we asked for the lock.
     const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
     const missing: Flown[] = []
@@ -510,6 +514,7 @@ export class ReadPath {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error
       }
+      this.#yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
   }
@@ -537,7 +542,7 @@ export class ReadPath {
       const told: boolean[] = []
       for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
       // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
-      if (this.#shared.length > 0) this.#drop(what)
+      if (this.#shared.length > 0) this.#dropTold(what)
       // After the shared tiers: whoever hears of it doesn't find the old value there.
       const heard = await this.#tellOthers(what)
       const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
@@ -553,8 +558,19 @@ export class ReadPath {
 
   /** Others have been told already; but until now they could find the old value in this tier. */
   #tellAgain (what: Invalidations): void {
-    this.#drop(what)
+    this.#dropTold(what)
     void this.#track(this.#tellOthers(what))
+  }
+
+  /** When the shared tiers have been told. */
+  #dropTold (what: Invalidations): void {
+    this.#drop(what)
+    this.#yieldRevoked()
+  }
+
+  /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
+  #yieldRevoked (): void {
+    for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
   }
 
   /** In this process, at once. */

@@ -14,4 +14,6 @@ export interface HeldLock {
   extend (ttl: number): Promise<boolean>
   /** Never throws. */
   release (): Promise<void>
+  /** Some of its names; the others stay held. Never throws. Without it, a lock of several names is kept for all of them. */
+  releaseSome? (names: readonly string[]): Promise<void>
 }

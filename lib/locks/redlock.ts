@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
-import { Redlock, type Lock } from '@sesamecare-oss/redlock'
+import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertRedis, type RedisLike } from '../tiers/redis.js'
 import type { DogpileLock, HeldLock } from './lock.js'
@@ -65,23 +65,48 @@ class RedlockElection implements DogpileLock {
     } finally {
       if (--this.#calls === 0) this.#against.disable()
     }
-    return {
-      token: lock.value,
-      extend: async (ttl) => {
-        try {
-          lock = await lock.extend(Math.round(ttl))
-          return true
-        } catch {
-          return false
-        }
-      },
-      release: async () => {
-        try {
-          await lock.release()
-        } catch {
-          // It ends by itself when its time is over.
-        }
-      }
+    return new RedlockHeld(this.#redlock, lock)
+  }
+}
+
+class RedlockHeld implements HeldLock {
+  readonly token: string
+  readonly #redlock: Redlock
+  #names: readonly string[]
+  #expiration: number
+
+  constructor (redlock: Redlock, { resources, value, expiration }: Lock) {
+    this.token = value
+    this.#redlock = redlock
+    this.#names = resources
+    this.#expiration = expiration
+  }
+
+  async extend (ttl: number): Promise<boolean> {
+    if (this.#names.length === 0) return false
+    try {
+      this.#expiration = (await this.#lockOf(this.#names).extend(Math.round(ttl))).expiration
+      return true
+    } catch {
+      return false
     }
+  }
+
+  async release (): Promise<void> {
+    await this.releaseSome(this.#names)
+  }
+
+  async releaseSome (names: readonly string[]): Promise<void> {
+    if (names.length === 0) return
+    this.#names = this.#names.filter(name => !names.includes(name))
+    try {
+      await this.#lockOf(names).release()
+    } catch {
+      // It ends by itself when its time is over.
+    }
+  }
+
+  #lockOf (names: readonly string[]): Lock {
+    return new Lock(this.#redlock, [...names], this.token, [], this.#expiration)
   }
 }

@@ -117,6 +117,31 @@ t.test('a reader after an invalidation doesn’t get the error of the load that 
   await manager.idle()
 })
 
+t.test('nobody waits for a load that an invalidation has overtaken; one of those who do wait loads for all', async t => {
+  for (const overtake of ['delete', 'invalidate', 'set'] as const) {
+    const namespace = randomUUID()
+    const patient = { lockWait: '10m', lockTtl: '5m' } as const
+    const [a, b, c] = [await processOf(t, namespace, patient), await processOf(t, namespace, patient), await processOf(t, namespace, patient)]
+    const held = gate()
+    let loads = 0
+    const slow = a.region.getOrCreate('k', async () => { await held.opened; return 'old' })
+    const beside = a.region.getOrCreate('other', async () => { await held.opened; return 'kept' })
+    await eventually(t, async () => await a.client.exists(`${namespace}:rows:k:k`, `${namespace}:rows:k:other`) === 2, 'the loads have their leases')
+    const waiting = [b, c].map(async ({ region }) => await region.getOrCreate('k', () => { loads++; return 'new' }))
+    await eventually(t, async () => (await a.client.pubsub('NUMSUB', ...await a.client.pubsub('CHANNELS') as string[])).includes(2), 'others wait')
+    await (overtake === 'delete' ? c.region.delete('k') : overtake === 'invalidate' ? c.region.invalidate() : c.region.set('k', 'new'))
+    t.strictSame(await Promise.all(waiting), ['new', 'new'], overtake)
+    t.equal(await a.region.getOrCreate('k', () => { loads++; return 'newer' }), 'new', 'it is kept')
+    t.equal(loads, overtake === 'set' ? 0 : 1)
+    held.open()
+    t.equal(await slow, 'old')
+    t.equal(await beside, 'kept')
+    await Promise.all([a, b, c].map(async ({ manager }) => await manager.idle()))
+    t.equal(await b.region.get('k'), 'new')
+    t.equal(await b.region.get('other'), overtake === 'invalidate' ? undefined : 'kept')
+  }
+})
+
 t.test('a set that a later deletion has overtaken writes nothing', async t => {
   const { region } = await processOf(t, randomUUID(), { tiers: [memory(), redis(clientOf(t))] })
   for (let round = 0; round < 50; round++) {

@@ -29,6 +29,8 @@ class FakeLocks implements DogpileLock {
   readonly asked: { names: readonly string[], ttl: number }[] = []
   extended = 0
   released = 0
+  /** Whether some names of several can be released. */
+  partial = true
   extend = async (): Promise<boolean> => true
 
   async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
@@ -48,9 +50,14 @@ class FakeLocks implements DogpileLock {
       },
       release: async () => {
         this.released++
-        for (const name of names) if (this.holders.get(name) === token) this.holders.delete(name)
-      }
+        this.#free(names, token)
+      },
+      ...this.partial && { releaseSome: async (some: readonly string[]) => this.#free(some, token) }
     }
+  }
+
+  #free (names: readonly string[], token: string): void {
+    for (const name of names) if (this.holders.get(name) === token) this.holders.delete(name)
   }
 }
 
@@ -501,6 +508,59 @@ t.test('those who wait', async t => {
     await two.end
     t.equal(locks.holders.size, 1)
     await two.led[0]!.release()
+  })
+
+  t.test('take over what is left to them, and hear of it from nobody else', async t => {
+    const { mine, theirs, settle, locks, line, pass } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const two = following(theirs, ['a', 'b'], new Set())
+    await settle()
+    await Promise.all([one!.yield('a'), one!.yield('a')])
+    await settle()
+    t.strictSame(two.led.map(one => [...one.names]), [['a']])
+    t.strictSame(line.sent.map(({ message }) => message.names), [['a']], 'once')
+    await one!.announce(['a'], done)
+    t.equal(line.sent.length, 1)
+    await pass(1500)
+    t.equal(locks.extended, 2, 'both are still at work')
+    await one!.yield('b')
+    await settle()
+    t.strictSame(two.led.map(one => [...one.names]), [['a'], ['b']])
+    t.equal(locks.released, 1)
+    await one!.release()
+    t.equal(locks.released, 1, 'nothing is left to be released')
+    await pass(1500)
+    t.equal(locks.extended, 4, 'nor extended')
+    two.work.open()
+    await two.end
+    for (const elected of two.led) await elected.release()
+  })
+
+  t.test('are left nothing by a lock that can’t be released in parts, nor without a lock', async t => {
+    const { mine, locks, line } = dogpileOf(t)
+    locks.partial = false
+    const { elected: [one] } = await mine.elect(['a', 'b'])
+    await one!.yield('a')
+    await mine.unelected(['c']).yield('c')
+    t.strictSame([...locks.holders.keys()], ['a', 'b'])
+    t.strictSame(line.sent, [])
+    await one!.release()
+    t.equal(locks.holders.size, 0)
+  })
+
+  t.test('are told of what is left to them though the lock is silent, or fails', async t => {
+    const { mine, locks, line, pass } = dogpileOf(t)
+    for (const releaseSome of [() => new Promise<void>(() => {}), async () => { throw new Error('away') }]) {
+      const acquire = t.capture(locks, 'acquire', async names => ({ ...locks.hold(names), releaseSome }))
+      const { elected: [one] } = await mine.elect(['a', 'b'])
+      acquire.restore()
+      const sent = line.sent.length
+      const left = one!.yield('a')
+      await pass(200)
+      await left
+      t.equal(line.sent.length, sent + 1)
+      await one!.release()
+    }
   })
 
   t.test('do the work themselves when they have waited long enough', async t => {

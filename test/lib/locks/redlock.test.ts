@@ -43,8 +43,19 @@ async function elects (t: Test, lock: DogpileLock, other: DogpileLock): Promise<
   t.equal(await held!.extend(60_000), false, 'what was released is lost')
   await held!.release()
   t.equal(await lock.acquire([a], 60_000), undefined, 'and releasing it again takes it from nobody')
-  await next!.release()
   await free!.release()
+
+  await next!.releaseSome!([a])
+  const some = await lock.acquire([a], 60_000)
+  t.ok(some, 'some of its names are free')
+  t.equal(await lock.acquire([b], 60_000), undefined, 'and the others are not')
+  t.equal(await next!.extend(60_000), true)
+  await next!.release()
+  t.equal(await other.acquire([a], 60_000), undefined, 'it takes from nobody what it had left')
+  const rest = await lock.acquire([b], 60_000)
+  t.ok(rest)
+  await some!.release()
+  await rest!.release()
 }
 
 t.test('one server elects one holder for each name', async t => {
