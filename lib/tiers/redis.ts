@@ -101,6 +101,10 @@ return filled`,
 
   // ARGV: a new stamp, the kind of revision. KEYS[2] and on: the tags.
   revise: `${createStamp}
+-- First, since a server without room still does it.
+if ARGV[2] == 'deleted' then
+  for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+end
 local epoch, softened, tagged, deleted = string.match(stamp, '^(%d+)|(%d+)|(%d+)|(%d+)$')
 if ARGV[2] == 'hard' then epoch = string.match(ARGV[1], '^%d+')
 elseif ARGV[2] == 'soft' then softened = softened + 1
@@ -109,8 +113,6 @@ else deleted = deleted + 1 end
 redis.call('SET', KEYS[1], string.format('%s|%d|%d|%d', epoch, softened, tagged, deleted))
 if ARGV[2] == 'tags' then
   for i = 2, #KEYS do redis.call('SET', KEYS[i], string.format('%s|%d', epoch, tagged), 'XX', 'KEEPTTL') end
-elseif ARGV[2] == 'deleted' then
-  for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
 end`,
 
   // ARGV: for each tag its ttl
@@ -242,8 +244,11 @@ export class RedisClusterBackend extends RedisCommands {
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
     // In this order: whoever finds the stamp unchanged after putting his mark will lose that mark to the deletion.
-    await this.eval(scripts.revise, [stampKey], [stamp, 'deleted'])
-    await this.deleteMany(keys)
+    try {
+      await this.eval(scripts.revise, [stampKey], [stamp, 'deleted'])
+    } finally {
+      await this.deleteMany(keys) // even where a server has no room for the stamp
+    }
   }
 }
 

@@ -37,7 +37,7 @@ export const mutations: readonly Mutation[] = [
     file: 'lib/tiers/memcached.ts',
     find: "return await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
     replace: "return await this.#store('set', this.#key(key), value, lifetime(ttl)) || await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
-    run: { tier: 'memcached', ...noMemory }
+    run: { tier: 'memcached', memory: false, faults: ['stall', 'hold', 'lose'], rows: 16, slow: 2 }
   },
   {
     name: 'revoke',
@@ -72,7 +72,7 @@ export const mutations: readonly Mutation[] = [
     name: 'drop-again',
     what: 'what was found in a tier before that was told stays in memory',
     file: 'lib/read-path.ts',
-    find: 'if (this.#shared.length > 0) this.#drop(what)',
+    find: 'if (this.#shared.length > 0) this.#dropTold(what)',
     replace: '',
     run: { tier: 'memcached', rows: 8 }
   },
