@@ -111,14 +111,28 @@ async function mutate (chosen: readonly Mutation[], database: string): Promise<R
   const results: Result[] = []
   // All of them first: a guard that isn't there any more is an error at once.
   const builds = await Promise.all(chosen.map(async mutation => await mutant(all, mutation, options.build)))
-  for (const [i, { name, what, run }] of chosen.entries()) {
-    const result = await runOnce({ ...options, ...run, build: builds[i]!, untilStale: true }, database)
-    const found = result.stale + result.staleForGood > 0
+  for (const [i, mutation] of chosen.entries()) {
+    const ran = await untilFound(mutation, builds[i]!, database)
+    const sum = (of: 'stale' | 'staleForGood' | 'reads' | 'lasted') => ran.reduce((sum, result) => sum + result[of], 0)
+    const found = isFound(ran.at(-1)!)
     clean &&= found
-    console.log(`${found ? 'found out' : 'NOT FOUND'}  ${name} (${what}): ${result.stale} stale reads, ${result.staleForGood} for good, of ${result.reads} reads in ${(result.lasted / 1000).toFixed(0)} s`)
-    results.push(result)
+    console.log(`${found ? 'found out' : 'NOT FOUND'}  ${mutation.name} (${mutation.what}): ${sum('stale')} stale reads, ${sum('staleForGood')} for good, of ${sum('reads')} reads in ${(sum('lasted') / 1000).toFixed(0)} s`)
+    results.push(...ran)
   }
   return results
+}
+
+/** One run of the time that was asked for; or as many short ones as fit into it, of what shows only when a run is over. */
+async function untilFound ({ run = {} }: Mutation, build: string, database: string): Promise<Result[]> {
+  const ran: Result[] = []
+  do {
+    ran.push(await runOnce({ ...options, ...run, seed: options.seed + ran.length, build, untilStale: true }, database))
+  } while (!isFound(ran.at(-1)!) && (ran.length + 1) * (run.seconds ?? Infinity) <= options.seconds)
+  return ran
+}
+
+function isFound ({ stale, staleForGood }: Result): boolean {
+  return stale + staleForGood > 0
 }
 
 async function runOnce (what: TortureOptions, database: string): Promise<Result> {

@@ -14,7 +14,7 @@ export interface Mutation {
   readonly find: string
   readonly replace: string
   /** How it shows, where that is not by memory and Redis. */
-  readonly run?: Partial<Pick<TortureOptions, 'tier' | 'memory' | 'faults' | 'rows' | 'slow'>>
+  readonly run?: Partial<Pick<TortureOptions, 'tier' | 'memory' | 'faults' | 'rows' | 'slow' | 'seconds'>>
 }
 
 const noMemory = { memory: false, rows: 16 } as const
@@ -137,7 +137,7 @@ export const mutations: readonly Mutation[] = [
     file: 'lib/undelivered.ts',
     find: '      this.#replayed(work)\n',
     replace: '',
-    run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 16 }
+    run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
   },
   {
     name: 'undelivered',
