@@ -166,7 +166,7 @@ export const mutations: readonly Mutation[] = [
     file: 'lib/tiers/shared-tier.ts',
     find: 'if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
-    run: { memory: false, faults: ['flush'] }
+    run: { faults: ['flush'] }
   }
 ]
 
