@@ -3,9 +3,10 @@ import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from 
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager, Logger } from './caching-manager.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Landed } from './flights.js'
+import type { Landed, Landing } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
-import { RequestMemory, type Remembered } from './request-memory.js'
+import { RequestMemory } from './request-memory.js'
+import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
 import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
@@ -50,17 +51,23 @@ export class CachingApi {
    */
   get<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, options?: GetOptions): Promise<ResultOf<O, M>> {
     try {
-      return this.#get(this.#method(object, method), args, options) as Promise<ResultOf<O, M>>
+      return this.#read(this.#method(object, method), args, options).promise as Promise<ResultOf<O, M>>
     } catch (error) {
       return Promise.reject(error)
     }
   }
 
   /** One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`. */
-  async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
-    const bound = this.#method(object, method)
-    if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
-    return await Promise.all(argsList.map(args => this.#get(bound, Array.isArray(args) ? args : [args], options))) as Array<ResultOf<O, M>>
+  getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
+    try {
+      const bound = this.#method(object, method)
+      if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
+      const together = new Together(argsList.length)
+      argsList.forEach((args, i) => this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i))
+      return together.promise as Promise<Array<ResultOf<O, M>>>
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /** What this request already holds, or undefined; never touches a tier. */
@@ -111,7 +118,7 @@ export class CachingApi {
     this.#primed?.delete(key)
     this.#overtake(key)
     try {
-      return await this.#remember(bound, args, key, this.#fetch(bound, key, args, undefined, true)) as ResultOf<O, M>
+      return await this.#fetch(bound, key, args, undefined, true).promise as ResultOf<O, M>
     } catch (error) {
       if (seen !== undefined) this.#memory.set(bound, args, key, seen) // what it has read stays as it was read
       throw error
@@ -206,12 +213,12 @@ export class CachingApi {
     return method
   }
 
-  #get (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Promise<unknown> {
+  #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     if (options?.force !== true) {
       const seen = this.#memory.get(bound, args, keyOf)
       if (seen !== undefined) {
         this.#recorder.local++
-        return seen.promise
+        return seen
       }
     }
     const key = bound.key(args)
@@ -225,23 +232,48 @@ export class CachingApi {
     }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const entry = bound.region.path.fresh(key, maxAge)
-    if (entry === undefined) return this.#remember(bound, args, key, this.#fetch(bound, key, args, maxAge, false))
+    if (entry === undefined) return this.#fetch(bound, key, args, maxAge, false)
     this.#recorder.hit(bound.region.path)
     return this.#hand(bound, args, key, entry)
   }
 
-  async #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean): Promise<unknown> {
-    const { path } = bound.region
-    const { source, policy } = bound
+  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean): Read {
+    const { source, policy, region } = bound
+    const arg = ownArguments(args)
+    const fetching = new Fetching(this, bound, arg, key)
+    this.#memory.set(bound, arg, key, fetching)
     this.#fetching++
-    try {
-      const landed = await path.fetch({ key, maxAge, anew, load: { source, arg: ownArguments(args), policy } })
-      this.#recorder.landed(path, landed)
-      this.#prime(landed)
-      return this.#present(bound, landed.shared)
-    } finally {
-      if (--this.#fetching === 0) this.#overtaken = undefined
-    }
+    region.path.fetch({ key, maxAge, anew, load: { source, arg, policy } }, fetching)
+    return fetching
+  }
+
+  /** @internal */
+  landed (fetching: Fetching, landed: Landed): void {
+    const { bound, args, key } = fetching
+    this.#recorder.landed(bound.region.path, landed)
+    this.#prime(landed)
+    this.#ended()
+    if (bound.definition.postCache === undefined) fetching.done(own(landed.shared))
+    // Later, since it may do anything, and whoever calls this isn't done yet.
+    else this.#settle(fetching, bound, args, key, settled.then(() => this.#present(bound, landed.shared)))
+  }
+
+  /** @internal */
+  failed (fetching: Fetching, error: unknown): void {
+    this.#ended()
+    this.#memory.delete(fetching.bound, fetching.args, fetching.key, fetching)
+    fetching.failed(error)
+  }
+
+  #ended (): void {
+    if (--this.#fetching === 0) this.#overtaken = undefined
+  }
+
+  #settle (reading: Reading, bound: BoundMethod, args: readonly unknown[], key: string, promise: Promise<unknown>): void {
+    promise.then(value => reading.done(value), (error: unknown) => {
+      this.#memory.delete(bound, args, key, reading)
+      reading.failed(error)
+    })
   }
 
   #overtake (key: string): void {
@@ -261,29 +293,48 @@ export class CachingApi {
   }
 
   /** A value that is here already. */
-  #hand (bound: BoundMethod, args: readonly unknown[], key: string, shared: Shared): Promise<unknown> {
+  #hand (bound: BoundMethod, args: readonly unknown[], key: string, shared: Shared): Read {
     const value = this.#present(bound, shared)
-    if (bound.definition.postCache !== undefined) return this.#remember(bound, args, key, Promise.resolve(value)) // which may be a promise
-    const promise = Promise.resolve(value)
-    this.#memory.set(bound, args, key, { promise, value })
-    return promise
+    const read = isPromise(value) ? new Reading() : new Read(value)
+    this.#memory.set(bound, args, key, read)
+    if (read instanceof Reading) this.#settle(read, bound, args, key, Promise.resolve(value))
+    return read
   }
 
   #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {
     const value = own(shared)
     return postCache === undefined || value === null ? value : postCache(value, this)
   }
+}
 
-  #remember (bound: BoundMethod, args: readonly unknown[], key: string, promise: Promise<unknown>): Promise<unknown> {
-    const remembered: Remembered = { promise, value: undefined }
-    this.#memory.set(bound, args, key, remembered)
-    promise.then(
-      value => { remembered.value = value },
-      () => { this.#memory.delete(bound, args, key, remembered) }
-    )
-    return promise
+/** A read whose value is on its way. */
+class Fetching extends Reading implements Landing {
+  readonly bound: BoundMethod
+  readonly args: readonly unknown[]
+  readonly key: string
+  readonly #api: CachingApi
+
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string) {
+    super()
+    this.#api = api
+    this.bound = bound
+    this.args = args
+    this.key = key
+  }
+
+  land (landed: Landed): void {
+    this.#api.landed(this, landed)
+  }
+
+  fail (error: unknown): void {
+    this.#api.failed(this, error)
   }
 }
+
+const settled = Promise.resolve()
+
+/** `postCache` may return one. */
+const isPromise = (value: unknown): boolean => typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
 const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)
 

@@ -129,24 +129,33 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
   if (bytes.length < tagsAt + 4 || bytes[0] !== 0xfc || bytes[1] !== 0xa9 || bytes[2] !== format || bytes[3] !== kindValue) {
     throw new TypeError('not an entry of this format')
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const valueAt = tagsAt + 4 + view.getUint32(tagsAt, true)
+  const view = viewOf(bytes.buffer)
+  const at = bytes.byteOffset
+  const valueAt = tagsAt + 4 + view.getUint32(at + tagsAt, true)
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
   const { value, loose } = share(serializer.decode(bytes.subarray(valueAt)))
   return {
     value,
     loose,
-    loadedAt: view.getFloat64(12, true),
-    freshUntil: view.getFloat64(20, true),
-    staleUntil: view.getFloat64(28, true),
+    loadedAt: view.getFloat64(at + 12, true),
+    freshUntil: view.getFloat64(at + 20, true),
+    staleUntil: view.getFloat64(at + 28, true),
     tags: valueAt === tagsAt + 4 ? noTags : parseTags(Buffer.from(bytes.subarray(tagsAt + 4, valueAt)).toString('utf8')),
     stamp: {
-      epoch: view.getFloat64(36, true),
-      softened: view.getFloat64(44, true),
-      tagged: view.getFloat64(52, true),
-      deleted: view.getFloat64(60, true)
+      epoch: view.getFloat64(at + 36, true),
+      softened: view.getFloat64(at + 44, true),
+      tagged: view.getFloat64(at + 52, true),
+      deleted: view.getFloat64(at + 60, true)
     }
   }
+}
+
+/** The entries of an answer are mostly parts of one buffer. */
+let lastView: DataView = new DataView(new ArrayBuffer(0))
+
+function viewOf (buffer: ArrayBufferLike): DataView {
+  if (lastView.buffer !== buffer) lastView = new DataView(buffer)
+  return lastView
 }
 
 function parseTags (json: string): readonly string[] {

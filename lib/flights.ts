@@ -60,11 +60,21 @@ export interface Landed {
 /** Milliseconds that a batch waited for each tier, by the tier's place. */
 export interface Trip { readonly milliseconds: number[] }
 
+/** Who waits for a flight. What it does with what it gets is done in the middle of landing: neither may throw, or run callers' code. */
+export interface Landing {
+  land (landed: Landed): void
+  fail (error: unknown): void
+}
+
+/** Of a flight that nobody waits for. */
+export const nobody: Landing = { land: () => {}, fail: () => {} }
+
 /**
  * A key under way in this process. Whoever wants the key joins it (golang's singleflight, DataLoader's cache), unless an
- * invalidation has come in between.
+ * invalidation has come in between. It calls those who wait, rather than settling a promise for each: a batch of a hundred
+ * keys would make hundreds of them.
  */
-export class Flight {
+export class Flight implements Landing {
   readonly key: string
   readonly want: Want
   generation: Generation | undefined
@@ -87,23 +97,19 @@ export class Flight {
   trip: Trip = noTrip
   /** Loaders that wait for it. */
   awaitedBy: Set<LoadCall> | undefined
+  #first: Landing | undefined
+  #others: Landing[] | undefined
+  /** What the others get until it has landed. */
+  #forOthers: Landed | undefined
   #landed: Landed | undefined
   #error: { error: unknown } | undefined
-  readonly first: Promise<Landed>
-  #resolve!: (landed: Landed) => void
-  #reject!: (error: unknown) => void
-  #others: Promise<Landed> | undefined
-  #resolveOthers: ((landed: Landed) => void) | undefined
-  #rejectOthers: ((error: unknown) => void) | undefined
 
-  constructor (want: Want, generation: Generation | undefined) {
+  /** `first` is who it takes off for. */
+  constructor (want: Want, generation: Generation | undefined, first: Landing) {
     this.key = want.key
     this.want = want
     this.generation = generation
-    this.first = new Promise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
+    this.#first = first
   }
 
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
@@ -113,13 +119,11 @@ export class Flight {
   }
 
   /** For everybody but the first: what they get is somebody else's load. */
-  join (): Promise<Landed> {
-    if (this.#landed !== undefined) return Promise.resolve(asWaited(this.#landed))
-    if (this.#error !== undefined) return Promise.reject(this.#error.error)
-    return (this.#others ??= new Promise((resolve, reject) => {
-      this.#resolveOthers = resolve
-      this.#rejectOthers = reject
-    }))
+  join (other: Landing): void {
+    if (this.#landed !== undefined) other.land(asWaited(this.#landed))
+    else if (this.#error !== undefined) other.fail(this.#error.error)
+    else if (this.#forOthers !== undefined) other.land(this.#forOthers)
+    else (this.#others ??= []).push(other)
   }
 
   get landed (): boolean {
@@ -129,24 +133,36 @@ export class Flight {
   land (landed: Landed): void {
     // What was loaded takes the place of a stale value for those who come later.
     this.#landed = landed
-    this.#resolve(landed)
-    this.#resolveOthers?.(asWaited(landed))
+    const first = this.#first
+    this.#first = undefined
+    first?.land(landed)
+    this.#landWaiting(asWaited(landed))
   }
 
   /** Lets all but the first have the stale value already: dogpile's own way. */
   landOthers (landed: Landed): void {
-    this.#resolveOthers?.(landed)
-    this.#others = Promise.resolve(landed)
+    this.#forOthers = landed
+    this.#landWaiting(landed)
   }
 
   fail (error: unknown): void {
     if (this.landed) return
     this.#error = { error }
-    this.#reject(error)
-    this.#rejectOthers?.(error)
+    const [first, others] = [this.#first, this.#others]
+    this.#first = this.#others = undefined
+    first?.fail(error)
+    if (others !== undefined) for (const other of others) other.fail(error)
+  }
+
+  #landWaiting (landed: Landed): void {
+    const others = this.#others
+    if (others === undefined) return
+    this.#others = undefined
+    for (const other of others) other.land(landed)
   }
 }
 
 const noTrip: Trip = { milliseconds: [] }
 
-const asWaited = (landed: Landed): Landed => landed.origin === 'loaded' ? { ...landed, origin: 'waited' } : landed
+/** For whoever joins. The other keys that came with it were asked for by somebody else, perhaps before this one has invalidated them. */
+const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }

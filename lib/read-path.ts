@@ -6,7 +6,7 @@ import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
 import { Fill, type Filling } from './fill.js'
-import { Flight, type Landed, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
+import { Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
 import { LoadCall, currentCall, type Outside } from './loads.js'
@@ -50,6 +50,8 @@ export class ReadPath {
   /** The first tier, where that is a memory: it is asked without a flight. */
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
+  /** By the tier's place. */
+  readonly #origins: readonly Origin[]
   readonly #shared: readonly SharedTier[]
   readonly #fill: Fill
   readonly #keyspace: Keyspace
@@ -67,6 +69,8 @@ export class ReadPath {
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
+  /** Some of them may have the same key. */
+  #repeats = false
   #departedAt = -Infinity
   #closed = false
 
@@ -75,9 +79,8 @@ export class ReadPath {
     this.options = options
     this.#keyspace = keyspace
     this.#context = context
-    this.tiers = options.tiers.map(backend => isLocal(backend)
-      ? new LocalTier(backend)
-      : new SharedTier({ backend, keyspace, serializer: options.serializer, timeout: options.tierTimeout, logger, now, replayed: what => this.#tellAgain(what) }))
+    this.tiers = this.#tiersOf(options)
+    this.#origins = this.tiers.map((_, tier) => ({ tier }))
     this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
     this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
@@ -98,6 +101,27 @@ export class ReadPath {
     coherence.attach(keyspace.region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
+  /** The farthest first: a nearer one asks those behind it what they have not been told yet. */
+  #tiersOf ({ tiers, serializer, tierTimeout }: ResolvedRegionOptions): (LocalTier | SharedTier)[] {
+    const { logger, now } = this.#context
+    const farther: SharedTier[] = []
+    return tiers.toReversed().map(backend => {
+      if (isLocal(backend)) return new LocalTier(backend)
+      const nearest: SharedTier = new SharedTier({
+        backend,
+        keyspace: this.#keyspace,
+        serializer,
+        timeout: tierTimeout,
+        logger,
+        now,
+        farther: [...farther],
+        replayed: what => this.#tellAgain(what, nearest)
+      })
+      farther.push(nearest)
+      return nearest
+    }).toReversed()
+  }
+
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
 
   /** A fresh entry of the memory tier, at once. */
@@ -112,21 +136,22 @@ export class ReadPath {
   }
 
   /** What `fresh` didn't have: from a flight that is under way, or one that takes off with the others of this tick. */
-  fetch (want: Want): Promise<Landed> {
-    if (this.#closed) return Promise.reject(new ClosedError(`Region ${this.#keyspace.region}`))
+  fetch (want: Want, landing: Landing): void {
+    if (this.#closed) return landing.fail(new ClosedError(`Region ${this.#keyspace.region}`))
     const caller = currentCall()
-    if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return Promise.reject(new ReentrantLoadError(want.key))
+    if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return landing.fail(new ReentrantLoadError(want.key))
 
     const stale = want.load === undefined || want.anew ? undefined : this.#staleInMemory(want)
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
-      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, stale).first.catch(() => {}) // it was logged
-      return Promise.resolve({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
+      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, stale, nobody) // if it fails, it is logged
+      return landing.land({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
     }
-    if (joinable) return awaited(flight, flight.join(), caller)
-    const started = this.#takeOff(want, stale)
-    return awaited(started, started.first, caller)
+    const waiting = caller === undefined ? landing : new Awaited(landing, caller)
+    const awaited = joinable ? flight : this.#takeOff(want, stale, waiting)
+    if (waiting instanceof Awaited) waiting.await(awaited)
+    if (joinable) flight.join(waiting)
   }
 
   #staleInMemory (want: Want): Entry | undefined {
@@ -139,14 +164,15 @@ export class ReadPath {
     return !flight.departed || this.#isTrusted()
   }
 
-  #takeOff (want: Want, stale: Entry | undefined): Flight {
-    const flight = new Flight(want, this.#locals[0]?.generation)
+  #takeOff (want: Want, stale: Entry | undefined, first: Landing): Flight {
+    const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
     if (want.anew) {
       this.#revoke(want.key) // what it loads is newer than what they will
       flight.loading = true
     }
     const other = this.#flights.get(want.key)
+    if (want.load === undefined || other !== undefined) this.#repeats = true
     if (want.load === undefined || (other !== undefined && this.#isCurrent(other))) this.#strays.add(flight)
     else {
       if (other !== undefined) this.#detach(other)
@@ -166,20 +192,22 @@ export class ReadPath {
 
   readonly #depart = (): void => {
     const flights = this.#batch
+    const repeats = this.#repeats
     this.#batch = []
+    this.#repeats = false
     for (const flight of flights) flight.departed = true
     if (this.#trust !== undefined) this.#departedAt = performance.now()
-    void this.#track(this.#fly(flights))
+    void this.#track(this.#fly(flights, repeats))
   }
 
   // ─── the tiers ─────────────────────────────────────────────────────────────────────────────────
 
-  async #fly (flights: readonly Flight[]): Promise<void> {
+  async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
     try {
       let missing = flights.filter(flight => !flight.want.anew)
       const trip: Trip = { milliseconds: [] }
       for (let place = this.#memory === undefined ? 0 : 1; place < this.tiers.length && missing.length > 0; place++) {
-        missing = await this.#lookIn(place, missing, trip)
+        missing = await this.#lookIn(place, missing, trip, repeats)
       }
       const toLoad = flights.filter(flight => flight.want.anew)
       for (const flight of missing) {
@@ -199,22 +227,24 @@ export class ReadPath {
   }
 
   /** Resolves to those that were not found there. */
-  async #lookIn (place: number, flights: readonly Flight[], trip: Trip): Promise<Flight[]> {
+  async #lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Flight[]> {
     const tier = this.tiers[place]!
     if (tier instanceof LocalTier) return flights.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
     const started = performance.now()
-    const keys = [...new Set(flights.map(flight => flight.key))]
-    const entries = await tier.readMany(keys)
+    const keys = flights.map(flight => flight.key)
+    const asked = repeats ? [...new Set(keys)] : keys
+    const entries = await tier.readMany(asked)
     trip.milliseconds[place] = performance.now() - started
-    if (keys.length === flights.length) return flights.filter((flight, i) => !this.#accept(flight, entries[i], place, trip))
-    const byKey = new Map(keys.map((key, i) => [key, entries[i]]))
-    return flights.filter(flight => !this.#accept(flight, byKey.get(flight.key), place, trip))
+    const now = this.#context.now()
+    if (asked.length === flights.length) return flights.filter((flight, i) => !this.#accept(flight, entries[i], place, trip, now))
+    const byKey = new Map(asked.map((key, i) => [key, entries[i]]))
+    return flights.filter(flight => !this.#accept(flight, byKey.get(flight.key), place, trip, now))
   }
 
   /** Whether the entry is what the flight was to bring. */
-  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin: Origin = { tier: place }): boolean {
+  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, now = this.#context.now(), origin: Origin = this.#origins[place]!): boolean {
     if (entry === undefined) return false
-    switch (freshness(entry, this.#context.now(), flight.want.maxAge)) {
+    switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':
         this.#copyNearer(flight, entry, place)
         this.#arrive(flight, { shared: entry, origin, stale: false, trip })
@@ -273,7 +303,7 @@ export class ReadPath {
   #leaveTo (other: Flight, flight: Flight): void {
     this.#strays.delete(flight)
     for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
-    void this.#track(other.join().then(landed => flight.land(landed), error => flight.fail(error)))
+    other.join(flight)
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
@@ -343,7 +373,7 @@ export class ReadPath {
     for (const [place, tier] of this.tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue
       const entries = await tier.readMany(missing.map(flight => flight.key))
-      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, 'waited'))
+      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, undefined, 'waited'))
     }
     return missing
   }
@@ -503,7 +533,10 @@ export class ReadPath {
     this.#assertOpen()
     for (const { key, entry } of sets) {
       this.#revoke(key)
-      for (const tier of this.#locals) tier.set(key, entry)
+      for (const tier of this.#locals) {
+        tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
+        tier.set(key, entry)
+      }
     }
     await this.#track((async () => {
       try {
@@ -556,10 +589,14 @@ export class ReadPath {
     return this.#untold === undefined || await this.#untold.deliver(what)
   }
 
-  /** Others have been told already; but until now they could find the old value in this tier. */
-  #tellAgain (what: Invalidations): void {
-    this.#dropTold(what)
-    void this.#track(this.#tellOthers(what))
+  /** Nearer tiers, and others, have been told already; but until now they could find the old value in this one. */
+  #tellAgain (what: Invalidations, farthest: SharedTier): void {
+    this.#drop(what)
+    void this.#track((async () => {
+      for (const tier of this.#shared.slice(0, this.#shared.indexOf(farthest)).toReversed()) await tier.forget(what)
+      this.#dropTold(what)
+      await this.#tellOthers(what)
+    })())
   }
 
   /** When the shared tiers have been told. */
@@ -666,12 +703,31 @@ function isJoinable (flight: Flight, want: Want): boolean {
 /** What is there already has an age; somebody who asks for one looks in the tiers. */
 const isTooOld = (flight: Flight, want: Want): boolean => flight.loaded && want.maxAge !== undefined
 
-/** Remembers which loader waits for a flight, as long as it does. */
-function awaited (flight: Flight, landed: Promise<Landed>, caller: LoadCall | undefined): Promise<Landed> {
-  if (caller === undefined) return landed
-  const awaitedBy = flight.awaitedBy ??= new Set()
-  awaitedBy.add(caller)
-  return landed.finally(() => awaitedBy.delete(caller))
+/** A loader that waits for a flight, as long as it does. */
+class Awaited implements Landing {
+  readonly #landing: Landing
+  readonly #caller: LoadCall
+  #flight: Flight | undefined
+
+  constructor (landing: Landing, caller: LoadCall) {
+    this.#landing = landing
+    this.#caller = caller
+  }
+
+  await (flight: Flight): void {
+    this.#flight = flight
+    ;(flight.awaitedBy ??= new Set()).add(this.#caller)
+  }
+
+  land (landed: Landed): void {
+    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#landing.land(landed)
+  }
+
+  fail (error: unknown): void {
+    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#landing.fail(error)
+  }
 }
 
 /** What others are told of a load's outcome. */

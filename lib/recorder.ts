@@ -28,18 +28,17 @@ export class Recorder {
   #waited = 0
   #loadMilliseconds = 0
   readonly #tiers: TierCount[] = []
+  /** Of the last read. */
   #lastPath: ReadPath | undefined
-  #lastFirst: TierCount | undefined
+  #lastPlace = 0
+  #lastTier: TierCount | undefined
+  #lastTrip: Trip | undefined
   /** Batches and calls that have been counted: their time is one, however many keys they were for. */
   #counted: Set<Trip | LoadCall> | undefined
 
   /** A fresh value of the memory tier. */
   hit (path: ReadPath): void {
-    if (this.#lastPath !== path) {
-      this.#lastPath = path
-      this.#lastFirst = this.#tier(path, 0)
-    }
-    this.#lastFirst!.found++
+    this.#tier(path, 0).found++
   }
 
   landed (path: ReadPath, { origin, stale, trip, call }: Landed): void {
@@ -48,7 +47,8 @@ export class Recorder {
     else if (origin === 'loaded') this.#loaded++
     else if (origin === 'waited') this.#waited++
 
-    if (this.#isNew(trip)) trip.milliseconds.forEach((milliseconds, place) => { this.#tier(path, place).milliseconds += milliseconds })
+    if (trip !== this.#lastTrip && this.#isNew(trip)) trip.milliseconds.forEach((milliseconds, place) => { this.#tier(path, place).milliseconds += milliseconds })
+    this.#lastTrip = trip
     if (call !== undefined && origin === 'loaded' && this.#isNew(call)) {
       this.#loads++
       this.#loadMilliseconds += call.milliseconds
@@ -77,7 +77,13 @@ export class Recorder {
   }
 
   #tier (path: ReadPath, place: number): TierCount {
-    const { name } = path.tiers[place]!
+    if (path === this.#lastPath && place === this.#lastPlace) return this.#lastTier!
+    this.#lastPath = path
+    this.#lastPlace = place
+    return (this.#lastTier = this.#find(path.tiers[place]!.name))
+  }
+
+  #find (name: string): TierCount {
     let tier = this.#tiers.find(tier => tier.name === name)
     if (tier === undefined) this.#tiers.push(tier = { name, found: 0, milliseconds: 0 })
     return tier

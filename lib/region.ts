@@ -1,5 +1,5 @@
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { noTags, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import { noTags, type Landed, type Loaded, type Policy, type Source, type Want } from './flights.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
@@ -145,7 +145,7 @@ export class Region {
       this.#recorder?.hit(this.path)
       return own(entry)
     }
-    const landed = await this.path.fetch(want)
+    const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }))
     this.#recorder?.landed(this.path, landed)
     return own(landed.shared)
   }

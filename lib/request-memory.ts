@@ -1,7 +1,6 @@
-/** A promise that a request was given, and what it resolved to: `undefined` until then. */
-export interface Remembered { readonly promise: Promise<unknown>, value: unknown }
+import type { Read } from './request-read.js'
 
-interface Seen<Method> { readonly method: Method, readonly plain: Map<unknown, Remembered>, keyed: Map<string, Remembered> | undefined }
+interface Seen<Method> { readonly method: Method, readonly plain: Map<unknown, Read>, keyed: Map<string, Read> | undefined }
 
 /**
  * What a request has seen, by method and arguments. It dies with the request. A single argument that is no object is
@@ -13,25 +12,25 @@ export class RequestMemory<Method extends object> {
   #last: Seen<Method> | undefined
 
   /** `keyOf` is asked only where the arguments need a key. */
-  get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Remembered | undefined {
+  get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Read | undefined {
     const seen = this.#find(method)
     if (seen === undefined) return undefined
     return isPlain(args) ? seen.plain.get(args[0]) : seen.keyed?.get(keyOf(method, args))
   }
 
-  set (method: Method, args: readonly unknown[], key: string, remembered: Remembered): void {
+  set (method: Method, args: readonly unknown[], key: string, read: Read): void {
     let seen = this.#find(method)
     if (seen === undefined) this.#all.push(this.#last = seen = { method, plain: new Map(), keyed: undefined })
-    if (isPlain(args)) seen.plain.set(args[0], remembered)
-    else (seen.keyed ??= new Map()).set(key, remembered)
+    if (isPlain(args)) seen.plain.set(args[0], read)
+    else (seen.keyed ??= new Map()).set(key, read)
   }
 
-  /** With `remembered`: only if it is that. */
-  delete (method: Method, args: readonly unknown[], key: string, remembered?: Remembered): void {
+  /** With `read`: only if it is that. */
+  delete (method: Method, args: readonly unknown[], key: string, read?: Read): void {
     const seen = this.#find(method)
-    const map: Map<unknown, Remembered> | undefined = isPlain(args) ? seen?.plain : seen?.keyed
+    const map: Map<unknown, Read> | undefined = isPlain(args) ? seen?.plain : seen?.keyed
     const at = isPlain(args) ? args[0] : key
-    if (remembered === undefined || map?.get(at) === remembered) map?.delete(at)
+    if (read === undefined || map?.get(at) === read) map?.delete(at)
   }
 
   #find (method: Method): Seen<Method> | undefined {

@@ -16,6 +16,8 @@ export interface SharedTierOptions {
   timeout: number
   logger: Logger
   now: () => number
+  /** The shared tiers behind it: what they may still hold is copied into this one. */
+  farther?: readonly SharedTier[]
   /** Called when the backend has been told of what it could not be told of at once. */
   replayed?: (what: Invalidations) => void
 }
@@ -52,17 +54,19 @@ export class SharedTier {
   readonly #logger: Logger
   readonly #now: () => number
   readonly #breaker: Breaker
+  readonly #farther: readonly SharedTier[]
   readonly #undelivered: Undelivered
   #warnedOfForeign = false
   #warnedOfUnkept = false
 
-  constructor ({ backend, keyspace, serializer, timeout, logger, now, replayed }: SharedTierOptions) {
+  constructor ({ backend, keyspace, serializer, timeout, logger, now, farther = [], replayed }: SharedTierOptions) {
     this.backend = backend
     this.#leasing = isLeasing(backend) ? backend : undefined
     this.#keyspace = keyspace
     this.#serializer = serializer
     this.#logger = logger
     this.#now = now
+    this.#farther = farther
     this.#breaker = new Breaker({ name: `${backend.name} of region ${keyspace.region}`, timeout, logger })
     this.#undelivered = new Undelivered({
       deliver: async (work) => { await this.#breaker.run(() => this.#deliver(work)) },
@@ -186,12 +190,19 @@ export class SharedTier {
       return lease === undefined ? [] : [{ key, entry, bytes: this.encode({ ...entry, stamp: lease.stamp }), lease }]
     })
     try {
-      if (fills.length === sets.length) return await this.#fill(fills)
+      if (fills.length === sets.length) return await this.#forgetRefused(keys, await this.#fill(fills))
     } catch (error) {
       this.#failed(error, 'set')
     }
     await this.forgetMany(keys)
     return sets.map(() => true)
+  }
+
+  /** Whoever was faster may not have put anything there: a refresh that took over and failed, say. */
+  async #forgetRefused (keys: readonly string[], filled: Filled[]): Promise<Filled[]> {
+    const refused = keys.filter((_, i) => filled[i] === false)
+    if (refused.length > 0) await this.forgetMany(refused)
+    return filled
   }
 
   /** Resolves to the keys whose values the backend will never keep. */
@@ -237,9 +248,19 @@ export class SharedTier {
     }
   }
 
-  /** Forgets keys, and revokes every right to fill them. False: not yet; it will be replayed. */
+  /** Revokes every right to fill what it forgets. False: not yet; it will be replayed. */
+  async forget (what: Invalidations): Promise<boolean> {
+    return await this.#undelivered.deliver(what)
+  }
+
+  /** The same for keys. */
   async forgetMany (keys: readonly string[]): Promise<boolean> {
-    return await this.#undelivered.deliver({ keys })
+    return await this.forget({ keys })
+  }
+
+  /** Whether there is, here or behind it, what was invalidated and could not be told yet. */
+  #concerns (key: string, tags: readonly string[]): boolean {
+    return this.#undelivered.concerns(key, tags) || this.#farther.some(tier => tier.#concerns(key, tags))
   }
 
   /** Forgets, or softens, the whole region, or what has one of the tags. False: not yet; it will be replayed. */
@@ -304,7 +325,7 @@ export class SharedTier {
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]
       if (entry === undefined) continue
-      if (entry.stamp.epoch !== stamp.epoch || this.#undelivered.concerns(keys[i]!, entry.tags)) entries[i] = undefined
+      if (entry.stamp.epoch !== stamp.epoch || this.#concerns(keys[i]!, entry.tags)) entries[i] = undefined
       else if (entry.stamp.softened !== stamp.softened) entries[i] = { ...entry, softened: true }
       if (entry.tags.length > 0 && entry.stamp.tagged !== stamp.tagged) tagged = true
     }

@@ -9,6 +9,7 @@ import { redlock } from '../../lib/locks/redlock.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
+import type { LeasingBackend } from '../../lib/tiers/backend.js'
 import { redis } from '../../lib/tiers/redis.js'
 import cachingApi from '../../plugin/index.js'
 import { eventually, gate } from '../helpers/doubles.js'
@@ -250,4 +251,95 @@ t.test('Server-Timing is there once, though a later hook failed', async t => {
   const response = await app.inject('/')
   t.equal(response.statusCode, 500)
   t.equal(String(response.headers['server-timing']).match(/cache-local/g)?.length, 1)
+})
+
+// ─── what a model has found ──────────────────────────────────────────────────────────────────────
+
+/** Rows that are found by id and by name; the load by id can be held up. */
+async function peopleOf (t: Pick<Test, 'teardown'>, tiers: RegionOptions['tiers']) {
+  const [held, begun] = [gate(), gate()]
+  const database = { version: 1, fails: false }
+  const Person = cachedObject({
+    name: 'Person',
+    region: 'rows',
+    methods: {
+      byId: loadOne(async (_context, id: number) => {
+        const row = { id, name: 'ada', version: database.version }
+        begun.open()
+        await held.opened
+        return row
+      }, { primes: { byName: row => [row.name] } }),
+      byName: loadOne((_context, name: string) => {
+        if (database.fails) throw new Error('no database')
+        return { id: 1, name, version: database.version }
+      })
+    }
+  })
+  const manager = new CachingManager({ namespace: randomUUID(), regions: { rows: { tiers, ttl: '1m' } } })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  return { manager, Person, held, begun, database }
+}
+
+t.test('a row that an older load brought along does not take the place of one that was set and had to make room', async t => {
+  const { manager, Person, held, begun, database } = await peopleOf(t, [memory({ maxEntries: 2 })])
+  const load = manager.createApi().get(Person, 'byId', [1])
+  await begun.opened
+  database.version = 2
+  await manager.createApi().set(Person, 'byName', ['ada'], { id: 1, name: 'ada', version: 2 })
+  for (const key of ['one', 'two']) await manager.region('rows').set(key, key)
+  held.open()
+  await load
+  await manager.idle()
+  t.match(await manager.createApi().get(Person, 'byName', ['ada']), { version: 2 })
+})
+
+t.test('a request that joins an older load is not given the rows that this brings along', async t => {
+  const { manager, Person, held, begun, database } = await peopleOf(t, [memory()])
+  const load = manager.createApi().get(Person, 'byId', [1])
+  await begun.opened
+  database.version = 2
+  const request = manager.createApi()
+  await request.invalidate(Person, 'byName', ['ada'])
+  const joined = request.get(Person, 'byId', [1])
+  held.open()
+  await Promise.all([load, joined])
+  t.match(await request.get(Person, 'byName', ['ada']), { version: 2 })
+})
+
+t.test('a set whose place a failing refresh has taken leaves nothing older there', async t => {
+  const { manager, Person, database } = await peopleOf(t, [redis(clientOf(t))])
+  await manager.createApi().get(Person, 'byName', ['ada'])
+  await manager.idle()
+  database.version = 2
+  database.fails = true
+  const written = manager.createApi().set(Person, 'byName', ['ada'], { id: 1, name: 'ada', version: 2 })
+  await t.rejects(manager.createApi().refresh(Person, 'byName', ['ada']), { message: 'no database' })
+  await written
+  database.fails = false
+  t.match(await manager.createApi().get(Person, 'byName', ['ada']), { version: 2 })
+})
+
+t.test('what a far tier could not be told is not believed of a nearer one, which is told again', async t => {
+  const namespace = randomUUID()
+  const far = redis(clientOf(t), { keyPrefix: 'far:' }) as LeasingBackend
+  let isDeaf = true
+  const deaf = new Proxy(far, {
+    get: (backend, name) => {
+      if (name === 'forgetMany' && isDeaf) return async () => { throw new Error('away') }
+      const member: unknown = Reflect.get(backend, name, backend)
+      return typeof member === 'function' ? member.bind(backend) : member
+    }
+  })
+  const mine = await processOf(t, namespace, { tiers: [redis(clientOf(t)), deaf] })
+  const theirs = await processOf(t, namespace, { tiers: [redis(clientOf(t)), redis(clientOf(t), { keyPrefix: 'far:' })] })
+  await mine.region.set('k', 'old')
+  await t.rejects(mine.region.delete('k'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  t.equal(await theirs.region.get('k'), 'old', 'others still find it far away')
+  await theirs.manager.idle()
+  t.equal(await mine.region.get('k'), undefined, 'but not who has invalidated it, though it was copied nearer')
+  isDeaf = false
+  await eventually(t, async () => await theirs.region.get('k') === undefined, 'it is gone everywhere')
+  await mine.manager.idle()
+  t.equal(await theirs.region.get('k'), undefined)
 })

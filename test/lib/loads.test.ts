@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
-import { Flight, type Want } from '../../lib/flights.js'
+import { Flight, nobody, type Want } from '../../lib/flights.js'
 import { LoadCall, Outside, currentCall } from '../../lib/loads.js'
 import { deferred, gate } from '../helpers/doubles.js'
 
-const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false } satisfies Want, undefined)
+const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false } satisfies Want, undefined, nobody)
 const callOf = (...keys: string[]) => new LoadCall(keys.map(flightOf))
 
 /** `waiting` waits for a key of `loading`. */

@@ -1,7 +1,8 @@
 import t from 'tap'
-import { RequestMemory, type Remembered } from '../../lib/request-memory.js'
+import { RequestMemory } from '../../lib/request-memory.js'
+import { Read } from '../../lib/request-read.js'
 
-const remembered = (value: unknown): Remembered => ({ promise: Promise.resolve(value), value })
+const remembered = (value: unknown) => new Read(value)
 const keyOf = (_method: object, args: readonly unknown[]) => JSON.stringify(args)
 const noKey = () => { throw new Error('no key is needed') }
 
