@@ -26,9 +26,6 @@ export class CachingApi {
   readonly #manager: CachingManager
   readonly #recorder = new Recorder()
   readonly #memory = new RequestMemory<BoundMethod>()
-  #lastObject: AnyCachedObject | undefined
-  #lastName: string | undefined
-  #lastMethod: BoundMethod | undefined
   /** By key: rows that came with others, until they are read. */
   #primed: Map<string, Shared> | undefined
   #fetching = 0
@@ -51,7 +48,7 @@ export class CachingApi {
    */
   get<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, options?: GetOptions): Promise<ResultOf<O, M>> {
     try {
-      return this.#read(this.#method(object, method), args, options).promise as Promise<ResultOf<O, M>>
+      return this.#read(this.#manager.method(object, method), args, options).promise as Promise<ResultOf<O, M>>
     } catch (error) {
       return Promise.reject(error)
     }
@@ -60,7 +57,7 @@ export class CachingApi {
   /** One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`. */
   getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
     try {
-      const bound = this.#method(object, method)
+      const bound = this.#manager.method(object, method)
       if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
       const together = new Together(argsList.length)
       argsList.forEach((args, i) => this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i))
@@ -72,14 +69,14 @@ export class CachingApi {
 
   /** What this request already holds, or undefined; never touches a tier. */
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
-    const bound = this.#method(object, method)
+    const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     return this.#memory.get(bound, args, () => key)?.value as ResultOf<O, M> | undefined
   }
 
   /** A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it. */
   async set<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, row: RowOf<O, M> | null, options: WriteOptions = {}): Promise<void> {
-    const bound = this.#method(object, method)
+    const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     if (row === undefined) throw new InvalidArgumentError('row', 'a row, or null for "there is no such row"', 'undefined')
     if (options.tags !== undefined) assertTags(options.tags)
@@ -102,7 +99,7 @@ export class CachingApi {
 
   /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */
   async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
-    const bound = this.#method(object, method)
+    const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
     this.#primed?.delete(key)
@@ -112,7 +109,7 @@ export class CachingApi {
 
   /** Loads anew, past every tier, and replaces what they hold. */
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
-    const bound = this.#method(object, method)
+    const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     const seen = this.#memory.get(bound, args, () => key)
     this.#primed?.delete(key)
@@ -130,7 +127,7 @@ export class CachingApi {
    * one batch. Returns `target`. The property is not enumerable: serialising the object loads nothing.
    */
   lazyload<T extends object, P extends string, O extends AnyCachedObject, M extends MethodName<O>> (target: T, property: P, object: O, method: M, args: ArgsOf<O, M>): T & { readonly [K in P]: Promise<ResultOf<O, M>> } {
-    const bound = this.#method(object, method)
+    const bound = this.#manager.method(object, method)
     bound.key(args)
     if (typeof target !== 'object' || target === null || !Object.isExtensible(target)) throw new InvalidArgumentError('target', 'an object that is not frozen', show(target))
     Object.defineProperty(target, property, { get: () => this.get(object, method, args), configurable: true, enumerable: false })
@@ -202,15 +199,6 @@ export class CachingApi {
   /** @internal The value of a `Server-Timing` header. */
   get serverTiming (): string {
     return this.#recorder.serverTiming
-  }
-
-  #method (object: AnyCachedObject, name: string): BoundMethod {
-    if (object === this.#lastObject && name === this.#lastName && this.#lastMethod !== undefined) return this.#lastMethod
-    const method = this.#manager.bind(object).method(name)
-    this.#lastObject = object
-    this.#lastName = name
-    this.#lastMethod = method
-    return method
   }
 
   #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {

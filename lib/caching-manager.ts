@@ -1,4 +1,4 @@
-import { BoundObject } from './bound-object.js'
+import { BoundObject, type BoundMethod } from './bound-object.js'
 import { CachingApi } from './caching-api.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
 import { Coherence } from './coherence/coherence.js'
@@ -60,6 +60,9 @@ export class CachingManager {
   readonly #held = new Set<OpeningBackend>()
   readonly #bus: InvalidationBus | undefined
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
+  #lastObject: AnyCachedObject | undefined
+  #lastName: string | undefined
+  #lastMethod: BoundMethod | undefined
   readonly #names = new Map<string, AnyCachedObject>()
   readonly #prepared: Promise<unknown>
   readonly #coherence: Coherence | undefined
@@ -160,6 +163,16 @@ export class CachingManager {
       backend.hold(this)
       this.#held.add(backend)
     }
+  }
+
+  /** @internal What a method of a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
+  method (object: AnyCachedObject, name: string): BoundMethod {
+    // Most reads are of the method that was read last, by this request or another one.
+    if (object === this.#lastObject && name === this.#lastName) return this.#lastMethod!
+    const method = this.bind(object).method(name)
+    this.#lastObject = object
+    this.#lastName = name
+    return (this.#lastMethod = method)
   }
 
   /** @internal What a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */

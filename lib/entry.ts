@@ -133,7 +133,7 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
   const at = bytes.byteOffset
   const valueAt = tagsAt + 4 + view.getUint32(at + tagsAt, true)
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
-  const { value, loose } = share(serializer.decode(bytes.subarray(valueAt)))
+  const { value, loose } = share(serializer.decodeAt === undefined ? serializer.decode(bytes.subarray(valueAt)) : serializer.decodeAt(bytes, valueAt))
   return {
     value,
     loose,
@@ -141,13 +141,20 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
     freshUntil: view.getFloat64(at + 20, true),
     staleUntil: view.getFloat64(at + 28, true),
     tags: valueAt === tagsAt + 4 ? noTags : parseTags(Buffer.from(bytes.subarray(tagsAt + 4, valueAt)).toString('utf8')),
-    stamp: {
-      epoch: view.getFloat64(at + 36, true),
-      softened: view.getFloat64(at + 44, true),
-      tagged: view.getFloat64(at + 52, true),
-      deleted: view.getFloat64(at + 60, true)
-    }
+    stamp: stampOf(view, at + 36)
   }
+}
+
+/** Most entries of an answer carry the same. */
+let lastStamp: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
+
+function stampOf (view: DataView, at: number): Stamp {
+  const epoch = view.getFloat64(at, true)
+  const softened = view.getFloat64(at + 8, true)
+  const tagged = view.getFloat64(at + 16, true)
+  const deleted = view.getFloat64(at + 24, true)
+  if (epoch !== lastStamp.epoch || softened !== lastStamp.softened || tagged !== lastStamp.tagged || deleted !== lastStamp.deleted) lastStamp = { epoch, softened, tagged, deleted }
+  return lastStamp
 }
 
 /** The entries of an answer are mostly parts of one buffer. */

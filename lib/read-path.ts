@@ -15,6 +15,7 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Claim, type Lease } from './tiers/shared-tier.js'
+import { TransientMap } from './transient-map.js'
 import { Undelivered } from './undelivered.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
@@ -63,7 +64,7 @@ export class ReadPath {
   readonly #untold: Undelivered | undefined
   readonly #leaseTtl: number
   /** By key: those that may be joined. */
-  readonly #flights = new Map<string, Flight>()
+  readonly #flights = new TransientMap<Flight>()
   /** Those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
   readonly #strays = new Set<Flight>()
   readonly #underWay = new Set<Promise<unknown>>()
@@ -513,7 +514,7 @@ export class ReadPath {
   }
 
   #end (flight: Flight): void {
-    this.#strays.delete(flight)
+    if (this.#strays.size > 0) this.#strays.delete(flight)
     if (this.#flights.get(flight.key) === flight) this.#flights.delete(flight.key)
   }
 

@@ -27,7 +27,10 @@ export class Recorder {
   #loads = 0
   #waited = 0
   #loadMilliseconds = 0
-  readonly #tiers: TierCount[] = []
+  #tiers: TierCount[] | undefined
+  /** Fresh values of a memory tier, not yet among the others. */
+  #hits = 0
+  #hitPath: ReadPath | undefined
   /** Of the last read. */
   #lastPath: ReadPath | undefined
   #lastPlace = 0
@@ -38,10 +41,20 @@ export class Recorder {
 
   /** A fresh value of the memory tier. */
   hit (path: ReadPath): void {
-    this.#tier(path, 0).found++
+    if (path !== this.#hitPath) {
+      this.#countHits()
+      this.#hitPath = path
+    }
+    this.#hits++
+  }
+
+  #countHits (): void {
+    if (this.#hits > 0) this.#tier(this.#hitPath!, 0).found += this.#hits
+    this.#hits = 0
   }
 
   landed (path: ReadPath, { origin, stale, trip, call }: Landed): void {
+    if (this.#hits > 0) this.#countHits()
     if (stale) this.#stale++
     if (typeof origin === 'object') this.#tier(path, origin.tier).found++
     else if (origin === 'loaded') this.#loaded++
@@ -56,9 +69,10 @@ export class Recorder {
   }
 
   get stats (): RequestStats {
+    this.#countHits()
     return {
       local: this.local,
-      tiers: Object.fromEntries(this.#tiers.map(({ name, found }) => [name, found])),
+      tiers: Object.fromEntries((this.#tiers ?? []).map(({ name, found }) => [name, found])),
       stale: this.#stale,
       loaded: this.#loaded,
       loads: this.#loads,
@@ -68,8 +82,9 @@ export class Recorder {
 
   /** As the `Server-Timing` header has it: durations in milliseconds, counts as descriptions. */
   get serverTiming (): string {
+    this.#countHits()
     const metrics = [`cache-local;desc="${this.local}"`]
-    for (const { name, found, milliseconds } of this.#tiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
+    for (const { name, found, milliseconds } of this.#tiers ?? []) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
     if (this.#loaded > 0) metrics.push(`cache-load;desc="${this.#loaded} in ${this.#loads}";dur=${this.#loadMilliseconds.toFixed(2)}`)
     if (this.#waited > 0) metrics.push(`cache-waited;desc="${this.#waited}"`)
     if (this.#stale > 0) metrics.push(`cache-stale;desc="${this.#stale}"`)
@@ -84,8 +99,9 @@ export class Recorder {
   }
 
   #find (name: string): TierCount {
-    let tier = this.#tiers.find(tier => tier.name === name)
-    if (tier === undefined) this.#tiers.push(tier = { name, found: 0, milliseconds: 0 })
+    const tiers = this.#tiers ??= []
+    let tier = tiers.find(tier => tier.name === name)
+    if (tier === undefined) tiers.push(tier = { name, found: 0, milliseconds: 0 })
     return tier
   }
 

@@ -7,35 +7,61 @@ interface Seen<Method> { readonly method: Method, readonly plain: Map<unknown, R
  * looked up as it is, so that a second read makes no key; Map tells 1, '1' and 1n apart as keys do.
  */
 export class RequestMemory<Method extends object> {
+  /** The first read needs no Map: many requests have no second one. */
+  #firstMethod: Method | undefined
+  #firstArg: unknown
+  #first: Read | undefined
   /** Most requests use few methods: a list is smaller than a Map, and the last one used is asked first. */
-  readonly #all: Seen<Method>[] = []
+  #all: Seen<Method>[] | undefined
   #last: Seen<Method> | undefined
 
   /** `keyOf` is asked only where the arguments need a key. */
   get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Read | undefined {
+    const plain = isPlain(args)
+    if (plain && this.#isFirst(method, args)) return this.#first
     const seen = this.#find(method)
     if (seen === undefined) return undefined
-    return isPlain(args) ? seen.plain.get(args[0]) : seen.keyed?.get(keyOf(method, args))
+    return plain ? seen.plain.get(args[0]) : seen.keyed?.get(keyOf(method, args))
   }
 
   set (method: Method, args: readonly unknown[], key: string, read: Read): void {
+    const plain = isPlain(args)
+    if (plain && (this.#isFirst(method, args) || (this.#isEmpty() && !Number.isNaN(args[0])))) {
+      this.#firstMethod = method
+      this.#firstArg = args[0]
+      this.#first = read
+      return
+    }
     let seen = this.#find(method)
-    if (seen === undefined) this.#all.push(this.#last = seen = { method, plain: new Map(), keyed: undefined })
-    if (isPlain(args)) seen.plain.set(args[0], read)
+    if (seen === undefined) (this.#all ??= []).push(this.#last = seen = { method, plain: new Map(), keyed: undefined })
+    if (plain) seen.plain.set(args[0], read)
     else (seen.keyed ??= new Map()).set(key, read)
   }
 
   /** With `read`: only if it is that. */
   delete (method: Method, args: readonly unknown[], key: string, read?: Read): void {
+    const plain = isPlain(args)
+    if (plain && this.#isFirst(method, args)) {
+      if (read === undefined || read === this.#first) this.#first = undefined
+      return
+    }
     const seen = this.#find(method)
-    const map: Map<unknown, Read> | undefined = isPlain(args) ? seen?.plain : seen?.keyed
-    const at = isPlain(args) ? args[0] : key
+    const map: Map<unknown, Read> | undefined = plain ? seen?.plain : seen?.keyed
+    const at = plain ? args[0] : key
     if (read === undefined || map?.get(at) === read) map?.delete(at)
+  }
+
+  #isEmpty (): boolean {
+    return this.#all === undefined && this.#first === undefined
+  }
+
+  #isFirst (method: Method, args: readonly unknown[]): boolean {
+    return method === this.#firstMethod && args[0] === this.#firstArg && this.#first !== undefined
   }
 
   #find (method: Method): Seen<Method> | undefined {
     if (this.#last?.method === method) return this.#last
-    for (const seen of this.#all) if (seen.method === method) return (this.#last = seen)
+    if (this.#all !== undefined) for (const seen of this.#all) if (seen.method === method) return (this.#last = seen)
     return undefined
   }
 }

@@ -42,12 +42,25 @@ export function copyGiven (value: unknown): Shared {
 export function share (value: unknown): Shared {
   if (typeof value !== 'object' || value === null) return { value, loose: undefined }
   if (!isFreezable(value)) return { value, loose: 'all' }
+  return isFlat(value) ? { value, loose: undefined } : shareDeep(value)
+}
+
+/** Most rows are: then there is nothing below the top level to freeze. */
+function isFlat (value: object): boolean {
+  for (const name in value) {
+    const item = (value as Record<string, unknown>)[name]
+    if (typeof item === 'object' && item !== null) return false
+  }
+  return true
+}
+
+function shareDeep (value: object): Shared {
   const loose: (string | number)[] = []
-  let done: Map<object, boolean> | undefined // most rows are flat
+  const done = new Map<object, boolean>()
   try {
     for (const name of Object.keys(value)) {
       const item = (value as Record<string, unknown>)[name]
-      if (typeof item === 'object' && item !== null && !freeze(item, value, done ??= new Map())) loose.push(name)
+      if (!freeze(item, value, done)) loose.push(name)
     }
   } catch (error) {
     if (error !== kLeadsToTop) throw error

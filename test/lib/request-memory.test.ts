@@ -62,6 +62,27 @@ t.test('what is deleted is gone, unless something newer has taken its place', as
   }
 })
 
+t.test('a single read is found, and NaN is one like others', async t => {
+  for (const arg of [1, NaN, 'a']) {
+    const memory = new RequestMemory()
+    const method = {}
+    const [one, other] = [remembered('one'), remembered('other')]
+    memory.set(method, [arg], 'key', one)
+    t.equal(memory.get(method, [arg], noKey), one)
+    memory.set(method, [arg], 'key', other)
+    t.equal(memory.get(method, [arg], noKey), other)
+    memory.delete(method, [arg], 'key', one)
+    t.equal(memory.get(method, [arg], noKey), other)
+    memory.set(method, ['second'], 'second', one)
+    memory.delete(method, [arg], 'key')
+    t.equal(memory.get(method, [arg], noKey), undefined)
+    memory.set(method, [arg], 'key', one)
+    t.equal(memory.get(method, [arg], noKey), one)
+    t.equal(memory.get(method, ['second'], noKey), one)
+    t.equal(memory.get({}, [arg], noKey), undefined)
+  }
+})
+
 t.test('what is no array of arguments is left to the key to refuse', async t => {
   const memory = new RequestMemory()
   const method = {}
