@@ -1,0 +1,44 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { startProcesses } from '../processes/members.js'
+import { rowOf, withOurs } from '../rounds.js'
+import { quantile } from '../statistics.js'
+
+export async function run ({ redis: { port }, quick }) {
+  const rounds = quick ? 20 : 200
+  const members = startProcesses('./member.js', 2)
+  const [deleting, reading] = members
+  try {
+    const [opened] = await Promise.all(members.map(member => member.tell('open', { port })))
+    const sides = opened.filter(({ deletes, name }) => deletes).map(({ name }) => name)
+    await pause(1200) // until each knows of the other
+
+    const reloaded = new Map(sides.map(side => [side, []]))
+    const deleted = new Map(sides.map(side => [side, []]))
+    for (let round = -10; round < rounds; round++) { // the first ones warm up
+      if (round % 20 === 0) for (const member of members) await member.tell('collect')
+      for (let turn = 0; turn < sides.length; turn++) {
+        const side = sides[(round + 10 + turn) % sides.length]
+        const id = turn
+        for (const member of members) await member.tell('read', { side, id })
+        await Promise.all(members.map(member => member.tell('idle', { side })))
+        const watched = reading.tell('watch', { side, id })
+        await pause(5)
+        const { started, ended } = await deleting.tell('delete', { side, id })
+        const loadedAt = await watched
+        await Promise.all(members.map(member => member.tell('idle', { side })))
+        if (round < 0 || round % 20 < 3) continue // code is compiled again after a collection
+        reloaded.get(side).push(1000 * (loadedAt - started))
+        deleted.get(side).push(1000 * (ended - started))
+      }
+    }
+    const p95 = new Map(Array.from(reloaded, ([side, values]) => [side, [quantile(values, 0.95)]]))
+    return [
+      rowOf({ name: 'invalidate', unit: 'µs', about: 'From a delete in one process until another, which reads that key all the time and had it in memory, loads it anew. Ours elects that one by Redlock. The limit, by hand: DEL and PUBLISH.' }, withOurs(reloaded, 'ours')),
+      rowOf({ name: 'invalidate-p95', unit: 'µs', about: 'The same: 95 of 100 take no longer.' }, withOurs(p95, 'ours')),
+      rowOf({ name: 'invalidate-plain', unit: 'µs', about: 'The same, ours without an election.' }, withOurs(reloaded, 'ours-plain')),
+      rowOf({ name: 'invalidate-call', unit: 'µs', about: 'What the delete itself takes. Ours resolves when the other process has dropped the value and said so; the others when the message is sent.' }, withOurs(deleted, 'ours'))
+    ]
+  } finally {
+    for (const member of members) member.end()
+  }
+}
