@@ -1,7 +1,7 @@
 import { Breaker } from './breaker.js'
 import type { Logger } from './caching-manager.js'
 import type { Line } from './line.js'
-import type { DogpileLock, HeldLock } from './locks/lock.js'
+import { isDivisible, type DogpileLock, type HeldLock } from './locks/lock.js'
 import { within } from './within.js'
 
 /*
@@ -87,10 +87,10 @@ export class Elected {
     if (this.#holding === undefined || this.#yielded.has(name)) return
     const { held, budget, publish } = this.#holding
     const isLast = this.#yielded.size + 1 === this.names.length
-    if (!isLast && held.releaseSome === undefined) return
+    if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(budget, isLast ? held.release() : held.releaseSome!([name]), 'the lock').catch(() => {})
+    await within(budget, isLast || !isDivisible(held) ? held.release() : held.releaseSome([name]), 'the lock').catch(() => {})
     await publish({ names: [name], outcome: 'done' })
   }
 

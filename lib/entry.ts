@@ -1,5 +1,5 @@
 import { randomBytes, randomFillSync } from 'node:crypto'
-import type { Serializer } from './serializer.js'
+import { decodeFrom, type Serializer } from './serializer.js'
 import { share, type Shared } from './values.js'
 
 /** What a tier keeps under a key. Times are milliseconds of the manager's clock. */
@@ -133,7 +133,7 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
   const at = bytes.byteOffset
   const valueAt = tagsAt + 4 + view.getUint32(at + tagsAt, true)
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
-  const { value, loose } = share(serializer.decodeAt === undefined ? serializer.decode(bytes.subarray(valueAt)) : serializer.decodeAt(bytes, valueAt))
+  const { value, loose } = share(decodeFrom(serializer, bytes, valueAt))
   return {
     value,
     loose,

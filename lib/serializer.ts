@@ -6,8 +6,17 @@ import { copy } from './values.js'
 export interface Serializer {
   encode (value: unknown): Uint8Array
   decode (bytes: Uint8Array): unknown
-  /** The same of the bytes from `start` on, where that is faster than to cut them off first. */
-  decodeAt? (bytes: Uint8Array, start: number): unknown
+}
+
+/** One that decodes the end of some bytes faster than if it were cut off first. */
+interface OffsetSerializer extends Serializer {
+  decodeAt (bytes: Uint8Array, start: number): unknown
+}
+
+/** What the bytes from `start` on stand for. */
+export function decodeFrom (serializer: Serializer, bytes: Uint8Array, start: number): unknown {
+  const { decodeAt } = serializer as Partial<OffsetSerializer>
+  return decodeAt === undefined ? serializer.decode(bytes.subarray(start)) : decodeAt(bytes, start)
 }
 
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true, moreTypes: true, useBigIntExtension: true, copyBuffers: true })
@@ -20,7 +29,7 @@ const v8Encoding = 2
  * Set, a `__proto__` property, lone surrogates, cycles …) goes through v8's structured clone, which keeps it and takes
  * three times as long. The first byte tells which.
  */
-export const msgpackSerializer: Serializer = {
+export const msgpackSerializer: OffsetSerializer = {
   encode (value) {
     const plain = isPlain(value, [])
     const body = plain ? packr.pack(value) : serialize(value)

@@ -14,6 +14,12 @@ export interface HeldLock {
   extend (ttl: number): Promise<boolean>
   /** Never throws. */
   release (): Promise<void>
-  /** Some of its names; the others stay held. Never throws. Without it, a lock of several names is kept for all of them. */
-  releaseSome? (names: readonly string[]): Promise<void>
 }
+
+/** A lock of several names that can let go of some of them; any other one is held for all of them until the last is done. */
+export interface DivisibleLock extends HeldLock {
+  /** The other names stay held. Never throws. */
+  releaseSome (names: readonly string[]): Promise<void>
+}
+
+export const isDivisible = (held: HeldLock): held is DivisibleLock => typeof (held as Partial<DivisibleLock>).releaseSome === 'function'

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertRedis, type RedisLike } from '../tiers/redis.js'
-import type { DogpileLock, HeldLock } from './lock.js'
+import type { DivisibleLock, DogpileLock } from './lock.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
 
@@ -50,7 +50,7 @@ class RedlockElection implements DogpileLock {
     await held?.release()
   }
 
-  async acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined> {
+  async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
     const against: Error[] = []
     let lock: Lock
     this.#calls++
@@ -69,7 +69,7 @@ class RedlockElection implements DogpileLock {
   }
 }
 
-class RedlockHeld implements HeldLock {
+class RedlockHeld implements DivisibleLock {
   readonly token: string
   readonly #redlock: Redlock
   #names: readonly string[]
