@@ -39,6 +39,9 @@ const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
+/** For each flight, its claim in each shared tier. */
+type Claims = ReadonlyMap<Flight, readonly Claim[]>
+
 /** What a load needs to be kept: its lease of each shared tier. */
 export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
 
@@ -331,7 +334,7 @@ export class ReadPath {
     // tier answers, nobody could see what somebody else has loaded.
     const dogpile = this.#shared.every(tier => tier.away) ? undefined : this.#dogpile
     await Promise.all([
-      this.#lead(anew, undefined, true),
+      this.#lead(anew, undefined, { takeOver: true }),
       this.#lead(revoked, undefined),
       ...dogpile === undefined ? [this.#lead(others, undefined)] : this.#contendEach(dogpile, others)
     ])
@@ -346,10 +349,13 @@ export class ReadPath {
   async #contend (dogpile: Dogpile, flights: readonly Flight[]): Promise<void> {
     const byName = new Map(flights.map(flight => [this.#keyspace.lock(flight.key), flight]))
     const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
-    const { elected, others } = await dogpile.elect([...byName.keys()])
+    const election = dogpile.elect([...byName.keys()])
+    // In the same round trip, where one connection carries both in their order: so it is a look from behind the lock.
+    const claims = this.#isLockInOrder() ? this.#claimAnew(flights) : undefined
+    const { elected, others } = await election
     const waiting = others.filter(name => !this.#leaveToOthers(byName.get(name)!))
     await Promise.all([
-      ...elected.map(one => this.#lead(of(one.names), one)),
+      ...elected.map(one => this.#lead(of(one.names), one, { claims })),
       waiting.length === 0
         ? undefined
         : dogpile.follow(waiting, {
@@ -380,22 +386,28 @@ export class ReadPath {
   }
 
   /** Loads what is still missing when the right to fill it has been taken. */
-  async #lead (flights: readonly Flight[], elected: Elected | undefined, takeOver = false): Promise<void> {
+  async #lead (flights: readonly Flight[], elected: Elected | undefined, { takeOver = false, claims }: { takeOver?: boolean, claims?: Promise<Claims> | undefined } = {}): Promise<void> {
     if (flights.length === 0) return
-    const keys = flights.map(flight => flight.key)
-    for (const flight of flights) {
-      flight.renew(this.#locals[0]?.generation)
-      if (elected !== undefined) flight.yield = () => { void this.#track(elected.yield(this.#keyspace.lock(flight.key))) }
-    }
+    const claimed = claims === undefined || flights.some(flight => flight.revoked) ? this.#claimAnew(flights, takeOver) : claims
+    if (elected !== undefined) for (const flight of flights) flight.yield = () => { void this.#track(elected.yield(this.#keyspace.lock(flight.key))) }
     // Look again: another process may have filled while we asked for the lock.
-    const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
+    const byFlight = await claimed
     const missing: Flown[] = []
-    for (const [i, flight] of flights.entries()) {
-      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]![i]?.entry, this.tiers.indexOf(tier), flight.trip))
-      if (!found) missing.push({ flight, leases: claims.map(claim => claim[i]?.lease) })
+    for (const flight of flights) {
+      const own = byFlight.get(flight)!
+      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, own[s]?.entry, this.tiers.indexOf(tier), flight.trip))
+      if (!found) missing.push({ flight, leases: own.map(claim => claim?.lease) })
     }
     await Promise.all(bySource(missing, ({ flight }) => flight).map(({ source, members }) => this.#call(source, members, elected)))
     if (elected !== undefined) await elected.release()
+  }
+
+  /** What these flights load from now on is as new as what anybody loads. Never rejects. */
+  async #claimAnew (flights: readonly Flight[], takeOver = false): Promise<Claims> {
+    const keys = flights.map(flight => flight.key)
+    for (const flight of flights) flight.renew(this.#locals[0]?.generation)
+    const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
+    return new Map(flights.map((flight, i) => [flight, claims.map(claim => claim[i])]))
   }
 
   /** A tier that has just failed to answer isn't waited for a second time in the same read. */
@@ -463,9 +475,18 @@ export class ReadPath {
 
   /** Whether one connection carries fills, news and the lock: then they arrive in the order in which they were sent. */
   #isOrdered (): boolean {
+    return this.#isLockInOrder() && this.#isLineInOrder()
+  }
+
+  #isLockInOrder (): boolean {
     const [only, ...more] = this.#shared
-    const { lock, line } = this.#context
-    return only !== undefined && more.length === 0 && lock?.connection !== undefined && lock.connection === only.connection && line === only.line
+    const { lock } = this.#context
+    return only !== undefined && more.length === 0 && lock?.connection !== undefined && lock.connection === only.connection
+  }
+
+  #isLineInOrder (): boolean {
+    const [only, ...more] = this.#shared
+    return only?.connection !== undefined && more.length === 0 && this.#context.line === only.line
   }
 
   #armTimeouts (flights: readonly Flight[]): () => void {
@@ -572,17 +593,24 @@ export class ReadPath {
     this.#assertOpen()
     this.#drop(what)
     await this.#track((async () => {
-      // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
-      const told: boolean[] = []
-      for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
-      // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
-      if (this.#shared.length > 0) this.#dropTold(what)
-      // After the shared tiers: whoever hears of it doesn't find the old value there.
-      const heard = await this.#tellOthers(what)
+      const telling = this.#tellTiers(what, tell)
+      // After the shared tiers: whoever hears of it doesn't find the old value there. One connection sees to that by itself.
+      if (!this.#isLineInOrder()) await telling
+      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
       const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
       if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
       if (!heard && this.options.coherence === 'acknowledged') throw new InvalidationPendingError('The line to other processes', name)
     })())
+  }
+
+  /** Resolves to whether each of them knows now. */
+  async #tellTiers (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>): Promise<boolean[]> {
+    // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
+    const told: boolean[] = []
+    for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
+    // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
+    if (this.#shared.length > 0) this.#dropTold(what)
+    return told
   }
 
   /** Resolves when they don't believe it any more. False: they could not be told yet. */

@@ -1010,6 +1010,28 @@ t.test('postCache', async t => {
     t.strictSame(await api.get(User, 'getById', [1]), alice)
     t.equal(loader.calls.length, 1, 'the row itself was cached')
   })
+
+  t.test('may be asynchronous, for what is loaded and for what memory has', async t => {
+    let broken = true
+    const loader = countingLoader([alice, bob])
+    const User = cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: { getById: loadMany({ load: loader.load, idOf: loader.idOf, postCache: async user => { if (broken) throw new Error('broken'); return { ...user, shown: true } } }) }
+    })
+    const manager = managerOf(t)
+    for (const api of [manager.createApi(), manager.createApi()]) {
+      broken = true
+      await t.rejects(api.getMany(User, 'getById', [1, 2]), /broken/)
+      broken = false
+      const read = api.getMany(User, 'getById', [1, 2])
+      t.equal(api.get(User, 'getById', [1]), api.get(User, 'getById', [1]))
+      t.equal(api.peek(User, 'getById', [1]), undefined)
+      t.strictSame(await read, [{ ...alice, shown: true }, { ...bob, shown: true }])
+      t.strictSame(api.peek(User, 'getById', [1]), { ...alice, shown: true })
+    }
+    t.equal(loader.calls.length, 1)
+  })
 })
 
 t.test('preCache', async t => {

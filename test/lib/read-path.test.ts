@@ -1145,7 +1145,7 @@ t.test('close lets loads and writes end, refuses what comes after it, and closes
 t.test('round trips to Redis: for a hundred keys as for one', async t => {
   const proxy = await recordingProxy(t, (await startRedis(t)).port)
   const through = clientOf(t, proxy.port)
-  for (const [name, before, after] of [['without a lock', 2, 1], ['with a lock', 3, 2]] as const) {
+  for (const [name, after] of [['without a lock', 1], ['with a lock', 2]] as const) {
     const lock = name === 'with a lock' ? { lock: redlock([through]) } : {}
     const { region, manager } = await processOf(t, { tiers: [redis(through)], coherence: 'eventual' }, { ...lock, lineLease: '1m' })
     for (const count of [1, 100]) {
@@ -1156,7 +1156,7 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
       proxy.reset()
       const values = region.getOrCreateMany(keys, async missing => { begun.open(); await held.opened; return [...missing] })
       await begun.opened
-      t.equal(proxy.roundTrips, before, `${name}: ${count} cold, before the loader starts`)
+      t.equal(proxy.roundTrips, 2, `${name}: ${count} cold, before the loader starts`)
 
       proxy.pause()
       proxy.reset()
@@ -1176,7 +1176,7 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
       t.equal(proxy.roundTrips, 1, `${count} found, or else created`)
       proxy.reset()
       await region.deleteMany(keys)
-      t.equal(proxy.roundTrips, 2, `${count} deleted, and the other processes told of it`)
+      t.equal(proxy.roundTrips, 1, `${count} deleted, and the other processes told of it`)
     }
   }
 })
