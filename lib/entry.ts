@@ -98,7 +98,7 @@ export const isLease = (bytes: Uint8Array): boolean =>
   bytes.length === identityLength && bytes[0] === 0xfc && bytes[1] === 0xa9 && bytes[3] === kindLease
 
 /** @throws what the serializer throws */
-export function encodeEntry (entry: Entry, serializer: Serializer): Buffer {
+export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp = entry.stamp): Buffer {
   const value = serializer.encode(entry.value)
   if (!(value instanceof Uint8Array)) throw new TypeError('serializer.encode must return a Uint8Array')
   const tags = entry.tags.length === 0 ? '' : JSON.stringify(entry.tags)
@@ -108,10 +108,10 @@ export function encodeEntry (entry: Entry, serializer: Serializer): Buffer {
   bytes.writeDoubleLE(entry.loadedAt, 12)
   bytes.writeDoubleLE(entry.freshUntil, 20)
   bytes.writeDoubleLE(entry.staleUntil, 28)
-  bytes.writeDoubleLE(entry.stamp.epoch, 36)
-  bytes.writeDoubleLE(entry.stamp.softened, 44)
-  bytes.writeDoubleLE(entry.stamp.tagged, 52)
-  bytes.writeDoubleLE(entry.stamp.deleted, 60)
+  bytes.writeDoubleLE(stamp.epoch, 36)
+  bytes.writeDoubleLE(stamp.softened, 44)
+  bytes.writeDoubleLE(stamp.tagged, 52)
+  bytes.writeDoubleLE(stamp.deleted, 60)
   bytes.writeUInt32LE(tagsLength, tagsAt)
   bytes.write(tags, tagsAt + 4, 'utf8')
   bytes.set(value, tagsAt + 4 + tagsLength)

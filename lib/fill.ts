@@ -58,7 +58,7 @@ export class Fill {
     const ttl = shared.value === null ? policy.negativeTtl ?? policy.ttl : policy.ttl
     const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
     const loadedAt = now()
-    return { ...shared, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + policy.grace, tags, stamp: unstamped }
+    return { value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + policy.grace, tags, stamp: unstamped }
   }
 
   /** Into the shared tiers. Never rejects. */
@@ -70,7 +70,7 @@ export class Fill {
   async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<void> {
     const fills = fillings.flatMap(({ flight, entry, lease }) => {
       if (lease === undefined) return [] // the tier was away when the load began
-      const bytes = this.#encode(tier, flight.key, { ...entry, stamp: lease.stamp })
+      const bytes = this.#encode(tier, flight.key, entry, lease.stamp)
       if (bytes === undefined) flight.unshared = true
       return bytes === undefined ? [] : [{ flight, key: flight.key, entry, bytes, lease }]
     })
@@ -83,9 +83,9 @@ export class Fill {
     }
   }
 
-  #encode (tier: SharedTier, key: string, entry: Entry): Uint8Array | undefined {
+  #encode (tier: SharedTier, key: string, entry: Entry, stamp: Stamp): Uint8Array | undefined {
     try {
-      return tier.encode(entry)
+      return tier.encode(entry, stamp)
     } catch (error) {
       this.#warn(key, error)
       this.drop(key, entry)
@@ -131,9 +131,8 @@ export class Fill {
         this.drop(key, entry)
         return []
       }
-      const stamped = { ...entry, stamp: before }
-      const bytes = this.#encode(tier, key, stamped)
-      return bytes === undefined ? [] : [{ key, entry: stamped, bytes, lease: claim.lease }]
+      const bytes = this.#encode(tier, key, entry, before)
+      return bytes === undefined ? [] : [{ key, entry, bytes, lease: claim.lease }]
     })
     if (fills.length > 0) await tier.fillMany(fills)
   }

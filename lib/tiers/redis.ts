@@ -49,13 +49,13 @@ export function redisBus (client: unknown): InvalidationBus {
 
 // In all scripts KEYS[1] is a region's stamp: 'epoch|softened|tagged|deleted'. See Stamp.
 
-// Of a region's keys, one command for what MGET can't: what isn't there gets a mark. What is of another type, or too short
-// to be told from others, is nobody's of ours and counts as not there.
+// Of a region's keys: what isn't there gets a mark. What is of another type, or too short to be told from others, is nobody's
+// of ours and counts as not there: the mark takes its place.
 const leaseKeys = `
+local all = first > #KEYS and {} or redis.call('MGET', unpack(KEYS, first))
 for i = first, #KEYS do
-  local held = redis.pcall('GET', KEYS[i])
-  if type(held) == 'table' or held and #held < #ARGV[2] then redis.call('DEL', KEYS[i]) held = false end
-  if not held then
+  local held = all[i - first + 1]
+  if not held or #held < #ARGV[2] then
     held = ARGV[2]
     redis.call('SET', KEYS[i], held, 'PX', ARGV[3])
   else

@@ -187,7 +187,7 @@ export class SharedTier {
     const claims = await this.claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap(({ key, entry }, i) => {
       const lease = claims[i]?.lease
-      return lease === undefined ? [] : [{ key, entry, bytes: this.encode({ ...entry, stamp: lease.stamp }), lease }]
+      return lease === undefined ? [] : [{ key, entry, bytes: this.encode(entry, lease.stamp), lease }]
     })
     try {
       if (fills.length === sets.length) return await this.#forgetRefused(keys, await this.#fill(fills))
@@ -223,9 +223,9 @@ export class SharedTier {
     return 'unkept'
   }
 
-  /** Bytes for `fillMany`. @throws what the serializer throws */
-  encode (entry: Entry): Uint8Array {
-    return encodeEntry(entry, this.#serializer)
+  /** Bytes for `fillMany`; `stamp` is that of the lease. @throws what the serializer throws */
+  encode (entry: Entry, stamp: Stamp): Uint8Array {
+    return encodeEntry(entry, this.#serializer, stamp)
   }
 
   /**
@@ -239,8 +239,7 @@ export class SharedTier {
       const fills = entries.flatMap((entry, i) => {
         const claim = claims[i]
         if (entry === undefined || entry.softened === true || claim === undefined || claim.entry !== undefined) return []
-        const stamped = { ...entry, stamp: claim.lease.stamp }
-        return [{ key: keys[i]!, entry: stamped, bytes: this.encode(stamped), lease: claim.lease }]
+        return [{ key: keys[i]!, entry, bytes: this.encode(entry, claim.lease.stamp), lease: claim.lease }]
       })
       if (fills.length > 0) await this.fillMany(fills)
     } catch (error) {

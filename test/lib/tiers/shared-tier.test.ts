@@ -95,7 +95,7 @@ async function fill (tier: SharedTier, claims: readonly Claim[], fills: readonly
   return await tier.fillMany(fills.map(({ key, value, tags }, i) => {
     const { lease } = claims[i]!
     const entry = { ...entryOf(value, tags), stamp: lease.stamp }
-    return { key, entry, bytes: tier.encode(entry), lease }
+    return { key, entry, bytes: tier.encode(entry, lease.stamp), lease }
   }))
 }
 
