@@ -60,7 +60,14 @@ export class CachingApi {
       const bound = this.#manager.method(object, method)
       if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
       const together = new Together(argsList.length)
-      argsList.forEach((args, i) => this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i))
+      try {
+        for (let i = 0; i < argsList.length; i++) {
+          const args: unknown = argsList[i]
+          this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i)
+        }
+      } catch (error) {
+        together.fail(error) // of all: those that are under way may fail as well
+      }
       return together.promise as Promise<Array<ResultOf<O, M>>>
     } catch (error) {
       return Promise.reject(error)
@@ -84,7 +91,8 @@ export class CachingApi {
     const { path } = bound.region
     const entry = path.admit(bound.store(row), policy, options.tags ?? bound.tags(row))
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
-    void this.#hand(bound, args, key, entry)
+    const presented = this.#handWritten(bound, args, key, entry)
+    presented.catch(() => {}) // told at the end
     this.#primed?.delete(key)
     this.#overtake(key)
     for (const prime of primed) {
@@ -95,6 +103,7 @@ export class CachingApi {
     // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
     if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
     else await path.set([{ key, entry }, ...primed])
+    await presented
   }
 
   /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */
@@ -241,7 +250,7 @@ export class CachingApi {
     this.#recorder.landed(bound.region.path, landed)
     this.#prime(landed)
     this.#ended()
-    if (bound.definition.postCache === undefined) fetching.done(own(landed.shared))
+    if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
     else this.#settle(fetching, bound, args, key, settled.then(() => this.#present(bound, landed.shared)))
   }
@@ -249,8 +258,21 @@ export class CachingApi {
   /** @internal */
   failed (fetching: Fetching, error: unknown): void {
     this.#ended()
-    this.#memory.delete(fetching.bound, fetching.args, fetching.key, fetching)
-    fetching.failed(error)
+    this.#forget(fetching, fetching.bound, fetching.args, fetching.key, error)
+  }
+
+  #done (fetching: Fetching, shared: Shared): void {
+    try {
+      fetching.done(own(shared))
+    } catch (error) {
+      this.#forget(fetching, fetching.bound, fetching.args, fetching.key, error)
+    }
+  }
+
+  /** What could not be read is tried again by the next read. */
+  #forget (reading: Reading, bound: BoundMethod, args: readonly unknown[], key: string, error: unknown): void {
+    this.#memory.delete(bound, args, key, reading)
+    reading.failed(error)
   }
 
   #ended (): void {
@@ -258,10 +280,7 @@ export class CachingApi {
   }
 
   #settle (reading: Reading, bound: BoundMethod, args: readonly unknown[], key: string, promise: Promise<unknown>): void {
-    promise.then(value => reading.done(value), (error: unknown) => {
-      this.#memory.delete(bound, args, key, reading)
-      reading.failed(error)
-    })
+    promise.then(value => reading.done(value), error => this.#forget(reading, bound, args, key, error))
   }
 
   #overtake (key: string): void {
@@ -280,13 +299,29 @@ export class CachingApi {
     }
   }
 
-  /** A value that is here already. */
+  /** A value that is here already. @throws what `postCache` throws */
   #hand (bound: BoundMethod, args: readonly unknown[], key: string, shared: Shared): Read {
-    const value = this.#present(bound, shared)
-    const read = isPromise(value) ? new Reading() : new Read(value)
-    this.#memory.set(bound, args, key, read)
-    if (read instanceof Reading) this.#settle(read, bound, args, key, Promise.resolve(value))
-    return read
+    if (bound.definition.postCache === undefined) {
+      const read = new Read(own(shared))
+      this.#memory.set(bound, args, key, read)
+      return read
+    }
+    const reading = new Reading()
+    this.#memory.set(bound, args, key, reading) // first: it may read this very key
+    try {
+      const value = this.#present(bound, shared)
+      if (isPromise(value)) this.#settle(reading, bound, args, key, Promise.resolve(value))
+      else reading.done(value)
+    } catch (error) {
+      this.#forget(reading, bound, args, key, error)
+      throw error
+    }
+    return reading
+  }
+
+  /** This request sees what it writes. Rejects with what `postCache` throws: by then it has been written. */
+  async #handWritten (bound: BoundMethod, args: readonly unknown[], key: string, entry: Shared): Promise<void> {
+    this.#hand(bound, args, key, entry)
   }
 
   #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {

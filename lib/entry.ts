@@ -1,6 +1,6 @@
 import { randomBytes, randomFillSync } from 'node:crypto'
 import { decodeFrom, type Serializer } from './serializer.js'
-import { share, type Shared } from './values.js'
+import { own, share, type Shared } from './values.js'
 
 /** What a tier keeps under a key. Times are milliseconds of the manager's clock. */
 export interface Entry extends Shared {
@@ -133,7 +133,9 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
   const at = bytes.byteOffset
   const valueAt = tagsAt + 4 + view.getUint32(at + tagsAt, true)
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
-  const { value, loose } = share(decodeFrom(serializer, bytes, valueAt))
+  const shared = share(decodeFrom(serializer, bytes, valueAt))
+  if (shared.loose !== undefined) own(shared) // what readers can't get a copy of is no value
+  const { value, loose } = shared
   return {
     value,
     loose,
@@ -157,10 +159,12 @@ function stampOf (view: DataView, at: number): Stamp {
   return lastStamp
 }
 
-/** The entries of an answer are mostly parts of one buffer. */
+/** The entries of an answer are mostly parts of one buffer, of what a socket is read into. */
 let lastView: DataView = new DataView(new ArrayBuffer(0))
+const largestKept = 65_536
 
 function viewOf (buffer: ArrayBufferLike): DataView {
+  if (buffer.byteLength > largestKept) return new DataView(buffer)
   if (lastView.buffer !== buffer) lastView = new DataView(buffer)
   return lastView
 }

@@ -127,7 +127,8 @@ export class Fill {
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing
-      if (claim.entry !== undefined || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
+      // Whoever has claimed it before is about to put something there that may be newer.
+      if (claim.entry !== undefined || !claim.first || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
         this.drop(key, entry)
         return []
       }

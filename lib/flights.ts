@@ -139,10 +139,10 @@ export class Flight implements Landing {
     this.#landWaiting(asWaited(landed))
   }
 
-  /** Lets all but the first have the stale value already: dogpile's own way. */
+  /** Lets all but the first have it already: a stale value, dogpile's own way, or what a refresh has yet to tell others of. */
   landOthers (landed: Landed): void {
-    this.#forOthers = landed
-    this.#landWaiting(landed)
+    this.#forOthers = asWaited(landed)
+    this.#landWaiting(this.#forOthers)
   }
 
   fail (error: unknown): void {

@@ -355,7 +355,8 @@ export class ReadPath {
     const { elected, others } = await election
     const waiting = others.filter(name => !this.#leaveToOthers(byName.get(name)!))
     await Promise.all([
-      ...elected.map(one => this.#lead(of(one.names), one, { claims })),
+      // With a lock for each key, some were claimed before theirs was held.
+      ...elected.map(one => this.#lead(of(one.names), one, { claims: one.names.length === flights.length ? claims : undefined })),
       waiting.length === 0
         ? undefined
         : dogpile.follow(waiting, {
@@ -436,6 +437,8 @@ export class ReadPath {
       return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
     })
     const written = this.#track(this.#write(kept))
+    // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
+    for (const { replaced } of outcomes) if (replaced !== undefined) void written.then(replaced)
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
     if (elected === undefined || !this.#isOrdered()) await written
     if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }, i) => newsOf(flights[i]!, outcome)))
@@ -457,9 +460,19 @@ export class ReadPath {
     }
     const { shared, entry } = admitted
     flight.loaded = true
-    if (entry === undefined) this.#end(flight)
-    flight.land({ shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) })
-    return entry === undefined ? { outcome: { kind: 'unshared' } as Outcome } : { outcome: { kind: 'done' } as Outcome, kept: [{ flight, leases, entry }] }
+    const landed: Landed = { shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) }
+    if (entry === undefined) {
+      this.#end(flight)
+      flight.land(landed)
+      return { outcome: { kind: 'unshared' } as Outcome }
+    }
+    const kept = [{ flight, leases, entry }]
+    if (flight.want.anew) {
+      flight.landOthers(landed)
+      return { outcome: { kind: 'done' } as Outcome, kept, replaced: () => flight.land(landed) }
+    }
+    flight.land(landed)
+    return { outcome: { kind: 'done' } as Outcome, kept }
   }
 
   /** One message for each way that it ended. */

@@ -44,7 +44,9 @@ export class LocalTier {
   /** Keeps what was loaded or found since `generation`, unless there is something newer. */
   set (key: string, entry: Entry, generation: Generation = this.generation): void {
     if (generation !== this.generation && isOlder(generation, this.backend.getEntry(key)?.generation)) return
-    this.backend.setEntry(key, { ...entry, generation })
+    const { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp } = entry
+    // One literal, all in one place: of a copy that gets one property more, V8 keeps the properties apart from the object.
+    this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation })
   }
 
   forget (keys: readonly string[]): void {

@@ -1,4 +1,4 @@
-import { decodeEntry, encodeEntry, formatStamp, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
+import { decodeEntry, encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
 import type { Serializer } from '../serializer.js'
 import type { Logger } from '../caching-manager.js'
 import type { Invalidations } from '../coherence/messages.js'
@@ -29,7 +29,7 @@ export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | unde
 export type Filled = boolean | 'unkept'
 
 /** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
-export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease } | undefined
+export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease, /** Nobody had claimed it before. */ readonly first: boolean } | undefined
 
 /** An entry, its bytes, and the right to put them there. */
 interface Filling { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
@@ -108,11 +108,12 @@ export class SharedTier {
   }
 
   async #claimFenced (leasing: LeasingBackend, keys: readonly string[], { ttl, takeOver = false }: ClaimOptions): Promise<Claim[]> {
-    const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark: newLease(), stamp: formatStamp(newStamp()), ttl, takeOver }))
+    const mark = newLease()
+    const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark, stamp: formatStamp(newStamp()), ttl, takeOver }))
     const stamp = readStamp(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
     const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp)
-    return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! } }))
+    return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! }, first: Buffer.compare(held[i]!, mark) === 0 }))
   }
 
   /** A backend of three methods: the stamp is kept, but nothing refuses a fill that comes too late. */
@@ -125,7 +126,7 @@ export class SharedTier {
     }
     const lease = { stamp, held: undefined }
     const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
-    return entries.map(entry => ({ entry, lease }))
+    return entries.map(entry => ({ entry, lease, first: true }))
   }
 
   /**
@@ -190,7 +191,7 @@ export class SharedTier {
       return lease === undefined ? [] : [{ key, entry, bytes: this.encode(entry, lease.stamp), lease }]
     })
     try {
-      if (fills.length === sets.length) return await this.#forgetRefused(keys, await this.#fill(fills))
+      if (fills.length === sets.length) return await this.#forgetOlder(fills, await this.#fill(fills))
     } catch (error) {
       this.#failed(error, 'set')
     }
@@ -198,10 +199,14 @@ export class SharedTier {
     return sets.map(() => true)
   }
 
-  /** Whoever was faster may not have put anything there: a refresh that took over and failed, say. */
-  async #forgetRefused (keys: readonly string[], filled: Filled[]): Promise<Filled[]> {
-    const refused = keys.filter((_, i) => filled[i] === false)
-    if (refused.length > 0) await this.forgetMany(refused)
+  /** Whoever was faster may not have put anything there: of a refresh that took over and failed, the old value is left. */
+  async #forgetOlder (fills: readonly Filling[], filled: Filled[]): Promise<Filled[]> {
+    const refused = fills.filter(({ lease: { held } }, i) => filled[i] === false && !isLease(held!))
+    if (refused.length > 0) {
+      const standing = await this.#getMany(refused.map(({ key }) => key))
+      const older = refused.filter(({ lease }, i) => isSameValue(standing[i], lease.held!)).map(({ key }) => key)
+      if (older.length > 0) await this.forgetMany(older)
+    }
     return filled
   }
 
@@ -374,6 +379,10 @@ export class SharedTier {
     this.#logger.debug({ tier: this.name, region: this.#keyspace.region, operation, err: error }, 'a tier did not answer and counts as missing')
   }
 }
+
+/** Whoever takes over changes an entry's identity, and nothing else. */
+const isSameValue = (one: Uint8Array | undefined, other: Uint8Array): boolean =>
+  one !== undefined && Buffer.compare(one.subarray(identityLength), other.subarray(identityLength)) === 0
 
 /** Any entry's time to live in the backend: as long as it may be served. */
 const lifetime = (entry: Entry, now: number) => Math.max(1, Math.ceil(entry.staleUntil - now))

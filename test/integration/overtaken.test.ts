@@ -343,3 +343,63 @@ t.test('what a far tier could not be told is not believed of a nearer one, which
   await mine.manager.idle()
   t.equal(await theirs.region.get('k'), undefined)
 })
+
+t.test('of two sets at one moment one wins, for everybody', async t => {
+  const namespace = randomUUID()
+  const [one, two] = [await processOf(t, namespace), await processOf(t, namespace)]
+  for (const before of ['nothing', 'an old value']) {
+    for (let round = 0; round < 20; round++) {
+      const key = `${before} ${round}`
+      if (before !== 'nothing') await one.region.set(key, 'old')
+      await Promise.all([one.region.set(key, 'a'), round % 2 === 0 ? one.region.set(key, 'b') : two.region.set(key, 'b')])
+      const left = await one.region.get(key)
+      t.match(left, /^[ab]$/, key)
+      t.equal(await two.region.get(key), left)
+    }
+  }
+})
+
+t.test('who is about to load a key is not forestalled by a row that an older load brings along', async t => {
+  const namespace = randomUUID()
+  const held = gate()
+  const begun = gate()
+  const define = (byName: () => Promise<unknown>) => cachedObject({
+    name: 'Person',
+    region: 'rows',
+    methods: {
+      byId: loadOne((_context, id: number) => ({ id, name: 'ada', version: 1 }), { primes: { byName: row => [row.name] } }),
+      byName: loadOne(async (_context, _name: string) => await byName())
+    }
+  })
+  const [mine, theirs] = [await processOf(t, namespace), await processOf(t, namespace)]
+  const [Mine, Theirs] = [define(async () => null), define(async () => { begun.open(); await held.opened; return { id: 1, name: 'ada', version: 2 } })]
+  const load = theirs.manager.createApi().get(Theirs, 'byName', ['ada'])
+  await begun.opened
+  await mine.manager.createApi().get(Mine, 'byId', [1])
+  await mine.manager.idle()
+  held.open()
+  await load
+  await theirs.manager.idle()
+  t.match(await mine.manager.createApi().get(Mine, 'byName', ['ada']), { version: 2 })
+})
+
+t.test('when a refresh is over, no process serves the old value', async t => {
+  const namespace = randomUUID()
+  const row = { version: 0 }
+  const define = () => cachedObject({ name: 'Row', region: 'rows', methods: { get: loadOne((_context, _id: number) => ({ ...row })) } })
+  const processes = await Promise.all([0, 1].map(async () => {
+    const client = clientOf(t)
+    const manager = new CachingManager({ namespace, lock: redlock([client]), lineLease: '2s', regions: { rows: { tiers: [memory(), redis(client)], ttl: '1m' } } })
+    t.teardown(() => manager.close())
+    await manager.ready()
+    return { manager, Row: define() }
+  }))
+  const [mine, theirs] = processes as [typeof processes[0], typeof processes[0]]
+  await mine.manager.region('rows').delete('anything') // by then they know each other
+  for (let round = 0; round < 20; round++) {
+    await theirs.manager.createApi().get(theirs.Row, 'get', [1])
+    row.version++
+    t.strictSame(await mine.manager.createApi().refresh(mine.Row, 'get', [1]), row)
+    t.strictSame(await theirs.manager.createApi().get(theirs.Row, 'get', [1]), row, `${round}`)
+  }
+})

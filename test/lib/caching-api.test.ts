@@ -1011,6 +1011,37 @@ t.test('postCache', async t => {
     t.equal(loader.calls.length, 1, 'the row itself was cached')
   })
 
+  t.test('may read its own key', async t => {
+    let calls = 0
+    const loader = countingLoader([alice])
+    const User = cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: { getById: loadMany({ load: loader.load, idOf: loader.idOf, postCache: (user, api: CachingApi) => { calls++; void api.get(User as never, 'getById' as never, [1] as never); return user } }) }
+    })
+    const manager = managerOf(t)
+    for (const expected of [1, 2]) { // loaded, and from memory
+      t.strictSame(await manager.createApi().get(User, 'getById', [1]), alice)
+      t.equal(calls, expected)
+    }
+  })
+
+  t.test('that throws for what is written does not keep it from being written', async t => {
+    let broken = false
+    const loader = countingLoader([alice])
+    const User = cachedObject({
+      name: 'User',
+      region: 'objects',
+      methods: { getById: loadMany({ load: loader.load, idOf: loader.idOf, postCache: user => { if (broken) throw new Error('broken'); return user } }) }
+    })
+    const manager = managerOf(t)
+    await manager.createApi().get(User, 'getById', [1])
+    broken = true
+    await t.rejects(manager.createApi().set(User, 'getById', [1], { ...alice, name: 'new' }), { message: 'broken' })
+    broken = false
+    t.match(await manager.createApi().get(User, 'getById', [1]), { name: 'new' })
+  })
+
   t.test('may be asynchronous, for what is loaded and for what memory has', async t => {
     let broken = true
     const loader = countingLoader([alice, bob])
@@ -1032,6 +1063,41 @@ t.test('postCache', async t => {
     }
     t.equal(loader.calls.length, 1)
   })
+})
+
+t.test('getMany with a wrong argument among right ones fails once, whatever becomes of those', async t => {
+  const unhandled: unknown[] = []
+  const listener = (reason: unknown) => { unhandled.push(reason) }
+  process.on('unhandledRejection', listener)
+  t.teardown(() => process.off('unhandledRejection', listener))
+  const { User } = usersOf([], () => { throw new Error('no database') })
+  const manager = managerOf(t)
+  for (const ids of [[1, null, 2], [1, {}], Object.assign([1, 2, 3], { 1: undefined })]) {
+    await t.rejects(manager.createApi().getMany(User, 'getById', ids as number[]), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+  }
+  const sparse = [1, 2, 3]
+  delete sparse[1]
+  await t.rejects(manager.createApi().getMany(User, 'getById', sparse), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+  await manager.idle()
+  await new Promise(setImmediate)
+  t.strictSame(unhandled, [])
+})
+
+t.test('a value that can’t be handed out fails its own reader, and no other one', async t => {
+  let reads = 0
+  const decode = (bytes: Uint8Array) => {
+    const { id } = JSON.parse(Buffer.from(bytes).toString())
+    return id === 1 ? { id, get name () { if (++reads > 1) throw new Error('once only'); return 'alice' } } : { id }
+  }
+  const { User } = usersOf()
+  const serializer = { encode: (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value)), decode: decode as (bytes: Uint8Array) => unknown }
+  const manager = managerOf(t, { tiers: [countingBackend()], serializer })
+  await manager.createApi().getMany(User, 'getById', [1, 2])
+  await manager.idle()
+  const api = manager.createApi()
+  const [one, two] = [api.get(User, 'getById', [1]), api.get(User, 'getById', [2])]
+  await t.rejects(one, { message: 'once only' })
+  t.match(await two, { id: 2 })
 })
 
 t.test('preCache', async t => {

@@ -175,3 +175,19 @@ t.test('what is no stamp is none', async t => {
     t.equal(parseStamp(foreign), undefined, JSON.stringify(foreign))
   }
 })
+
+t.test('entries that are parts of one buffer, and those that have a large one to themselves', async t => {
+  const values = ['a', 'b'.repeat(100_000), { c: 1 }]
+  const bytes = values.map(value => encode(entryOf(value)))
+  const together = Buffer.concat(bytes)
+  let at = 0
+  for (const [i, { length }] of bytes.entries()) {
+    t.equal(isDeepStrictEqual(decode(together.subarray(at, at += length))?.value, values[i]), true)
+    t.equal(isDeepStrictEqual(decode(Uint8Array.from(bytes[i]!))?.value, values[i]), true)
+  }
+})
+
+t.test('what a serializer makes that no reader can get a copy of is no entry', async t => {
+  const bytes = encode(entryOf({ url: 'https://example.org' }))
+  t.throws(() => decodeEntry(bytes, { ...msgpackSerializer, decodeAt: undefined, decode: () => ({ url: new URL('https://example.org') }) } as never), { message: /can't be cached/ })
+})
