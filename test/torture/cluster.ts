@@ -58,6 +58,11 @@ export class ReplicatedCluster {
     return await this.#client(0).cluster('KEYSLOT', key)
   }
 
+  /** The place of the node that has this key. */
+  async masterOf (key: string): Promise<number> {
+    return await this.#ownerOf(await this.slotOf(key))
+  }
+
   /** Moves a slot from its master to another one, key by key, with `rest` milliseconds in each of its states. */
   async move (slot: number, rest: number): Promise<void> {
     const ids = await Promise.all(this.masters.map(async node => await this.#client(node).cluster('MYID') as string))
