@@ -183,7 +183,7 @@ export class SharedTier {
    * Replaces what stands there now; in the order of `sets`, false where somebody has invalidated or replaced the key
    * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws
    */
-  async setMany (sets: readonly { key: string, entry: Entry }[]): Promise<Filled[]> {
+  async setMany (sets: readonly { key: string, entry: Entry }[], attempts = mostAttempts): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
     const claims = await this.claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap(({ key, entry }, i) => {
@@ -191,7 +191,7 @@ export class SharedTier {
       return lease === undefined ? [] : [{ key, entry, bytes: this.encode(entry, lease.stamp), lease }]
     })
     try {
-      if (fills.length === sets.length) return await this.#forgetOlder(fills, await this.#fill(fills))
+      if (fills.length === sets.length) return await this.#setAgain(fills, await this.#fill(fills), attempts - 1)
     } catch (error) {
       this.#failed(error, 'set')
     }
@@ -199,15 +199,22 @@ export class SharedTier {
     return sets.map(() => true)
   }
 
-  /** Whoever was faster may not have put anything there: of a refresh that took over and failed, the old value is left. */
-  async #forgetOlder (fills: readonly Filling[], filled: Filled[]): Promise<Filled[]> {
+  /**
+   * Whoever has taken over may put nothing there: of a refresh that fails, the old value is left. Where that still stands,
+   * it was not deleted meanwhile, and is replaced once more.
+   */
+  async #setAgain (fills: readonly Filling[], filled: Filled[], attempts: number): Promise<Filled[]> {
     const refused = fills.filter(({ lease: { held } }, i) => filled[i] === false && !isLease(held!))
-    if (refused.length > 0) {
-      const standing = await this.#getMany(refused.map(({ key }) => key))
-      const older = refused.filter(({ lease }, i) => isSameValue(standing[i], lease.held!)).map(({ key }) => key)
-      if (older.length > 0) await this.forgetMany(older)
+    if (refused.length === 0) return filled
+    const standing = await this.#getMany(refused.map(({ key }) => key))
+    const older = refused.filter(({ lease }, i) => isSameValue(standing[i], lease.held!))
+    if (older.length === 0) return filled
+    if (attempts === 0) {
+      await this.forgetMany(older.map(({ key }) => key))
+      return filled
     }
-    return filled
+    const again = await this.setMany(older, attempts)
+    return filled.map((one, i) => again[older.indexOf(fills[i]!)] ?? one)
   }
 
   /** Resolves to the keys whose values the backend will never keep. */
@@ -386,6 +393,9 @@ const isSameValue = (one: Uint8Array | undefined, other: Uint8Array): boolean =>
 
 /** Any entry's time to live in the backend: as long as it may be served. */
 const lifetime = (entry: Entry, now: number) => Math.max(1, Math.ceil(entry.staleUntil - now))
+
+/** Of a `set`, where others take over again and again. */
+const mostAttempts = 5
 
 /** How long a `set` may take between its two round trips. Milliseconds. */
 const setLease = 10_000

@@ -72,7 +72,7 @@ function interruptible<B extends Backend> (backend: B) {
   })
   return {
     backend: interrupted,
-    before: (method: keyof Backend, calls: number, happen: () => Promise<void>) => { interruptions.set(method, { calls, happen }) }
+    before: (method: keyof LeasingBackend, calls: number, happen: () => Promise<void>) => { interruptions.set(method, { calls, happen }) }
   }
 }
 
@@ -480,6 +480,25 @@ t.test('where a server is flushed while tags are looked at, nothing that was rea
       if (afterwards === 'new values') await load(other, a, 2, ['t'])
     })
     t.strictSame(await read(tier, a), [undefined], afterwards)
+  }
+})
+
+t.test('a set whose place others take again and again leaves nothing older there', async t => {
+  for (const takers of [1, Infinity]) {
+    const place = places.Redis(t)
+    const { backend, before } = interruptible(place.another() as LeasingBackend)
+    const { tier } = tierOn(t, place, backend)
+    const { tier: other } = tierOn(t, place, place.another())
+    const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
+    for (const key of [a, b]) await load(other, key, 'old')
+    let taken = 0
+    const take = async () => {
+      await other.claimMany([a], { ttl: 60_000, takeOver: true }) // as a refresh does, which fails
+      if (++taken < takers) before('fillMany', 1, take)
+    }
+    before('fillMany', 1, take)
+    await tier.setMany([{ key: a, entry: entryOf('new') }, { key: b, entry: entryOf('new') }])
+    t.strictSame(await read(other, a, b), [takers === 1 ? 'new' : undefined, 'new'])
   }
 })
 
