@@ -70,7 +70,7 @@ function introduction ({ machine, versions, command, seed, date, workloads }: Re
   const rounds = workloads.find(({ name }) => name === 'memory-hit')?.rounds
   return `# Benchmarks
 
-Made by \`${command}\` on ${date.slice(0, 10)}, seed ${seed}.
+Made by \`${command.replace(/ --json(=| )\S+/, '')}\` on ${date.slice(0, 10)}, seed ${seed}.
 
 ${wrapped(`${machineLine(machine)}. ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.`)}
 
