@@ -55,23 +55,19 @@ export class CachingApi {
   }
 
   /** One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`. */
-  getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
+  async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
+    const bound = this.#manager.method(object, method)
+    if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
+    const together = new Together(argsList.length)
     try {
-      const bound = this.#manager.method(object, method)
-      if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
-      const together = new Together(argsList.length)
-      try {
-        for (let i = 0; i < argsList.length; i++) {
-          const args: unknown = argsList[i]
-          this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i)
-        }
-      } catch (error) {
-        together.fail(error) // of all: those that are under way may fail as well
+      for (let i = 0; i < argsList.length; i++) {
+        const args: unknown = argsList[i]
+        this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i)
       }
-      return together.promise as Promise<Array<ResultOf<O, M>>>
     } catch (error) {
-      return Promise.reject(error)
+      together.fail(error) // for all: those that are under way may fail as well
     }
+    return await together.promise as Array<ResultOf<O, M>>
   }
 
   /** What this request already holds, or undefined; never touches a tier. */
@@ -81,7 +77,10 @@ export class CachingApi {
     return this.#memory.get(bound, args, () => key)?.value as ResultOf<O, M> | undefined
   }
 
-  /** A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it. */
+  /**
+   * A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it, and no
+   * process finds the old one; where a tier is away, it forgets the old one later, and this resolves all the same.
+   */
   async set<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, row: RowOf<O, M> | null, options: WriteOptions = {}): Promise<void> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -116,7 +115,7 @@ export class CachingApi {
     await bound.region.path.forget([key])
   }
 
-  /** Loads anew, past every tier, and replaces what they hold. */
+  /** Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; as `set`, if a tier is away. */
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -246,41 +245,41 @@ export class CachingApi {
 
   /** @internal */
   landed (fetching: Fetching, landed: Landed): void {
-    const { bound, args, key } = fetching
+    const { bound } = fetching
     this.#recorder.landed(bound.region.path, landed)
     this.#prime(landed)
     this.#ended()
     if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
-    else this.#settle(fetching, bound, args, key, settled.then(() => this.#present(bound, landed.shared)))
+    else this.#settle(fetching, settled.then(() => this.#present(bound, landed.shared)))
   }
 
   /** @internal */
   failed (fetching: Fetching, error: unknown): void {
     this.#ended()
-    this.#forget(fetching, fetching.bound, fetching.args, fetching.key, error)
+    this.#forget(fetching, error)
   }
 
   #done (fetching: Fetching, shared: Shared): void {
     try {
       fetching.done(own(shared))
     } catch (error) {
-      this.#forget(fetching, fetching.bound, fetching.args, fetching.key, error)
+      this.#forget(fetching, error)
     }
   }
 
   /** What could not be read is tried again by the next read. */
-  #forget (reading: Reading, bound: BoundMethod, args: readonly unknown[], key: string, error: unknown): void {
-    this.#memory.delete(bound, args, key, reading)
-    reading.failed(error)
+  #forget (fetching: Fetching, error: unknown): void {
+    this.#memory.delete(fetching.bound, fetching.args, fetching.key, fetching)
+    fetching.failed(error)
   }
 
   #ended (): void {
     if (--this.#fetching === 0) this.#overtaken = undefined
   }
 
-  #settle (reading: Reading, bound: BoundMethod, args: readonly unknown[], key: string, promise: Promise<unknown>): void {
-    promise.then(value => reading.done(value), error => this.#forget(reading, bound, args, key, error))
+  #settle (fetching: Fetching, promise: Promise<unknown>): void {
+    promise.then(value => fetching.done(value), error => this.#forget(fetching, error))
   }
 
   #overtake (key: string): void {
@@ -306,17 +305,17 @@ export class CachingApi {
       this.#memory.set(bound, args, key, read)
       return read
     }
-    const reading = new Reading()
-    this.#memory.set(bound, args, key, reading) // first: it may read this very key
+    const fetching = new Fetching(this, bound, ownArguments(args), key)
+    this.#memory.set(bound, fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
-      if (isPromise(value)) this.#settle(reading, bound, args, key, Promise.resolve(value))
-      else reading.done(value)
+      if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
+      else fetching.done(value)
     } catch (error) {
-      this.#forget(reading, bound, args, key, error)
+      this.#forget(fetching, error)
       throw error
     }
-    return reading
+    return fetching
   }
 
   /** This request sees what it writes. Rejects with what `postCache` throws: by then it has been written. */

@@ -86,7 +86,7 @@ export class Region {
     return await Promise.all(full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, arg: keys[i], policy } }))) as T[]
   }
 
-  /** Into every tier, whatever is there. Resolves when it is. */
+  /** Into every tier, whatever is there. Resolves when it is; a tier that is away forgets the old value later, and this resolves all the same. */
   async set<T> (key: string, value: T, options: WriteOptions = noOptions): Promise<void> {
     await this.setMany([[key, value]], options)
   }
