@@ -58,8 +58,7 @@ const orders = {
   spent () {
     const { user, system } = process.cpuUsage()
     return user + system
-  },
-  collect: () => globalThis.gc()
+  }
 }
 
 process.on('disconnect', () => process.exit())
