@@ -121,9 +121,10 @@ export class Fill {
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {
-    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of will delete the mark.
+    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of will delete the mark. Where there is no
+    // mark, the fill asks for the stamp once more.
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
-    const stamp = await tier.stamp()
+    const stamp = claims[0]?.lease.seen === true ? claims[0].lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing

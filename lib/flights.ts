@@ -1,6 +1,7 @@
 import type { Entry } from './entry.js'
 import type { LoadCall } from './loads.js'
 import type { Generation } from './tiers/backend.js'
+import type { Lease } from './tiers/shared-tier.js'
 import type { Shared } from './values.js'
 
 /** What loads values, and how long they are kept. */
@@ -37,7 +38,9 @@ export interface Want {
   readonly key: string
   readonly maxAge: number | undefined
   /** Undefined: only look. */
-  readonly load: { readonly source: Source, readonly arg: unknown, readonly policy: Policy } | undefined
+  readonly load: { readonly source: Source, readonly policy: Policy } | undefined
+  /** What the source is to load. */
+  readonly arg?: unknown
   /** Load, whatever the tiers hold. */
   readonly anew: boolean
 }
@@ -92,6 +95,8 @@ export class Flight implements Landing {
   yield: (() => void) | undefined
   /** It could not be serialised: others won't find it in a tier. */
   unshared = false
+  /** What it has seen where it isn't: its right to fill each shared tier, in their order. */
+  leases: (Lease | undefined)[] | undefined
   /** What may be served until the load has ended, or if it fails. */
   stale: { entry: Entry, tier: number } | undefined
   trip: Trip = noTrip
@@ -159,6 +164,33 @@ export class Flight implements Landing {
     if (others === undefined) return
     this.#others = undefined
     for (const other of others) other.land(landed)
+  }
+}
+
+/** A loader that waits for a flight, as long as it does. */
+export class Awaited implements Landing {
+  readonly #landing: Landing
+  readonly #caller: LoadCall
+  #flight: Flight | undefined
+
+  constructor (landing: Landing, caller: LoadCall) {
+    this.#landing = landing
+    this.#caller = caller
+  }
+
+  await (flight: Flight): void {
+    this.#flight = flight
+    ;(flight.awaitedBy ??= new Set()).add(this.#caller)
+  }
+
+  land (landed: Landed): void {
+    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#landing.land(landed)
+  }
+
+  fail (error: unknown): void {
+    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#landing.fail(error)
   }
 }
 

@@ -6,7 +6,8 @@ import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
 import { Fill, type Filling } from './fill.js'
-import { Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
+import { Awaited, Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
+import { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
 import { LoadCall, currentCall, type Outside } from './loads.js'
@@ -14,8 +15,7 @@ import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, type Claim, type Lease } from './tiers/shared-tier.js'
-import { TransientMap } from './transient-map.js'
+import { SharedTier, seenClaim, type Claim, type Lease } from './tiers/shared-tier.js'
 import { Undelivered } from './undelivered.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
@@ -34,13 +34,15 @@ export interface RegionContext {
 const pauseAfterFailure = 1000
 /** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
 const pauseAfterDefeat = 100
+/** What was forgotten is likely to be missing for this long, until it was looked for. Milliseconds. */
+const likelyMissing = 1000
 /** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
 const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
-/** For each flight, its claim in each shared tier. */
-type Claims = ReadonlyMap<Flight, readonly Claim[]>
+/** In the order of the flights: the claims of each, in the order of the shared tiers. */
+type Claims = readonly (readonly Claim[])[]
 
 /** What a load needs to be kept: its lease of each shared tier. */
 export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
@@ -66,12 +68,14 @@ export class ReadPath {
   /** Invalidations that other processes have not been told of yet. */
   readonly #untold: Undelivered | undefined
   readonly #leaseTtl: number
-  /** By key: those that may be joined. */
-  readonly #flights = new TransientMap<Flight>()
-  /** Those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
-  readonly #strays = new Set<Flight>()
+  /** One connection carries the tier's commands and the lock's, or the line's: they arrive in the order in which they were sent. */
+  readonly #isLockInOrder: boolean
+  readonly #isLineInOrder: boolean
+  readonly #flights = new FlightsUnderWay()
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
+  /** By key: when this process was told to forget it. */
+  readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
   /** Some of them may have the same key. */
   #repeats = false
@@ -94,6 +98,10 @@ export class ReadPath {
     this.#dogpile = lock === undefined || this.#shared.length === 0
       ? undefined
       : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
+    const [only, ...more] = this.#shared
+    const connection = more.length === 0 ? only?.connection : undefined
+    this.#isLockInOrder = connection !== undefined && lock?.connection === connection
+    this.#isLineInOrder = connection !== undefined && line === only?.line
     const { coherence } = context
     if (coherence === undefined || this.#shared.length === 0) return
     const eventual = options.coherence === 'eventual'
@@ -128,10 +136,14 @@ export class ReadPath {
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
 
-  /** A fresh entry of the memory tier, at once. */
-  fresh (key: string, maxAge: number | undefined): Entry | undefined {
+  /** What the memory tier has of a key, at once, where it can be believed. */
+  remembered (key: string): Entry | undefined {
     const entry = this.#memory?.get(key)
-    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'fresh' && this.#isTrusted() ? entry : undefined
+    return entry !== undefined && this.#isTrusted() ? entry : undefined
+  }
+
+  isFresh (entry: Entry, maxAge: number | undefined): boolean {
+    return freshness(entry, this.#context.now(), maxAge) === 'fresh'
   }
 
   /** Whether this process would know of every invalidation that is over, wherever it was made. */
@@ -139,28 +151,30 @@ export class ReadPath {
     return this.#trust === undefined || this.#trust.trusted
   }
 
-  /** What `fresh` didn't have: from a flight that is under way, or one that takes off with the others of this tick. */
-  fetch (want: Want, landing: Landing): void {
+  /**
+   * A key that memory has nothing fresh of: from a flight that is under way, or one that takes off with the others of this
+   * tick. `remembered` is what it has.
+   */
+  fetch (want: Want, landing: Landing, remembered: Entry | undefined): void {
     if (this.#closed) return landing.fail(new ClosedError(`Region ${this.#keyspace.region}`))
     const caller = currentCall()
     if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return landing.fail(new ReentrantLoadError(want.key))
 
-    const stale = want.load === undefined || want.anew ? undefined : this.#staleInMemory(want)
+    const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
-      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, stale, nobody) // if it fails, it is logged
+      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
       return landing.land({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
     }
     const waiting = caller === undefined ? landing : new Awaited(landing, caller)
-    const awaited = joinable ? flight : this.#takeOff(want, stale, waiting)
+    const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
     if (waiting instanceof Awaited) waiting.await(awaited)
     if (joinable) flight.join(waiting)
   }
 
-  #staleInMemory (want: Want): Entry | undefined {
-    const entry = this.#memory?.get(want.key)
-    return entry !== undefined && freshness(entry, this.#context.now(), want.maxAge) === 'stale' && this.#isTrusted() ? entry : undefined
+  #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
+    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'stale'
   }
 
   /** Nothing can have been invalidated, unheard, since it took off. */
@@ -168,19 +182,19 @@ export class ReadPath {
     return !flight.departed || this.#isTrusted()
   }
 
-  #takeOff (want: Want, stale: Entry | undefined, first: Landing): Flight {
+  #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
     if (want.anew) {
-      this.#revoke(want.key) // what it loads is newer than what they will
+      this.#flights.revoke(want.key) // what it loads is newer than what they will
       flight.loading = true
     }
-    const other = this.#flights.get(want.key)
+    const other = want.anew ? undefined : underWay
     if (want.load === undefined || other !== undefined) this.#repeats = true
-    if (want.load === undefined || (other !== undefined && this.#isCurrent(other))) this.#strays.add(flight)
+    if (want.load === undefined || (other !== undefined && this.#isCurrent(other))) this.#flights.stray(flight)
     else {
-      if (other !== undefined) this.#detach(other)
-      this.#flights.set(want.key, flight)
+      if (other !== undefined) this.#flights.detach(other)
+      this.#flights.add(flight)
     }
     if (this.#batch.push(flight) === 1) this.#schedule()
     return flight
@@ -210,7 +224,9 @@ export class ReadPath {
     try {
       let missing = flights.filter(flight => !flight.want.anew)
       const trip: Trip = { milliseconds: [] }
-      for (let place = this.#memory === undefined ? 0 : 1; place < this.tiers.length && missing.length > 0; place++) {
+      // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
+      const first = missing.every(flight => this.#isForgotten(flight)) ? this.tiers.length : this.#memory === undefined ? 0 : 1
+      for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
         missing = await this.#lookIn(place, missing, trip, repeats)
       }
       const toLoad = flights.filter(flight => flight.want.anew)
@@ -230,6 +246,14 @@ export class ReadPath {
     }
   }
 
+  /** Once for each time that it was told. */
+  #isForgotten ({ key, want }: Flight): boolean {
+    const at = this.#forgottenAt.size === 0 || want.load === undefined ? undefined : this.#forgottenAt.get(key)
+    if (at === undefined) return false
+    this.#forgottenAt.delete(key)
+    return performance.now() - at < likelyMissing
+  }
+
   /** Resolves to those that were not found there. */
   async #lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Flight[]> {
     const tier = this.tiers[place]!
@@ -237,12 +261,16 @@ export class ReadPath {
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
-    const entries = await tier.readMany(asked)
+    const look = await tier.lookMany(asked)
     trip.milliseconds[place] = performance.now() - started
     const now = this.#context.now()
-    if (asked.length === flights.length) return flights.filter((flight, i) => !this.#accept(flight, entries[i], place, trip, now))
-    const byKey = new Map(asked.map((key, i) => [key, entries[i]]))
-    return flights.filter(flight => !this.#accept(flight, byKey.get(flight.key), place, trip, now))
+    const places = asked.length === flights.length ? undefined : new Map(asked.map((key, i) => [key, i]))
+    return flights.filter((flight, i) => {
+      const at = places === undefined ? i : places.get(flight.key)!
+      if (this.#accept(flight, look.entries[at], place, trip, now)) return false
+      ;(flight.leases ??= []).push(look.lease(at))
+      return true
+    })
   }
 
   /** Whether the entry is what the flight was to bring. */
@@ -285,7 +313,7 @@ export class ReadPath {
   /** Whether the flight is the one that loads its key; otherwise it waits for the one that does. */
   #leads (flight: Flight): boolean {
     if (flight.landed && this.#isPaused(flight.key)) {
-      this.#end(flight)
+      this.#flights.end(flight)
       return false
     }
     const other = this.#flights.get(flight.key)
@@ -296,16 +324,12 @@ export class ReadPath {
       }
     }
     flight.loading = true
-    if (!flight.detached) {
-      if (other !== undefined) this.#strays.add(other)
-      this.#strays.delete(flight)
-      this.#flights.set(flight.key, flight)
-    }
+    if (other !== flight && !flight.detached) this.#flights.lead(flight)
     return true
   }
 
   #leaveTo (other: Flight, flight: Flight): void {
-    this.#strays.delete(flight)
+    this.#flights.end(flight)
     for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
     other.join(flight)
   }
@@ -336,7 +360,7 @@ export class ReadPath {
     await Promise.all([
       this.#lead(anew, undefined, { takeOver: true }),
       this.#lead(revoked, undefined),
-      ...dogpile === undefined ? [this.#lead(others, undefined)] : this.#contendEach(dogpile, others)
+      ...dogpile === undefined ? [this.#lead(others, undefined, { claims: this.#seen(others) })] : this.#contendEach(dogpile, others)
     ])
     disarm()
   }
@@ -351,7 +375,7 @@ export class ReadPath {
     const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
     const election = dogpile.elect([...byName.keys()])
     // In the same round trip, where one connection carries both in their order: so it is a look from behind the lock.
-    const claims = this.#isLockInOrder() ? this.#claimAnew(flights) : undefined
+    const claims = this.#isLockInOrder ? this.#claimAnew(flights) : undefined
     const { elected, others } = await election
     const waiting = others.filter(name => !this.#leaveToOthers(byName.get(name)!))
     await Promise.all([
@@ -372,7 +396,7 @@ export class ReadPath {
     if (flight.stale === undefined) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.#landStale(flight)
-    this.#end(flight)
+    this.#flights.end(flight)
     return true
   }
 
@@ -387,17 +411,19 @@ export class ReadPath {
   }
 
   /** Loads what is still missing when the right to fill it has been taken. */
-  async #lead (flights: readonly Flight[], elected: Elected | undefined, { takeOver = false, claims }: { takeOver?: boolean, claims?: Promise<Claims> | undefined } = {}): Promise<void> {
+  async #lead (flights: readonly Flight[], elected: Elected | undefined, { takeOver = false, claims }: { takeOver?: boolean, claims?: Claims | Promise<Claims> | undefined } = {}): Promise<void> {
     if (flights.length === 0) return
     const claimed = claims === undefined || flights.some(flight => flight.revoked) ? this.#claimAnew(flights, takeOver) : claims
     if (elected !== undefined) for (const flight of flights) flight.yield = () => { void this.#track(elected.yield(this.#keyspace.lock(flight.key))) }
     // Look again: another process may have filled while we asked for the lock.
-    const byFlight = await claimed
+    const own = claimed instanceof Promise ? await claimed : claimed
     const missing: Flown[] = []
-    for (const flight of flights) {
-      const own = byFlight.get(flight)!
-      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, own[s]?.entry, this.tiers.indexOf(tier), flight.trip))
-      if (!found) missing.push({ flight, leases: own.map(claim => claim?.lease) })
+    for (const [i, flight] of flights.entries()) {
+      const claims = own[i]!
+      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]?.entry, this.tiers.indexOf(tier), flight.trip))
+      if (found) continue
+      if (!takeOver && !flight.landed) this.#serveStale(flight)
+      missing.push({ flight, leases: claims.map(claim => claim?.lease) })
     }
     await Promise.all(bySource(missing, ({ flight }) => flight).map(({ source, members }) => this.#call(source, members, elected)))
     if (elected !== undefined) await elected.release()
@@ -408,7 +434,14 @@ export class ReadPath {
     const keys = flights.map(flight => flight.key)
     for (const flight of flights) flight.renew(this.#locals[0]?.generation)
     const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
-    return new Map(flights.map((flight, i) => [flight, claims.map(claim => claim[i])]))
+    return flights.map((_, i) => claims.map(claim => claim[i]))
+  }
+
+  /** What they have seen on their way, where that is enough to load them now. */
+  #seen (flights: readonly Flight[]): Claims | undefined {
+    const isEnough = ({ leases = [] }: Flight) => this.#shared.every((tier, s) => leases[s] !== undefined || tier.away)
+    if (!flights.every(isEnough)) return undefined
+    return flights.map(({ leases = [] }) => leases.map(lease => lease === undefined ? undefined : seenClaim(undefined, lease)))
   }
 
   /** A tier that has just failed to answer isn't waited for a second time in the same read. */
@@ -424,7 +457,7 @@ export class ReadPath {
     const call = new LoadCall(flights)
     let loaded: readonly Loaded[]
     try {
-      loaded = await this.#context.outside.runCall(call, () => source.load(flights.map(flight => flight.want.load!.arg)))
+      loaded = await this.#context.outside.runCall(call, () => source.load(flights.map(flight => flight.want.arg)))
     } catch (error) {
       loaded = flights.map(() => ({ error }))
     }
@@ -440,9 +473,13 @@ export class ReadPath {
     // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
     for (const { replaced } of outcomes) if (replaced !== undefined) void written.then(replaced)
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
-    if (elected === undefined || !this.#isOrdered()) await written
-    if (elected !== undefined) await this.#announce(elected, flights, outcomes.map(({ outcome }, i) => newsOf(flights[i]!, outcome)))
-    void this.#track(written.then(() => flights.forEach(flight => this.#end(flight))))
+    const isOrdered = this.#isLockInOrder && this.#isLineInOrder
+    if (elected === undefined || !isOrdered) await written
+    if (elected !== undefined) {
+      const announced = this.#track(this.#announce(elected, flights, outcomes.map(({ outcome }, i) => newsOf(flights[i]!, outcome))))
+      if (!isOrdered) await announced // the lock is released next
+    }
+    void this.#track(written.then(() => flights.forEach(flight => this.#flights.end(flight))))
   }
 
   async #write (kept: readonly Filling[]): Promise<void> {
@@ -462,7 +499,7 @@ export class ReadPath {
     flight.loaded = true
     const landed: Landed = { shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) }
     if (entry === undefined) {
-      this.#end(flight)
+      this.#flights.end(flight)
       flight.land(landed)
       return { outcome: { kind: 'unshared' } as Outcome }
     }
@@ -486,22 +523,6 @@ export class ReadPath {
     await Promise.all([...groups.values()].map(({ outcome, names }) => elected.announce(names, outcome)))
   }
 
-  /** Whether one connection carries fills, news and the lock: then they arrive in the order in which they were sent. */
-  #isOrdered (): boolean {
-    return this.#isLockInOrder() && this.#isLineInOrder()
-  }
-
-  #isLockInOrder (): boolean {
-    const [only, ...more] = this.#shared
-    const { lock } = this.#context
-    return only !== undefined && more.length === 0 && lock?.connection !== undefined && lock.connection === only.connection
-  }
-
-  #isLineInOrder (): boolean {
-    const [only, ...more] = this.#shared
-    return only?.connection !== undefined && more.length === 0 && this.#context.line === only.line
-  }
-
   #armTimeouts (flights: readonly Flight[]): () => void {
     const { softTimeout, hardTimeout } = this.options
     if (softTimeout === undefined && hardTimeout === undefined) return () => {}
@@ -518,7 +539,7 @@ export class ReadPath {
           if (flight.stale !== undefined) this.#landStale(flight)
           else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
           // If it never ends, its lease and its lock do: then somebody else may try.
-          setTimeout(() => this.#end(flight), this.#leaseTtl).unref()
+          setTimeout(() => this.#flights.end(flight), this.#leaseTtl).unref()
         }
       }, hardTimeout)
     return () => {
@@ -530,7 +551,7 @@ export class ReadPath {
   // ─── landing ───────────────────────────────────────────────────────────────────────────────────
 
   #arrive (flight: Flight, landed: Landed): void {
-    this.#end(flight)
+    this.#flights.end(flight)
     flight.land(landed)
   }
 
@@ -539,17 +560,12 @@ export class ReadPath {
   }
 
   #fail (flight: Flight, error: unknown): void {
-    this.#end(flight)
+    this.#flights.end(flight)
     const { stale } = flight
     if (stale === undefined || flight.want.anew || freshness(stale.entry, this.#context.now(), flight.want.maxAge) === 'gone') return flight.fail(error)
     this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
     this.#pause(flight.key, pauseAfterFailure)
     if (!flight.landed) this.#landStale(flight)
-  }
-
-  #end (flight: Flight): void {
-    if (this.#strays.size > 0) this.#strays.delete(flight)
-    if (this.#flights.get(flight.key) === flight) this.#flights.delete(flight.key)
   }
 
   #pause (key: string, milliseconds: number): void {
@@ -567,7 +583,7 @@ export class ReadPath {
   async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
     for (const { key, entry } of sets) {
-      this.#revoke(key)
+      this.#flights.revoke(key)
       for (const tier of this.#locals) {
         tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
         tier.set(key, entry)
@@ -582,7 +598,7 @@ export class ReadPath {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error
       }
-      this.#yieldRevoked()
+      this.#flights.yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
   }
@@ -608,7 +624,7 @@ export class ReadPath {
     await this.#track((async () => {
       const telling = this.#tellTiers(what, tell)
       // After the shared tiers: whoever hears of it doesn't find the old value there. One connection sees to that by itself.
-      if (!this.#isLineInOrder()) await telling
+      if (!this.#isLineInOrder) await telling
       const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
       const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
       if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
@@ -644,19 +660,17 @@ export class ReadPath {
   /** When the shared tiers have been told. */
   #dropTold (what: Invalidations): void {
     this.#drop(what)
-    this.#yieldRevoked()
-  }
-
-  /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
-  #yieldRevoked (): void {
-    for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
+    this.#flights.yieldRevoked()
   }
 
   /** In this process, at once. */
   #drop ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
-    for (const key of keys) this.#revoke(key)
-    if (hard) this.#revokeAll()
-    if (tags.length > 0 || soft) this.#detachAll() // nobody knows yet which tags a load will bring
+    for (const key of keys) {
+      this.#flights.revoke(key)
+      if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
+    }
+    if (hard) this.#flights.revokeAll()
+    if (tags.length > 0 || soft) this.#flights.detachAll() // nobody knows yet which tags a load will bring
     for (const tier of this.#locals) {
       if (keys.length > 0) tier.forget(keys)
       if (tags.length > 0) tier.forgetTags(tags)
@@ -667,32 +681,8 @@ export class ReadPath {
 
   /** As after a line that was lost: nobody knows what was invalidated meanwhile. */
   #startEmpty (): void {
-    this.#detachAll()
+    this.#flights.detachAll()
     for (const tier of this.#locals) tier.revise('hard')
-  }
-
-  /** No later reader joins what is under way. */
-  #detachAll (): void {
-    for (const flight of this.#flights.values()) this.#strays.add(flight)
-    this.#flights.clear()
-    for (const stray of this.#strays) stray.detached = true
-  }
-
-  #revokeAll (): void {
-    this.#detachAll()
-    for (const stray of this.#strays) stray.revoked = true
-  }
-
-  #detach (flight: Flight): void {
-    flight.detached = true
-    this.#flights.delete(flight.key)
-    this.#strays.add(flight)
-  }
-
-  #revoke (key: string): void {
-    const flight = this.#flights.get(key)
-    if (flight !== undefined) this.#detach(flight)
-    for (const stray of this.#strays) if (stray.key === key) stray.detached = stray.revoked = true
   }
 
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
@@ -744,33 +734,6 @@ function isJoinable (flight: Flight, want: Want): boolean {
 
 /** What is there already has an age; somebody who asks for one looks in the tiers. */
 const isTooOld = (flight: Flight, want: Want): boolean => flight.loaded && want.maxAge !== undefined
-
-/** A loader that waits for a flight, as long as it does. */
-class Awaited implements Landing {
-  readonly #landing: Landing
-  readonly #caller: LoadCall
-  #flight: Flight | undefined
-
-  constructor (landing: Landing, caller: LoadCall) {
-    this.#landing = landing
-    this.#caller = caller
-  }
-
-  await (flight: Flight): void {
-    this.#flight = flight
-    ;(flight.awaitedBy ??= new Set()).add(this.#caller)
-  }
-
-  land (landed: Landed): void {
-    this.#flight?.awaitedBy?.delete(this.#caller)
-    this.#landing.land(landed)
-  }
-
-  fail (error: unknown): void {
-    this.#flight?.awaitedBy?.delete(this.#caller)
-    this.#landing.fail(error)
-  }
-}
 
 /** What others are told of a load's outcome. */
 function newsOf (flight: Flight, outcome: Outcome): Outcome {

@@ -83,7 +83,7 @@ export class Region {
         return values.map(value => toLoaded(value, options.tags))
       }
     }
-    return await Promise.all(full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, arg: keys[i], policy } }))) as T[]
+    return await Promise.all(full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, policy }, arg: keys[i] }))) as T[]
   }
 
   /** Into every tier, whatever is there. Resolves when it is; a tier that is away forgets the old value later, and this resolves all the same. */
@@ -140,18 +140,18 @@ export class Region {
   }
 
   async #read (want: Want): Promise<unknown> {
-    const entry = want.anew ? undefined : this.path.fresh(want.key, want.maxAge)
-    if (entry !== undefined) {
+    const remembered = want.anew ? undefined : this.path.remembered(want.key)
+    if (remembered !== undefined && this.path.isFresh(remembered, want.maxAge)) {
       this.#recorder?.hit(this.path)
-      return own(entry)
+      return own(remembered)
     }
-    const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }))
+    const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }, remembered))
     this.#recorder?.landed(this.path, landed)
     return own(landed.shared)
   }
 
   #find (key: string, maxAge: number | undefined): Promise<unknown> {
-    return this.#read({ key, maxAge, anew: false, load: undefined })
+    return this.#read({ key, maxAge, anew: false, load: undefined, arg: undefined })
   }
 
   #create<T> (
@@ -163,7 +163,7 @@ export class Region {
     anew = false
   ): Promise<unknown> {
     const source: Source = { maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] }
-    return this.#read({ key, maxAge, anew, load: { source, arg: undefined, policy } })
+    return this.#read({ key, maxAge, anew, load: { source, policy }, arg: undefined })
   }
 
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {

@@ -273,6 +273,31 @@ async function testLeases (t: TestRunner, backend: LeasingBackend, { flush }: Te
     assert.deepEqual((await backend.getMany([key, missing])).map(text), [text(value), text(value)])
   })
 
+  if (backend.fillUnchanged !== undefined) {
+    await t.test('what was seen can be filled without a mark, as long as nothing has changed', async () => {
+      const [a, b] = [newKey(), newKey()]
+      const old = newValue()
+      await backend.setMany([{ key: b, value: old, ttl: minute }])
+      const { stamp: since } = await lease([])
+      const held = await backend.getMany([a, b])
+      const fillSeen = async (...values: Uint8Array[]) =>
+        await backend.fillUnchanged!(stampKey, since, [a, b].map((key, i) => ({ key, held: held[i], value: values[i]!, ttl: minute })))
+      const [one, two, late] = [newValue(), newValue(), newValue()]
+      assert.deepEqual(await fillSeen(one, two), [true, true])
+      assert.deepEqual(await fillSeen(late, late), [false, false], 'somebody was faster')
+      assert.deepEqual((await backend.getMany([a, b])).map(text), [text(one), text(two)])
+
+      const changes = { 'a key was forgotten': async () => await forget(newKey()), 'somebody has taken over': async () => { await lease([newKey()], { takeOver: true }) } }
+      for (const [what, change] of Object.entries(changes)) {
+        const since = (await stampNow())!
+        const key = newKey()
+        await change()
+        assert.equal(await backend.fillUnchanged!(stampKey, since, [{ key, held: undefined, value: late, ttl: minute }]), undefined, what)
+        assert.equal((await backend.getMany([key]))[0], undefined, what)
+      }
+    })
+  }
+
   await t.test('keys of any characters can be leased, filled and forgotten', async () => {
     const base = newKey()
     const keys = hostileKeys.map(key => base + key)

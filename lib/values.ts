@@ -108,7 +108,18 @@ function isFreezable (value: object): boolean {
  * @throws UncacheableValue
  */
 export function copy (value: unknown): unknown {
-  return isComposite(value) ? copyObject(value, new Map()) : value
+  if (!isComposite(value)) return value
+  return isRow(value) ? { ...value } : copyObject(value, new Map())
+}
+
+/** A plain object of primitives only: what most rows are. What has symbols is none: they are not copied. */
+function isRow (value: object): boolean {
+  if (Object.getPrototypeOf(value) !== Object.prototype || Object.hasOwn(value, '__proto__') || Object.getOwnPropertySymbols(value).length > 0) return false
+  for (const name in value) {
+    const item = (value as Record<string, unknown>)[name]
+    if (typeof item === 'object' ? item !== null : typeof item === 'function' || typeof item === 'symbol') return false
+  }
+  return true
 }
 
 /** @throws UncacheableValue for what is neither a primitive nor an object that holds its own state. */

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
-import { Lock, Redlock } from '@sesamecare-oss/redlock'
+import { Lock, Redlock, type ExecutionError } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertRedis, type RedisLike } from '../tiers/redis.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
@@ -51,6 +51,20 @@ class RedlockElection implements DogpileLock {
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
+    return this.#quorum === 1 ? await this.#acquireOfOne(names, ttl) : await this.#acquireOfMany(names, ttl)
+  }
+
+  async #acquireOfOne (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
+    try {
+      return new RedlockHeld(this.#redlock, await this.#redlock.acquire([...names], Math.round(ttl)))
+    } catch (error) {
+      const { votesAgainst } = (await (error as ExecutionError).attempts?.[0]) ?? {}
+      for (const said of votesAgainst?.values() ?? []) if (isLocked(said)) return undefined
+      throw error
+    }
+  }
+
+  async #acquireOfMany (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
     const against: Error[] = []
     let lock: Lock
     this.#calls++
@@ -60,7 +74,7 @@ class RedlockElection implements DogpileLock {
       // Somebody else holds it; or else no quorum of servers answered, or took it, and nobody was elected. The error tells
       // as well, but only when the last server has answered, and one of them may be silent. What comes after a quorum may
       // be about the release of what the others took: there was nothing, which sounds as if somebody else held it.
-      if (against.slice(0, this.#quorum).some(error => error.name === 'ResourceLockedError')) return undefined
+      if (against.slice(0, this.#quorum).some(isLocked)) return undefined
       throw error
     } finally {
       if (--this.#calls === 0) this.#against.disable()
@@ -68,6 +82,8 @@ class RedlockElection implements DogpileLock {
     return new RedlockHeld(this.#redlock, lock)
   }
 }
+
+const isLocked = (error: Error): boolean => error.name === 'ResourceLockedError'
 
 class RedlockHeld implements DivisibleLock {
   readonly token: string

@@ -1,4 +1,4 @@
-import type { Entry } from '../entry.js'
+import type { Entry, Stamp } from '../entry.js'
 import type { Line } from '../line.js'
 
 /**
@@ -51,6 +51,12 @@ export interface LeasingBackend extends Backend {
    * for a value that this backend will never keep: one that is too large.
    */
   fillMany (entries: readonly LeasedEntry[]): Promise<(boolean | Error)[]>
+  /**
+   * A fill without a mark, where a server can see a region's stamp and its keys in one step: writes only if the stamp is
+   * still of this epoch and nothing was deleted since, and then each key that still holds what it held. Undefined where
+   * the stamp has changed.
+   */
+  fillUnchanged? (stampKey: string, since: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined>
   /** Creates or changes the stamp of a region in one step, and with `tags` the keys of those tags that exist. */
   revise (stampKey: string, revision: Revision): Promise<void>
   /** Deletes, and raises `deleted` in the stamp no later than that. */
@@ -68,12 +74,15 @@ export interface LeaseRequest {
   /** Of a mark; milliseconds. */
   ttl: number
   stamp: string
-  /** Gives what stands there the identity of `mark`, so that nobody else may replace it. */
+  /** Gives what stands there the identity of `mark`, and raises `deleted`, so that nobody else may replace it. */
   takeOver: boolean
 }
 
 /** `lease`: what `leaseMany` answered for the key, the very object. A backend may tell it by its first bytes. */
 export interface LeasedEntry extends BackendEntry { lease: Uint8Array }
+
+/** `held`: what `getMany` has found under the key. */
+export interface SeenEntry extends BackendEntry { held: Uint8Array | undefined }
 
 /** `stamp` is what a missing one starts from, and for 'hard' what replaces it. */
 export type Revision =

@@ -1,7 +1,7 @@
-import { identityLength } from '../entry.js'
+import { identityLength, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus, Line } from '../line.js'
-import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision } from './backend.js'
+import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
 import { RedisLine, assertConnected } from './redis-line.js'
 
 /** As much of ioredis' `Redis` and `Cluster` as is called here. */
@@ -80,7 +80,13 @@ end
 `
 const scripts = {
   // ARGV: a new stamp, the mark, its ttl, whether to take over
-  lease: `${createStamp}local result = {stamp} local first = 2${leaseKeys}`,
+  lease: `${createStamp}
+if ARGV[4] == '1' then
+  local others, deleted = string.match(stamp, '^(.*|)(%d+)$')
+  stamp = others .. string.format('%d', deleted + 1)
+  redis.call('SET', KEYS[1], stamp)
+end
+local result = {stamp} local first = 2${leaseKeys}`,
   // In a cluster the stamp is on a node of its own.
   stamp: `${createStamp}return {stamp}`,
   leaseOnly: `local result = {} local first = 1${leaseKeys}`,
@@ -92,6 +98,25 @@ for i, key in ipairs(KEYS) do
   local lease = ARGV[3 * i - 2]
   if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then
     redis.call('SET', key, ARGV[3 * i - 1], 'PX', ARGV[3 * i])
+    filled[i] = 1
+  else
+    filled[i] = 0
+  end
+end
+return filled`,
+
+  // ARGV: epoch and deleted as they were; for each key what told its value from others, or nothing; value, ttl
+  fillUnchanged: `
+local stamp = redis.pcall('GET', KEYS[1])
+if type(stamp) ~= 'string' then return false end
+local epoch, deleted = string.match(stamp, '^(%d+)|%d+|%d+|(%d+)$')
+if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end
+local all = redis.call('MGET', unpack(KEYS, 2))
+local filled = {}
+for i, held in ipairs(all) do
+  local identity = held and #held >= ${identityLength} and string.sub(held, 1, ${identityLength}) or ''
+  if identity == ARGV[3 * i] then
+    redis.call('SET', KEYS[i + 1], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
     filled[i] = 1
   else
     filled[i] = 0
@@ -166,10 +191,14 @@ abstract class RedisCommands implements LeasingBackend {
     return this.#prefix === '' ? key : this.#prefix + key
   }
 
+  protected keys (keys: readonly string[]): string[] {
+    return this.#prefix === '' ? keys as string[] : keys.map(key => this.#prefix + key)
+  }
+
   /** EVAL, not EVALSHA: these are short, and a server that restarted or failed over knows no script. */
   protected eval (script: string, keys: readonly string[], args: readonly (string | Uint8Array | number)[]): Promise<unknown> {
     assertConnected(this.client)
-    return (this.client as unknown as Evaluating).evalBuffer(script, keys.length, ...keys.map(key => this.key(key)), ...args as (string | Buffer | number)[])
+    return (this.client as unknown as Evaluating).evalBuffer(script, keys.length, ...this.keys(keys), ...args as (string | Buffer | number)[])
   }
 }
 
@@ -179,7 +208,8 @@ export class RedisBackend extends RedisCommands {
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     if (keys.length === 0) return []
     assertConnected(this.client)
-    const found = await Promise.all(chunksOf(keys).map(chunk => this.client.mgetBuffer(chunk.map(key => this.key(key)))))
+    if (keys.length <= mostKeys) return undefinedForNull(await this.client.mgetBuffer(this.keys(keys)))
+    const found = await Promise.all(chunksOf(keys).map(chunk => this.client.mgetBuffer(this.keys(chunk))))
     return undefinedForNull(found.flat())
   }
 
@@ -191,7 +221,7 @@ export class RedisBackend extends RedisCommands {
   async deleteMany (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     assertConnected(this.client)
-    await Promise.all(chunksOf(keys).map(chunk => this.client.unlink(...chunk.map(key => this.key(key)))))
+    await Promise.all(chunksOf(keys).map(chunk => this.client.unlink(...this.keys(chunk))))
   }
 
   async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
@@ -204,6 +234,16 @@ export class RedisBackend extends RedisCommands {
     const filled = await Promise.all(chunksOf(entries).map(chunk =>
       this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(fillArguments)))) as number[][]
     return filled.flat().map(one => one === 1)
+  }
+
+  async fillUnchanged (stampKey: string, { epoch, deleted }: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined> {
+    const filled = await Promise.all(chunksOf(entries).map(chunk => this.eval(
+      scripts.fillUnchanged,
+      [stampKey, ...chunk.map(entry => entry.key)],
+      [epoch, deleted, ...chunk.flatMap(seenArguments)]
+    ))) as (number[] | null)[]
+    if (filled.includes(null)) return undefined
+    return (filled as number[][]).flat().map(one => one === 1)
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
@@ -256,6 +296,8 @@ const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest) => [stamp,
 
 const fillArguments = ({ lease, value, ttl }: LeasedEntry) => [lease.subarray(0, identityLength), value, ttl]
 
+const seenArguments = ({ held, value, ttl }: SeenEntry) => [held === undefined || held.length < identityLength ? '' : held.subarray(0, identityLength), value, ttl]
+
 /** A command blocks the server while it runs, and has no room for any number of keys. */
 const mostKeys = 1000
 
@@ -265,6 +307,10 @@ function chunksOf<T> (list: readonly T[]): (readonly T[])[] {
   return Array.from({ length: Math.ceil(list.length / mostKeys) }, (_, i) => list.slice(i * mostKeys, (i + 1) * mostKeys))
 }
 
-const undefinedForNull = (values: (Buffer | null)[]) => values.map(value => value ?? undefined)
+/** In its place: of a hundred keys, most were found. */
+function undefinedForNull (values: (Buffer | null)[]): (Buffer | undefined)[] {
+  for (let i = 0; i < values.length; i++) if (values[i] === null) (values as (Buffer | undefined)[])[i] = undefined
+  return values as (Buffer | undefined)[]
+}
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

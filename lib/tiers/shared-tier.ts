@@ -4,7 +4,7 @@ import type { Logger } from '../caching-manager.js'
 import type { Invalidations } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
-import { UnstorableError, isLeasing, type Backend, type BackendEntry, type LeasingBackend, type Revision } from './backend.js'
+import { UnstorableError, isLeasing, type Backend, type BackendEntry, type LeasedEntry, type LeasingBackend, type Revision } from './backend.js'
 import { Breaker } from '../breaker.js'
 import { Undelivered } from '../undelivered.js'
 
@@ -22,8 +22,11 @@ export interface SharedTierOptions {
   replayed?: (what: Invalidations) => void
 }
 
-/** The right to fill a key of a tier: what stood there when the load began. */
-export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined }
+/**
+ * The right to fill a key of a tier: what stood there when the load began. Either a mark of somebody's who loads it, or
+ * what was seen: then the stamp tells whether it holds still.
+ */
+export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined, readonly seen?: true }
 
 /** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. */
 export type Filled = boolean | 'unkept'
@@ -33,6 +36,13 @@ export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease, 
 
 /** An entry, its bytes, and the right to put them there. */
 interface Filling { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
+
+/** What a read has found. In the order of its keys. */
+export interface Look {
+  readonly entries: (Entry | undefined)[]
+  /** The right to fill the `i`th key with what is loaded from now on, where having looked is enough for it. */
+  lease (i: number): Lease | undefined
+}
 
 export interface ClaimOptions {
   /** Milliseconds after which the right ends. */
@@ -56,6 +66,9 @@ export class SharedTier {
   readonly #breaker: Breaker
   readonly #farther: readonly SharedTier[]
   readonly #undelivered: Undelivered
+  #calmAt = -Infinity
+  /** When it was last looked for. */
+  #hasStamp = true
   #warnedOfForeign = false
   #warnedOfUnkept = false
 
@@ -86,21 +99,47 @@ export class SharedTier {
 
   /** In the order of `keys`. Never rejects. */
   async readMany (keys: readonly string[]): Promise<(Entry | undefined)[]> {
+    return (await this.lookMany(keys)).entries
+  }
+
+  /** Never rejects. */
+  async lookMany (keys: readonly string[]): Promise<Look> {
     try {
-      const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
-      const stamp = readStamp(stampBytes)
-      if (stamp === undefined) return keys.map(() => undefined)
-      return await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
+      return await this.#look(keys) ?? sawNothing(keys)
     } catch (error) {
       this.#failed(error, 'read')
-      return keys.map(() => undefined)
+      return sawNothing(keys)
     }
+  }
+
+  /** Undefined where there is no stamp: nothing can be there either. */
+  async #look (keys: readonly string[]): Promise<Look | undefined> {
+    const isEnough = this.#leasing === undefined || this.#isCalm()
+    const found = await this.#getMany([this.#keyspace.stamp, ...keys])
+    const stamp = readStamp(found[0])
+    this.#hasStamp = stamp !== undefined
+    if (stamp === undefined) return undefined
+    const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp)
+    return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seen: true } : undefined }
+  }
+
+  /**
+   * Whether a fill needs no mark, which would cost a round trip: the stamp tells whether any key of the region was
+   * invalidated since. Where that happens, marks keep one key's invalidation from costing others their fill.
+   */
+  #isCalm (): boolean {
+    return this.#leasing?.fillUnchanged !== undefined && performance.now() >= this.#calmAt
   }
 
   /** Looks again, and claims what isn't there. In the order of `keys`. Never rejects. */
   async claimMany (keys: readonly string[], options: ClaimOptions): Promise<Claim[]> {
     try {
-      return this.#leasing === undefined ? await this.#claimUnfenced(keys) : await this.#claimFenced(this.#leasing, keys, options)
+      if (this.#leasing === undefined) return await this.#claimUnfenced(keys)
+      if (options.takeOver !== true && this.#hasStamp && this.#isCalm()) {
+        const look = await this.#look(keys)
+        if (look !== undefined) return look.entries.map((entry, i) => seenClaim(entry, look.lease(i)!))
+      }
+      return await this.#claimFenced(this.#leasing, keys, options)
     } catch (error) {
       this.#failed(error, 'lease')
       return keys.map(() => undefined)
@@ -112,6 +151,7 @@ export class SharedTier {
     const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark, stamp: formatStamp(newStamp()), ttl, takeOver }))
     const stamp = readStamp(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
+    this.#hasStamp = true
     const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp)
     return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! }, first: Buffer.compare(held[i]!, mark) === 0 }))
   }
@@ -156,12 +196,21 @@ export class SharedTier {
     }
     const tags = this.#tagsOf(fills.map(fill => fill.entry), now)
     const [filled] = await this.#run(() => Promise.all([
-      leasing.fillMany(entries),
+      this.#fillLeased(leasing, fills, entries),
       tags.length > 0 ? leasing.holdTags(this.#keyspace.stamp, tags) : undefined
     ]))
     // A refused `cas` leaves there what it was to replace. A mark may stay: it is no value.
     await this.#forgetOutdated(fills.filter(({ lease }, i) => filled[i] instanceof Error && !isLease(lease.held!)).map(fill => fill.key))
     return filled.map((one, i) => one instanceof Error ? this.#unkept(fills[i]!.key, one) : one)
+  }
+
+  async #fillLeased (leasing: LeasingBackend, fills: readonly Filling[], entries: readonly LeasedEntry[]): Promise<(boolean | Error)[]> {
+    const { stamp, seen } = fills[0]!.lease // one look, or one claim, was for all of them
+    if (seen !== true) return await leasing.fillMany(entries)
+    const filled = await leasing.fillUnchanged!(this.#keyspace.stamp, stamp, entries.map(({ key, value, ttl, lease }) => ({ key, value, ttl, held: lease })))
+    if (filled !== undefined) return filled
+    this.#calmAt = performance.now() + pauseAfterRefusal
+    return fills.map(() => false)
   }
 
   /** What a value that can't be kept was to replace would be found in its place. */
@@ -386,6 +435,14 @@ export class SharedTier {
     this.#logger.debug({ tier: this.name, region: this.#keyspace.region, operation, err: error }, 'a tier did not answer and counts as missing')
   }
 }
+
+/** Of what is under a key without a mark, nobody else knows. */
+export const seenClaim = (entry: Entry | undefined, lease: Lease): Claim => ({ entry, lease, first: lease.held === undefined })
+
+const sawNothing = (keys: readonly string[]): Look => ({ entries: keys.map(() => undefined), lease: () => undefined })
+
+/** Milliseconds for which marks are put, after a fill that was refused for another key's sake. */
+const pauseAfterRefusal = 1000
 
 /** Whoever takes over changes an entry's identity, and nothing else. */
 const isSameValue = (one: Uint8Array | undefined, other: Uint8Array): boolean =>

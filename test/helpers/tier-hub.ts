@@ -1,7 +1,7 @@
 import { formatStamp, identityLength, parseStamp, type Stamp } from '../../lib/entry.js'
 import type { Line } from '../../lib/line.js'
 import type { DogpileLock } from '../../lib/locks/lock.js'
-import type { LeaseRequest, LeasedEntry, LeasingBackend } from '../../lib/tiers/backend.js'
+import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/tiers/backend.js'
 import { Way, type HubProcess, type LineHub } from './line-hub.js'
 
 /** What is asked of a server. */
@@ -74,6 +74,18 @@ export class TierServer {
     if (held === undefined || !identityOf(held).equals(identityOf(lease))) return false
     this.set(key, value, ttl)
     return true
+  }
+
+  /** Undefined where the stamp has changed. */
+  fillUnchanged (stampKey: string, { epoch, deleted }: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): boolean[] | undefined {
+    const stamp = parseStamp(Buffer.from(this.get(stampKey) ?? '').toString())
+    if (stamp?.epoch !== epoch || stamp.deleted !== deleted) return undefined
+    return entries.map(({ key, held, value, ttl }) => {
+      const standing = this.get(key)
+      const isUnchanged = standing === undefined || held === undefined ? standing === held : identityOf(standing).equals(identityOf(held))
+      if (isUnchanged) this.set(key, value, ttl)
+      return isUnchanged
+    })
   }
 
   revise (stampKey: string, fresh: string, change: (stamp: Stamp) => Partial<Stamp>): Stamp {
@@ -197,11 +209,15 @@ export function serverBackend (server: TierServer, connection: Connection, line:
     getMany: keys => call('read', () => keys.map(key => server.get(key))),
     setMany: entries => call('fill', () => { for (const { key, value, ttl } of entries) server.set(key, value, ttl) }),
     deleteMany: keys => call('forget', () => { for (const key of keys) server.kept.delete(key) }),
-    leaseMany: (stampKey, keys, request) => call('lease', () => [server.stamp(stampKey, request.stamp), ...keys.map(key => server.lease(key, request))]),
+    leaseMany: (stampKey, keys, request) => call('lease', () => {
+      if (request.takeOver) raiseDeleted(server, stampKey, request.stamp)
+      return [server.stamp(stampKey, request.stamp), ...keys.map(key => server.lease(key, request))]
+    }),
     fillMany: entries => call('fill', () => entries.map(entry => server.fill(entry))),
+    fillUnchanged: (stampKey, since, entries) => call('fill', () => server.fillUnchanged(stampKey, since, entries)),
     revise: (stampKey, revision) => call('revise', () => { revise(server, stampKey, revision) }),
     forgetMany: (stampKey, stamp, keys) => call('forget', () => {
-      server.revise(stampKey, stamp, ({ deleted }) => ({ deleted: deleted + 1 }))
+      raiseDeleted(server, stampKey, stamp)
       for (const key of keys) server.kept.delete(key)
     }),
     holdTags: (stampKey, tags) => call('holdTags', () => { server.holdTags(stampKey, tags) })
@@ -227,11 +243,15 @@ export function clusterBackend (server: TierServer, connections: readonly Connec
     fillMany: entries => Promise.all(entries.map(entry => call('fill', entry.key, () => server.fill(entry)))),
     revise: (stampKey, revision) => call('revise', stampKey, () => { revise(server, stampKey, revision) }),
     forgetMany: async (stampKey, stamp, keys) => {
-      await call('revise', stampKey, () => { server.revise(stampKey, stamp, ({ deleted }) => ({ deleted: deleted + 1 })) })
+      await call('revise', stampKey, () => { raiseDeleted(server, stampKey, stamp) })
       await deleteMany(keys)
     },
     holdTags: (stampKey, tags) => call('holdTags', stampKey, () => { server.holdTags(stampKey, tags) })
   }
+}
+
+function raiseDeleted (server: TierServer, stampKey: string, fresh: string): void {
+  server.revise(stampKey, fresh, ({ deleted }) => ({ deleted: deleted + 1 }))
 }
 
 function revise (server: TierServer, stampKey: string, revision: Parameters<LeasingBackend['revise']>[1]): void {

@@ -270,7 +270,10 @@ class Process {
   look (): void {
     if (this.hub.isStopped) return
     const { path } = this.region
-    const values = this.hub.run(() => this.#keys.map(key => path.fresh(key, undefined)?.value))
+    const values = this.hub.run(() => this.#keys.map(key => {
+      const entry = path.remembered(key)
+      return entry !== undefined && path.isFresh(entry, undefined) ? entry.value : undefined
+    }))
     for (const cell of cells) {
       const value = values[cell.index]
       if (value !== undefined) this.#app.check(value, cell, higher(this.floorOf(cell), this.#app.softFloors.at(cell)), `the memory of ${this.name}, asked for ${cell.kind} ${cell.row},`)

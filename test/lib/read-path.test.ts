@@ -550,7 +550,7 @@ t.test('a value that a far tier has is copied into the nearer ones', async t => 
   await client.unlink(`${odd.region.keyspace.prefix}k:alice`)
   t.equal(await odd.region.get('alice'), 'a')
   await odd.manager.idle()
-  t.equal(await client.exists(`${odd.region.keyspace.prefix}k:alice`), 1, 'a mark, which ends by itself')
+  t.equal(await client.exists(`${odd.region.keyspace.prefix}k:alice`), 0, 'nothing')
   t.equal(await odd.region.get('alice'), 'a')
 })
 
@@ -1145,7 +1145,7 @@ t.test('close lets loads and writes end, refuses what comes after it, and closes
 t.test('round trips to Redis: for a hundred keys as for one', async t => {
   const proxy = await recordingProxy(t, (await startRedis(t)).port)
   const through = clientOf(t, proxy.port)
-  for (const [name, after] of [['without a lock', 1], ['with a lock', 2]] as const) {
+  for (const name of ['without a lock', 'with a lock']) {
     const lock = name === 'with a lock' ? { lock: redlock([through]) } : {}
     const { region, manager } = await processOf(t, { tiers: [redis(through)], coherence: 'eventual' }, { ...lock, lineLease: '1m' })
     for (const count of [1, 100]) {
@@ -1156,7 +1156,8 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
       proxy.reset()
       const values = region.getOrCreateMany(keys, async missing => { begun.open(); await held.opened; return [...missing] })
       await begun.opened
-      t.equal(proxy.roundTrips, 2, `${name}: ${count} cold, before the loader starts`)
+      // The first one makes the stamp, too.
+      t.equal(proxy.roundTrips, count === 1 || name === 'with a lock' ? 2 : 1, `${name}: ${count} cold, before the loader starts`)
 
       proxy.pause()
       proxy.reset()
@@ -1165,8 +1166,8 @@ t.test('round trips to Redis: for a hundred keys as for one', async t => {
       t.equal(proxy.roundTrips, 0)
       proxy.resume()
       await manager.idle()
-      // The values and the news together; then, where there is one, the lock.
-      t.equal(proxy.roundTrips, after, `${name}: ${count} written back`)
+      // The values, the news and the lock, all together.
+      t.equal(proxy.roundTrips, 1, `${name}: ${count} written back`)
 
       proxy.reset()
       t.strictSame(await region.getMany(keys), keys)

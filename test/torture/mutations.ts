@@ -32,6 +32,14 @@ export const mutations: readonly Mutation[] = [
     run: noMemory
   },
   {
+    name: 'unchanged',
+    what: 'a fill without a mark is written though a key was invalidated since',
+    file: 'lib/tiers/redis.ts',
+    find: 'if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end',
+    replace: '',
+    run: noMemory
+  },
+  {
     name: 'memcached-fill',
     what: 'a fill is written whatever has happened to its key',
     file: 'lib/tiers/memcached.ts',

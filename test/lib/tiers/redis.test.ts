@@ -205,6 +205,93 @@ for (const kind of ['a server', 'a cluster'] as const) {
     })
   })
 
+  if (kind === 'a server') {
+    t.test('a fill of what was seen', async t => {
+      /** A stamp, and three keys: one that holds nothing, one with an entry, and one that is foreign. */
+      async function seen (t: Test) {
+        const on = backendOn(kind, t)
+        const { backend, client, keyspace, keys: [a, b, c], lease, stamp } = on
+        await lease([])
+        const old = entryBytes('old')
+        await backend.setMany([{ key: b, value: old, ttl: 60_000 }])
+        await client.set(c, 'short')
+        const [held, since] = [await backend.getMany([a, b, c]), (await stamp())!]
+        const values = [a, b, c].map(entryBytes)
+        const fill = async () => await backend.fillUnchanged!(keyspace.stamp, since, [a, b, c].map((key, i) => ({ key, held: held[i], value: values[i]!, ttl: 30_000 })))
+        return { ...on, a, b, c, old, values, fill }
+      }
+
+      t.test('is written where nothing has changed, and once', async t => {
+        const { client, a, b, c, values, fill } = await seen(t)
+        t.strictSame(await fill(), [true, true, true])
+        t.strictSame(await Promise.all([a, b, c].map(key => client.getBuffer(key))), values)
+        const left = await client.pttl(a)
+        t.ok(left > 20_000 && left <= 30_000)
+        t.strictSame(await fill(), [false, false, false])
+      })
+
+      t.test('is refused for a key that has changed', async t => {
+        const changes: Record<string, (on: Awaited<ReturnType<typeof seen>>) => Promise<unknown>> = {
+          'it was filled': async ({ backend, a }) => await backend.setMany([{ key: a, value: entryBytes('other'), ttl: 60_000 }]),
+          'it was claimed': async ({ lease, a }) => await lease([a]),
+          'what was seen is gone': async ({ client, b }) => await client.del(b),
+          'another is in its place': async ({ backend, b }) => await backend.setMany([{ key: b, value: entryBytes('other'), ttl: 60_000 }])
+        }
+        for (const [what, change] of Object.entries(changes)) {
+          const on = await seen(t)
+          await change(on)
+          const at = what.startsWith('it') ? 0 : 1
+          const before = await on.client.dump([on.a, on.b][at]!)
+          t.strictSame(await on.fill(), [at !== 0, at !== 1, true], what)
+          t.strictSame(await on.client.dump([on.a, on.b][at]!), before, 'and what is there stays')
+        }
+      })
+
+      t.test('is refused altogether when the region has changed', async t => {
+        const changes: Record<string, (on: Awaited<ReturnType<typeof seen>>) => Promise<unknown>> = {
+          'any key was forgotten': async ({ backend, keyspace, key }) => await backend.forgetMany(keyspace.stamp, formatStamp(newStamp()), [key('another')]),
+          'one is being set, or refreshed': async ({ lease, key }) => await lease([key('another')], { takeOver: true }),
+          'the region was forgotten': async ({ backend, keyspace }) => await backend.revise(keyspace.stamp, { kind: 'hard', stamp: formatStamp(newStamp()) }),
+          'the stamp is gone': async ({ client, keyspace }) => await client.del(keyspace.stamp),
+          'the stamp is another': async ({ client, keyspace }) => await client.set(keyspace.stamp, formatStamp(newStamp())),
+          'the stamp is none': async ({ client, keyspace }) => await client.set(keyspace.stamp, 'foreign'),
+          'the stamp is of another type': async ({ client, keyspace }) => { await client.del(keyspace.stamp); await client.rpush(keyspace.stamp, 'foreign') },
+          'everything was flushed': async ({ client }) => await client.flushall()
+        }
+        for (const [what, change] of Object.entries(changes)) {
+          const on = await seen(t)
+          await change(on)
+          const before = await Promise.all([on.a, on.b, on.c].map(key => on.client.dump(key)))
+          t.equal(await on.fill(), undefined, what)
+          t.strictSame(await Promise.all([on.a, on.b, on.c].map(key => on.client.dump(key))), before)
+        }
+      })
+
+      t.test('does not mind a soft invalidation or one of tags: entries tell of them', async t => {
+        const { backend, keyspace, fill } = await seen(t)
+        await backend.revise(keyspace.stamp, { kind: 'soft', stamp: formatStamp(newStamp()) })
+        await backend.revise(keyspace.stamp, { kind: 'tags', stamp: formatStamp(newStamp()), tagKeys: [] })
+        t.strictSame(await fill(), [true, true, true])
+      })
+
+      t.test('puts right what is of another type', async t => {
+        const { client, a, values, fill } = await seen(t)
+        await client.rpush(a, 'foreign')
+        t.strictSame(await fill(), [true, true, true])
+        t.strictSame(await client.getBuffer(a), values[0])
+      })
+
+      t.test('is in parts where there are too many keys for one command', async t => {
+        const { backend, client, keyspace, key, lease, stamp } = backendOn(kind, t)
+        await lease([])
+        const since = (await stamp())!
+        const entries = Array.from({ length: 2500 }, (_, i) => ({ key: key(`many ${i}`), held: undefined, value: Buffer.from('a'), ttl: 60_000 }))
+        t.strictSame(await backend.fillUnchanged!(keyspace.stamp, since, entries), entries.map(() => true))
+        t.equal(await client.exists(...entries.map(entry => entry.key)), 2500)
+      })
+    })
+  }
+
   t.test(`the stamp of a region on ${kind}`, async t => {
     const noStamp = formatStamp(newStamp())
 

@@ -22,15 +22,19 @@ interface Place {
   raw: Backend
 }
 
+function onRedis (t: Test, more: Partial<LeasingBackend> = {}): Place {
+  const another = () => {
+    const client = new Redis(server.port)
+    t.teardown(() => client.disconnect())
+    return Object.assign(redis(client), more)
+  }
+  return { another, keyspace: new Keyspace(`test-${spaces++}`, 'objects'), raw: another() }
+}
+
 const places = {
-  Redis: (t: Test): Place => {
-    const another = () => {
-      const client = new Redis(server.port)
-      t.teardown(() => client.disconnect())
-      return redis(client)
-    }
-    return { another, keyspace: new Keyspace(`test-${spaces++}`, 'objects'), raw: another() }
-  },
+  Redis: (t: Test): Place => onRedis(t),
+  /** As in a cluster, where no step sees both a stamp and a key. */
+  'Redis, by marks': (t: Test): Place => onRedis(t, { fillUnchanged: undefined! }),
   /** Three methods, as somebody's own backend has them. */
   'a backend of three methods': (_t: Test): Place => {
     const kept = memory()
@@ -107,7 +111,7 @@ async function load (tier: SharedTier, key: string, value: unknown, tags?: strin
 const read = async (tier: SharedTier, ...keys: string[]) => (await tier.readMany(keys)).map(entry => entry && (entry.softened ? { softened: entry.value } : entry.value))
 
 for (const [kind, make] of Object.entries(places)) {
-  const fenced = kind === 'Redis'
+  const fenced = kind !== 'a backend of three methods'
 
   t.test(`a tier on ${kind}`, async t => {
     /** One tier in each of two processes. */
@@ -392,7 +396,7 @@ function bound (target: object, name: string | symbol): unknown {
 
 /** On Redis, with one of its methods replaced. */
 function patched (t: Test, patch: Partial<LeasingBackend>) {
-  const place = places.Redis(t)
+  const place = places['Redis, by marks'](t)
   const own = place.another()
   const backend = new Proxy(own, { get: (target, name) => patch[name as keyof LeasingBackend] ?? bound(target, name) })
   return { ...place, ...tierOn(t, place, backend), a: place.keyspace.entry('k', 'a') }
@@ -531,6 +535,59 @@ t.test('a tier tells what it stands on', async t => {
   t.equal(other.name, 'bare')
   t.equal(other.connection, undefined)
   t.equal(other.line, undefined)
+})
+
+t.test('no mark is put where the stamp tells whether anything was invalidated, until something was', async t => {
+  const place = places.Redis(t)
+  const own = place.another() as LeasingBackend
+  const asked: string[] = []
+  const backend = new Proxy(own, { get: (target, name) => { asked.push(String(name)); return bound(target, name) } })
+  const { tier } = tierOn(t, place, backend)
+  const { tier: theirs } = tierOn(t, place, place.another())
+  const [a, b, c] = ['a', 'b', 'c'].map(rest => place.keyspace.entry('k', rest)) as [string, string, string]
+  const putsMarks = async (work: () => Promise<unknown>) => {
+    asked.length = 0
+    await work()
+    return asked.includes('leaseMany')
+  }
+  t.ok(await putsMarks(() => load(tier, a, 1)), 'the first one makes the stamp')
+  t.notOk(await putsMarks(() => load(tier, b, 1)))
+
+  const look = await tier.lookMany([a, c])
+  t.strictSame(look.entries.map(entry => entry?.value), [1, undefined])
+  const [seen, other] = [look.lease(1)!, (await tier.lookMany([c])).lease(0)!]
+  t.strictSame(await fill(tier, [{ entry: undefined, lease: seen, first: true }], [{ key: c, value: 'seen' }]), [true])
+  t.strictSame(await fill(tier, [{ entry: undefined, lease: other, first: true }], [{ key: c, value: 'late' }]), [false], 'somebody was faster')
+  t.notOk(await putsMarks(() => load(tier, b, 2)), 'which is nobody’s fault')
+
+  const before = await claim(tier, a, b)
+  await theirs.forgetMany([c])
+  t.strictSame(await fill(tier, before, [{ key: a, value: 'late' }, { key: b, value: 'late' }]), [false, false], 'for another key’s sake')
+  t.ok(await putsMarks(() => load(tier, c, 3)))
+  t.equal((await tier.lookMany(['none'])).lease(0), undefined, 'and having looked is not enough')
+  const marked = await claim(tier, 'other')
+  await theirs.forgetMany([a])
+  t.strictSame(await fill(tier, marked, [{ key: 'other', value: 4 }]), [true], 'where another key makes no difference')
+  await eventually(t, async () => !await putsMarks(() => load(tier, b, 5)), 'a while later')
+})
+
+t.test('what is set is not replaced by what was seen before', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another())
+  const { tier: theirs } = tierOn(t, place, place.another())
+  const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
+  await load(tier, b, 'there is a stamp')
+  const before = await claim(tier, a)
+  await theirs.setMany([{ key: a, entry: entryOf('set') }])
+  t.strictSame(await fill(tier, before, [{ key: a, value: 'late' }]), [false])
+  t.strictSame(await read(tier, a), ['set'])
+
+  const { backend, before: interrupt } = interruptible(place.another() as LeasingBackend)
+  const { tier: slow } = tierOn(t, place, backend)
+  const first = await claim(tier, a)
+  interrupt('fillMany', 1, async () => { t.strictSame(await fill(tier, first, [{ key: a, value: 'late' }]), [false]) })
+  await slow.setMany([{ key: a, entry: entryOf('set again') }])
+  t.strictSame(await read(tier, a), ['set again'], 'nor while it is being set')
 })
 
 t.test('a value that a backend will never keep is no failure, and there is one warning', async t => {

@@ -1,0 +1,67 @@
+import type { Flight } from './flights.js'
+import { TransientMap } from './transient-map.js'
+
+/** The flights of a region in this process, and what an invalidation does to them. */
+export class FlightsUnderWay {
+  /** By key: those that may be joined. */
+  readonly #joinable = new TransientMap<Flight>()
+  /** Those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
+  readonly #strays = new Set<Flight>()
+
+  /** The one that may be joined. */
+  get (key: string): Flight | undefined {
+    return this.#joinable.get(key)
+  }
+
+  /** Of a key that has none that may be joined. */
+  add (flight: Flight): void {
+    this.#joinable.set(flight.key, flight)
+  }
+
+  /** From now on it is the one that may be joined; another one that was, is a stray. */
+  lead (flight: Flight): void {
+    const other = this.#joinable.get(flight.key)
+    if (other !== undefined) this.#strays.add(other)
+    this.#strays.delete(flight)
+    this.#joinable.set(flight.key, flight)
+  }
+
+  stray (flight: Flight): void {
+    this.#strays.add(flight)
+  }
+
+  end (flight: Flight): void {
+    if (this.#strays.size > 0) this.#strays.delete(flight)
+    if (this.#joinable.get(flight.key) === flight) this.#joinable.delete(flight.key)
+  }
+
+  /** No later reader joins it. */
+  detach (flight: Flight): void {
+    flight.detached = true
+    this.#joinable.delete(flight.key)
+    this.#strays.add(flight)
+  }
+
+  detachAll (): void {
+    for (const flight of this.#joinable.values()) this.#strays.add(flight)
+    this.#joinable.clear()
+    for (const stray of this.#strays) stray.detached = true
+  }
+
+  /** Nor is anything of it kept: the key was invalidated or replaced. */
+  revoke (key: string): void {
+    const flight = this.#joinable.get(key)
+    if (flight !== undefined) this.detach(flight)
+    for (const stray of this.#strays) if (stray.key === key) stray.detached = stray.revoked = true
+  }
+
+  revokeAll (): void {
+    this.detachAll()
+    for (const stray of this.#strays) stray.revoked = true
+  }
+
+  /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
+  yieldRevoked (): void {
+    for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
+  }
+}
