@@ -41,7 +41,10 @@ export interface Stamp {
   readonly softened: number
   /** Raised by an invalidation of tags. Entries of an older one are looked at tag by tag. */
   readonly tagged: number
-  /** Raised by an invalidation of keys. Rows that a load found besides what it was asked for are kept only if nothing was. */
+  /**
+   * Raised by an invalidation of keys, and on one Redis server by whoever replaces a value. A fill without a mark, and rows
+   * that a load found besides what it was asked for, are kept only if nothing has raised it.
+   */
   readonly deleted: number
 }
 

@@ -64,23 +64,36 @@ export class Fill {
   /** Into the shared tiers. Never rejects. */
   async write (fillings: readonly Filling[]): Promise<void> {
     const valid = fillings.filter(({ flight }) => !flight.revoked)
-    await Promise.all(this.#options.shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
+    const refused = await Promise.all(this.#options.shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
+    await this.forgetRefused(refused)
   }
 
-  async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<void> {
+  /**
+   * Keys, for each shared tier, where another value is in the place of one that was set or loaded anew: of several tiers, that
+   * may be a copy of what a farther one held until now. Never rejects.
+   */
+  async forgetRefused (refused: readonly (readonly string[])[]): Promise<void> {
+    const { shared } = this.#options
+    if (shared.length < 2) return
+    await Promise.all(shared.map(async (tier, s) => { if (refused[s]!.length > 0) await tier.forgetMany(refused[s]!) }))
+  }
+
+  /** Resolves to the keys of those loaded anew that were refused. */
+  async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<string[]> {
     const fills = fillings.flatMap(({ flight, entry, lease }) => {
       if (lease === undefined) return [] // the tier was away when the load began
       const bytes = this.#encode(tier, flight.key, entry, lease.stamp)
       if (bytes === undefined) flight.unshared = true
       return bytes === undefined ? [] : [{ flight, key: flight.key, entry, bytes, lease }]
     })
-    if (fills.length === 0) return
+    if (fills.length === 0) return []
     const filled = await tier.fillMany(fills)
     for (const [i, { flight, key, entry }] of fills.entries()) {
       // Whoever waits for it would look for it in vain.
       if (filled[i] === 'unkept' && this.#options.shared.length === 1) flight.unshared = true
       if (filled[i] !== true) this.drop(key, entry)
     }
+    return fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false).map(({ key }) => key)
   }
 
   #encode (tier: SharedTier, key: string, entry: Entry, stamp: Stamp): Uint8Array | undefined {
@@ -124,7 +137,7 @@ export class Fill {
     // First the mark, then the stamp: an invalidation that this stamp doesn't tell of will delete the mark. Where there is no
     // mark, the fill asks for the stamp once more.
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
-    const stamp = claims[0]?.lease.seen === true ? claims[0].lease.stamp : await tier.stamp()
+    const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing

@@ -35,6 +35,12 @@ export class FlightsUnderWay {
     if (this.#joinable.get(flight.key) === flight) this.#joinable.delete(flight.key)
   }
 
+  /** No invalidation reaches it from now on, so nothing of it is kept. */
+  abandon (flight: Flight): void {
+    flight.detached = flight.revoked = true
+    this.end(flight)
+  }
+
   /** No later reader joins it. */
   detach (flight: Flight): void {
     flight.detached = true

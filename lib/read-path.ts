@@ -87,12 +87,12 @@ export class ReadPath {
     this.options = options
     this.#keyspace = keyspace
     this.#context = context
+    this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
     this.tiers = this.#tiersOf(options)
     this.#origins = this.tiers.map((_, tier) => ({ tier }))
     this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
     this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
-    this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
     this.#fill = new Fill({ locals: this.#locals, shared: this.#shared, region: keyspace.region, leaseTtl: this.#leaseTtl, jitter: options.jitter, logger, now })
     // Without a shared tier nobody could see what somebody else has loaded.
     this.#dogpile = lock === undefined || this.#shared.length === 0
@@ -124,6 +124,7 @@ export class ReadPath {
         keyspace: this.#keyspace,
         serializer,
         timeout: tierTimeout,
+        leaseTtl: this.#leaseTtl,
         logger,
         now,
         farther: [...farther],
@@ -225,7 +226,8 @@ export class ReadPath {
       let missing = flights.filter(flight => !flight.want.anew)
       const trip: Trip = { milliseconds: [] }
       // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
-      const first = missing.every(flight => this.#isForgotten(flight)) ? this.tiers.length : this.#memory === undefined ? 0 : 1
+      const areForgotten = missing.every(flight => this.#isForgotten(flight)) && !this.#shared.some(tier => tier.away)
+      const first = areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
       for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
         missing = await this.#lookIn(place, missing, trip, repeats)
       }
@@ -538,8 +540,8 @@ export class ReadPath {
           if (flight.landed) continue
           if (flight.stale !== undefined) this.#landStale(flight)
           else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
-          // If it never ends, its lease and its lock do: then somebody else may try.
-          setTimeout(() => this.#flights.end(flight), this.#leaseTtl).unref()
+          // If it never ends, its lease and its lock do: then somebody else may try, and nothing of it is kept any more.
+          setTimeout(() => this.#flights.abandon(flight), this.#leaseTtl).unref()
         }
       }, hardTimeout)
     return () => {
@@ -594,6 +596,7 @@ export class ReadPath {
         const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
         // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
         for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
+        await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
       } catch (error) {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error

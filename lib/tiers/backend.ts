@@ -74,7 +74,7 @@ export interface LeaseRequest {
   /** Of a mark; milliseconds. */
   ttl: number
   stamp: string
-  /** Gives what stands there the identity of `mark`, and raises `deleted`, so that nobody else may replace it. */
+  /** Gives what stands there the identity of `mark`, so that nobody else may replace it. With `fillUnchanged`: raises `deleted`. */
   takeOver: boolean
 }
 

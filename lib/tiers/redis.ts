@@ -59,7 +59,7 @@ for i = first, #KEYS do
     held = ARGV[2]
     redis.call('SET', KEYS[i], held, 'PX', ARGV[3])
   else
-    if ARGV[4] == '1' then
+    if ARGV[4] ~= '0' then
       redis.call('SETRANGE', KEYS[i], 4, string.sub(ARGV[2], 5))
       held = redis.call('GET', KEYS[i])
     end
@@ -79,7 +79,7 @@ if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') or st
 end
 `
 const scripts = {
-  // ARGV: a new stamp, the mark, its ttl, whether to take over
+  // ARGV: a new stamp, the mark, its ttl, whether to take over: 1, or 2 where that was said already
   lease: `${createStamp}
 if ARGV[4] == '1' then
   local others, deleted = string.match(stamp, '^(.*|)(%d+)$')
@@ -225,7 +225,7 @@ export class RedisBackend extends RedisCommands {
   }
 
   async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
-    const answers = await Promise.all(chunksOf(keys).map(chunk => this.eval(scripts.lease, [stampKey, ...chunk], leaseArguments(lease)))) as Uint8Array[][]
+    const answers = await Promise.all(chunksOf(keys).map((chunk, i) => this.eval(scripts.lease, [stampKey, ...chunk], leaseArguments(lease, i > 0)))) as Uint8Array[][]
     // Of several stamps the first: what is older is believed less.
     return answers.flatMap((answer, i) => i === 0 ? answer : answer.slice(1)) as [Uint8Array, ...Uint8Array[]]
   }
@@ -292,7 +292,7 @@ export class RedisClusterBackend extends RedisCommands {
   }
 }
 
-const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest) => [stamp, mark, Math.ceil(ttl), takeOver ? '1' : '0']
+const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest, isSaid = false) => [stamp, mark, Math.ceil(ttl), takeOver ? isSaid ? '2' : '1' : '0']
 
 const fillArguments = ({ lease, value, ttl }: LeasedEntry) => [lease.subarray(0, identityLength), value, ttl]
 

@@ -14,6 +14,8 @@ export interface SharedTierOptions {
   serializer: Serializer
   /** Milliseconds for one operation. */
   timeout: number
+  /** Milliseconds for which having looked is a right to fill. Default a minute. */
+  leaseTtl?: number
   logger: Logger
   now: () => number
   /** The shared tiers behind it: what they may still hold is copied into this one. */
@@ -26,7 +28,7 @@ export interface SharedTierOptions {
  * The right to fill a key of a tier: what stood there when the load began. Either a mark of somebody's who loads it, or
  * what was seen: then the stamp tells whether it holds still.
  */
-export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined, readonly seen?: true }
+export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined, /** Until when, by performance.now(), what was seen is good enough. */ readonly seenUntil?: number }
 
 /** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. */
 export type Filled = boolean | 'unkept'
@@ -64,6 +66,7 @@ export class SharedTier {
   readonly #logger: Logger
   readonly #now: () => number
   readonly #breaker: Breaker
+  readonly #leaseTtl: number
   readonly #farther: readonly SharedTier[]
   readonly #undelivered: Undelivered
   #calmAt = -Infinity
@@ -72,7 +75,8 @@ export class SharedTier {
   #warnedOfForeign = false
   #warnedOfUnkept = false
 
-  constructor ({ backend, keyspace, serializer, timeout, logger, now, farther = [], replayed }: SharedTierOptions) {
+  constructor ({ backend, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], replayed }: SharedTierOptions) {
+    this.#leaseTtl = leaseTtl
     this.backend = backend
     this.#leasing = isLeasing(backend) ? backend : undefined
     this.#keyspace = keyspace
@@ -115,12 +119,13 @@ export class SharedTier {
   /** Undefined where there is no stamp: nothing can be there either. */
   async #look (keys: readonly string[]): Promise<Look | undefined> {
     const isEnough = this.#leasing === undefined || this.#isCalm()
+    const seenUntil = performance.now() + this.#leaseTtl
     const found = await this.#getMany([this.#keyspace.stamp, ...keys])
     const stamp = readStamp(found[0])
     this.#hasStamp = stamp !== undefined
     if (stamp === undefined) return undefined
     const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp)
-    return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seen: true } : undefined }
+    return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seenUntil } : undefined }
   }
 
   /**
@@ -205,8 +210,9 @@ export class SharedTier {
   }
 
   async #fillLeased (leasing: LeasingBackend, fills: readonly Filling[], entries: readonly LeasedEntry[]): Promise<(boolean | Error)[]> {
-    const { stamp, seen } = fills[0]!.lease // one look, or one claim, was for all of them
-    if (seen !== true) return await leasing.fillMany(entries)
+    const { stamp, seenUntil } = fills[0]!.lease // one look, or one claim, was for all of them
+    if (seenUntil === undefined) return await leasing.fillMany(entries)
+    if (performance.now() > seenUntil) return fills.map(() => false)
     const filled = await leasing.fillUnchanged!(this.#keyspace.stamp, stamp, entries.map(({ key, value, ttl, lease }) => ({ key, value, ttl, held: lease })))
     if (filled !== undefined) return filled
     this.#calmAt = performance.now() + pauseAfterRefusal

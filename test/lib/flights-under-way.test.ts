@@ -51,6 +51,14 @@ t.test('one that was detached leads again when it is the newest', async t => {
   t.equal(flights.get('a'), flight)
 })
 
+t.test('of one that is abandoned nothing is kept', async t => {
+  const flights = new FlightsUnderWay()
+  const flight = flightOf('a')
+  flights.add(flight)
+  flights.abandon(flight)
+  t.strictSame([states(flight), flights.get('a')], [['revoked'], undefined])
+})
+
 t.test('those that were revoked let others load', async t => {
   const flights = new FlightsUnderWay()
   const yielded: string[] = []

@@ -520,6 +520,26 @@ t.test('what a far tier is about to forget, or has just forgotten, does not stay
   t.equal(await before.region.get('alice'), undefined, 'about to forget')
 })
 
+t.test('what is refreshed or set is not lost to a copy of what a far tier held until then', async t => {
+  const namespace = randomUUID()
+  const other = clientOf(t, server.port)
+  const process = () => processOf(t, { tiers: [redis(client, { keyPrefix: 'near:' }), redis(other, { keyPrefix: 'far:' })] }, { namespace })
+  const [a, b, c] = [await process(), await process(), await process()]
+  const { load, begun, end } = heldLoad('new')
+  const [mine, theirs, others] = [a, b, c].map(({ region }) => region.wrap('value', load))
+  await mine!.set('old')
+  const near = await client.keys(`near:${namespace}:people:f:*`)
+  t.equal(near.length, 1)
+  await client.unlink(...near)
+  const refreshed = mine!.refresh()
+  await begun
+  t.equal(await theirs!.get(), 'old')
+  await b.manager.idle()
+  end()
+  t.equal(await refreshed, 'new')
+  t.equal(await others!.get(), 'new')
+})
+
 t.test('a value that a far tier has is copied into the nearer ones', async t => {
   const far = new MapBackend('far')
   const namespace = randomUUID()

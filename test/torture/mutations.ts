@@ -50,31 +50,31 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
-    file: 'lib/read-path.ts',
+    file: 'lib/flights-under-way.ts',
     find: 'stray.detached = stray.revoked = true',
     replace: 'stray.detached = true'
   },
   {
     name: 'join',
     what: 'a reader joins a load that began before an invalidation',
-    file: 'lib/read-path.ts',
-    find: '    flight.detached = true\n    this.#flights.delete(flight.key)\n',
+    file: 'lib/flights-under-way.ts',
+    find: '    flight.detached = true\n    this.#joinable.delete(flight.key)\n',
     replace: '    flight.detached = true\n',
     run: { rows: 8, slow: 4 }
   },
   {
     name: 'join-tagged',
     what: 'a reader joins a load that began before an invalidation of a tag',
-    file: 'lib/read-path.ts',
-    find: '    this.#flights.clear()\n',
+    file: 'lib/flights-under-way.ts',
+    find: '    this.#joinable.clear()\n',
     replace: ''
   },
   {
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
     file: 'lib/read-path.ts',
-    find: '    if (!flight.detached) {\n',
-    replace: '    if (!flight.revoked) {\n'
+    find: 'if (other !== flight && !flight.detached) this.#flights.lead(flight)',
+    replace: 'if (other !== flight) this.#flights.lead(flight)'
   },
   {
     name: 'drop-again',

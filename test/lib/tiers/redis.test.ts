@@ -281,6 +281,15 @@ for (const kind of ['a server', 'a cluster'] as const) {
         t.strictSame(await client.getBuffer(a), values[0])
       })
 
+      t.test('is refused once for a take-over of too many keys for one command', async t => {
+        const { key, lease } = backendOn(kind, t)
+        const { stamp: before } = await lease([])
+        const keys = Array.from({ length: 2500 }, (_, i) => key(`many ${i}`))
+        const { mark, held, stamp: after } = await lease(keys, { takeOver: true })
+        t.ok(held.every(one => one.equals(mark)))
+        t.strictSame([after, (await lease([])).stamp], [{ ...before, deleted: before.deleted + 1 }, after])
+      })
+
       t.test('is in parts where there are too many keys for one command', async t => {
         const { backend, client, keyspace, key, lease, stamp } = backendOn(kind, t)
         await lease([])

@@ -82,7 +82,7 @@ function interruptible<B extends Backend> (backend: B) {
 
 const clock = fakeClock()
 
-function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: { serializer?: Serializer, timeout?: number } = {}) {
+function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: { serializer?: Serializer, timeout?: number, leaseTtl?: number } = {}) {
   const logger = silentLogger()
   const tier = new SharedTier({ backend, keyspace, serializer: msgpackSerializer, timeout: 10_000, logger, now: clock.now, ...more })
   t.teardown(() => tier.close())
@@ -569,6 +569,18 @@ t.test('no mark is put where the stamp tells whether anything was invalidated, u
   await theirs.forgetMany([a])
   t.strictSame(await fill(tier, marked, [{ key: 'other', value: 4 }]), [true], 'where another key makes no difference')
   await eventually(t, async () => !await putsMarks(() => load(tier, b, 5)), 'a while later')
+})
+
+t.test('what was seen too long ago is no right to fill any more', async t => {
+  const place = places.Redis(t)
+  const { tier } = tierOn(t, place, place.another(), { leaseTtl: 10 })
+  const a = place.keyspace.entry('k', 'a')
+  await load(tier, 'another', 'there is a stamp')
+  const before = await claim(tier, a)
+  const until = performance.now() + 10
+  await eventually(t, () => performance.now() > until, 'its time is over')
+  t.strictSame(await fill(tier, before, [{ key: a, value: 'late' }]), [false])
+  t.strictSame(await read(tier, a), [undefined])
 })
 
 t.test('what is set is not replaced by what was seen before', async t => {
