@@ -1,7 +1,7 @@
 import type { BoundMethod } from './bound-object.js'
 import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
-import type { CachingManager } from './caching-manager.js'
+import type { CachingManager, Logger } from './caching-manager.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import type { Landed, Landing } from './flights.js'
@@ -11,7 +11,7 @@ import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
 import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
-import type { UnsavedObjects } from './unsaved.js'
+import { UnsavedObjects, type Response } from './unsaved.js'
 import { copy, copyIn, own, type Shared } from './values.js'
 
 export interface GetOptions extends ReadOptions {
@@ -36,8 +36,6 @@ export class CachingApi {
   #regions: Map<string, RequestRegion> | undefined
   /** By class and id. */
   #objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
-  #openUnsaved: ((request: never) => UnsavedObjects) | undefined
-  #request: unknown
   #unsaved: UnsavedObjects | undefined
 
   /** @internal Made by the plugin for each request, and by CachingManager.createApi(). */
@@ -186,19 +184,18 @@ export class CachingApi {
     // eslint-disable-next-line new-cap -- a class that was handed in
     const made = new cacheObject(id) as InstanceType<C> & { id: string }
     assertUnhidden(made)
-    if (this.#openUnsaved !== undefined) saveBy(made, this.#unsaved ??= this.#openUnsaved(this.#request as never))
+    if (this.#unsaved !== undefined) saveBy(made, this.#unsaved)
     byId.set(made.id, made)
     return made
   }
 
-  /** @internal This is a request's: what is assigned to its objects is saved. `open` is asked when one is first used. */
-  savesObjects<R> (request: R, open: (request: R) => UnsavedObjects): this {
-    this.#request = request
-    this.#openUnsaved = open
+  /** @internal This is a request's: what is assigned to its objects is saved, and what couldn't be is a line of `logger`. */
+  savesObjects (logger: Pick<Logger, 'warn'>, response: Response | null): this {
+    this.#unsaved = new UnsavedObjects(this.#manager.unsaved, logger, response)
     return this
   }
 
-  /** @internal Undefined until an object is used. */
+  /** @internal */
   get unsaved (): UnsavedObjects | undefined {
     return this.#unsaved
   }

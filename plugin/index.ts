@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
-import { UnsavedObjects, type Response } from '../lib/unsaved.js'
+import type { Response } from '../lib/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
 
@@ -27,10 +27,9 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   fastify.decorateRequest(kApi, null)
   fastify.decorateRequest(kResponse, null)
   const { logger } = managerOptions
-  const openUnsaved = (request: Request) => new UnsavedObjects(manager.unsaved, logger ?? request.log, request[kResponse])
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
-      return ((this as Request)[kApi] ??= manager.createApi().savesObjects(this as Request, openUnsaved))
+      return ((this as Request)[kApi] ??= manager.createApi().savesObjects(logger ?? this.log, (this as Request)[kResponse]))
     }
   })
   fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })

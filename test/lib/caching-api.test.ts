@@ -11,7 +11,6 @@ import type { Backend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
 import { redis } from '../../lib/tiers/redis.js'
-import { UnsavedObjects } from '../../lib/unsaved.js'
 import { countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
 import { startRedis } from '../helpers/servers.js'
 
@@ -1413,8 +1412,8 @@ t.test('object', async t => {
   t.test('what is assigned is saved by unsaved.save(), where somebody said that it will be called', async t => {
     const manager = managerOf(t)
     const logger = silentLogger()
-    const [request, job] = [manager.createApi().savesObjects(null, response => new UnsavedObjects(manager.unsaved, logger, response)), manager.createApi()]
-    t.equal(request.unsaved, undefined, 'nothing to save')
+    const [request, job] = [manager.createApi().savesObjects(logger, null), manager.createApi()]
+    t.equal(request.unsaved!.save(), undefined, 'nothing to save')
     request.object(UserCache, 20)
     request.object(UserCache, 21).username = 'saved'
     job.object(UserCache, 22).username = 'not saved'
@@ -1432,8 +1431,7 @@ t.test('object', async t => {
         this.username = 'fresh'
       }
     }
-    const manager = managerOf(t)
-    const request = manager.createApi().savesObjects(null, response => new UnsavedObjects(manager.unsaved, silentLogger(), response))
+    const request = managerOf(t).createApi().savesObjects(silentLogger(), null)
     request.object(Fresh, 30)
     await request.unsaved!.save()
     t.equal(await new UserCache(30).username, 'fresh')

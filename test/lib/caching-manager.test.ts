@@ -11,7 +11,6 @@ import { localRedis } from '../../lib/tiers/local-redis.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
 import { redis, redisBus } from '../../lib/tiers/redis.js'
-import { UnsavedObjects } from '../../lib/unsaved.js'
 import { countingLoader, eventually, gate, silentLogger } from '../helpers/doubles.js'
 import { recordedBackend } from '../helpers/recorded-backend.js'
 import { recordingProxy } from '../helpers/recording-proxy.js'
@@ -355,7 +354,7 @@ t.test('what the objects of requests are given', async t => {
     const { backend, calls } = recordedBackend('recorded', operation => operation === 'setMany' ? before() : undefined)
     const UserCache = cacheObject({ name: 'UserCache', backend, timeout: '20s', properties: { username: property<string>() } })
     const response = Object.assign(new EventEmitter(), { destroyed: false })
-    return { api: manager.createApi().savesObjects(response, response => new UnsavedObjects(manager.unsaved, silentLogger(), response)), UserCache, response, calls }
+    return { api: manager.createApi().savesObjects(silentLogger(), response), UserCache, response, calls }
   }
 
   t.test('is saved before idle resolves, if its time has come', async t => {
