@@ -23,6 +23,7 @@ export class Undelivered {
   readonly #delivered: () => void
   readonly #underWay = new Set<Invalidations>()
   readonly #keysUnderWay = new Map<string, number>()
+  #replays = 0
   #kept = { keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false }
   #timer: NodeJS.Timeout | undefined
   #pause = shortestPause
@@ -46,6 +47,11 @@ export class Undelivered {
     }
     this.#end(work)
     return delivered
+  }
+
+  /** How often something that was kept has been delivered: what was asked before then may be answered from before. */
+  get replays (): number {
+    return this.#replays
   }
 
   /** Whether something that the tier may not know yet concerns this entry. */
@@ -108,6 +114,7 @@ export class Undelivered {
     try {
       await this.#deliver(work)
       this.#pause = shortestPause
+      this.#replays++
       this.#replayed(work)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)

@@ -120,11 +120,12 @@ export class SharedTier {
   async #look (keys: readonly string[]): Promise<Look | undefined> {
     const isEnough = this.#leasing === undefined || this.#isCalm()
     const seenUntil = performance.now() + this.#leaseTtl
+    const replays = this.#replays()
     const found = await this.#getMany([this.#keyspace.stamp, ...keys])
     const stamp = readStamp(found[0])
     this.#hasStamp = stamp !== undefined
     if (stamp === undefined) return undefined
-    const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp)
+    const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp, replays)
     return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seenUntil } : undefined }
   }
 
@@ -153,16 +154,18 @@ export class SharedTier {
 
   async #claimFenced (leasing: LeasingBackend, keys: readonly string[], { ttl, takeOver = false }: ClaimOptions): Promise<Claim[]> {
     const mark = newLease()
+    const replays = this.#replays()
     const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark, stamp: formatStamp(newStamp()), ttl, takeOver }))
     const stamp = readStamp(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
     this.#hasStamp = true
-    const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp)
+    const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp, replays)
     return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! }, first: Buffer.compare(held[i]!, mark) === 0 }))
   }
 
   /** A backend of three methods: the stamp is kept, but nothing refuses a fill that comes too late. */
   async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
+    const replays = this.#replays()
     const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
     let stamp = readStamp(stampBytes)
     if (stamp === undefined) {
@@ -170,7 +173,7 @@ export class SharedTier {
       await this.#writeStamp(stamp)
     }
     const lease = { stamp, held: undefined }
-    const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp)
+    const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp, replays)
     return entries.map(entry => ({ entry, lease, first: true }))
   }
 
@@ -329,6 +332,11 @@ export class SharedTier {
     return this.#undelivered.concerns(key, tags) || this.#farther.some(tier => tier.#concerns(key, tags))
   }
 
+  /** Of what was kept back, here and behind it. */
+  #replays (): number {
+    return this.#farther.reduce((sum, tier) => sum + tier.#replays(), this.#undelivered.replays)
+  }
+
   /** Forgets, or softens, the whole region, or what has one of the tags. False: not yet; it will be replayed. */
   async revise (revision: { kind: 'hard' | 'soft' } | { kind: 'tags', tags: readonly string[] }): Promise<boolean> {
     return await this.#undelivered.deliver(revision.kind === 'tags' ? { tags: revision.tags } : { [revision.kind]: true })
@@ -385,8 +393,12 @@ export class SharedTier {
     await this.backend.setMany([{ key: this.#keyspace.stamp, value: Buffer.from(formatStamp(stamp), 'latin1'), ttl: stampLifetime }])
   }
 
-  /** What the stamp and undelivered invalidations leave of entries. */
-  async #believe (keys: readonly string[], entries: (Entry | undefined)[], stamp: Stamp): Promise<(Entry | undefined)[]> {
+  /**
+   * What the stamp and undelivered invalidations leave of entries: nothing, where some were delivered since the tier was
+   * asked. A node of a cluster may have answered before it was told, and another one after.
+   */
+  async #believe (keys: readonly string[], entries: (Entry | undefined)[], stamp: Stamp, replays: number): Promise<(Entry | undefined)[]> {
+    if (this.#replays() !== replays) return entries.map(() => undefined)
     let tagged = false
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]

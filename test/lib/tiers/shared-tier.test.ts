@@ -2,13 +2,13 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { freshness, newStamp, type Entry, type Stamp } from '../../../lib/entry.js'
 import { Keyspace } from '../../../lib/keys.js'
-import { msgpackSerializer, type Serializer } from '../../../lib/serializer.js'
+import { msgpackSerializer } from '../../../lib/serializer.js'
 import { UnstorableError, type Backend, type LeasingBackend } from '../../../lib/tiers/backend.js'
 import { memory } from '../../../lib/tiers/memory.js'
 import { redis } from '../../../lib/tiers/redis.js'
-import { SharedTier, type Claim, type Filled } from '../../../lib/tiers/shared-tier.js'
+import { SharedTier, type Claim, type Filled, type SharedTierOptions } from '../../../lib/tiers/shared-tier.js'
 import { copyIn } from '../../../lib/values.js'
-import { eventually, fakeClock, silentLogger } from '../../helpers/doubles.js'
+import { eventually, fakeClock, gate, silentLogger, type Gate } from '../../helpers/doubles.js'
 import { startRedis } from '../../helpers/servers.js'
 
 const server = await startRedis(t)
@@ -80,9 +80,29 @@ function interruptible<B extends Backend> (backend: B) {
   }
 }
 
+/** The same backend; an answer that the test holds back has been given already, as that of a node which was faster than others. */
+function withLateAnswers<B extends Backend> (backend: B) {
+  let late: { ready: Gate, given: Gate } | undefined
+  const answering = new Proxy(backend, {
+    get (target, name) {
+      const member = bound(target, name)
+      if (name !== 'getMany' && name !== 'leaseMany' || typeof member !== 'function') return member
+      return async (...args: unknown[]) => {
+        const mine = late
+        late = undefined
+        const answer: unknown = await member(...args)
+        mine?.given.open()
+        await mine?.ready.opened
+        return answer
+      }
+    }
+  })
+  return { backend: answering, holdNext: () => (late = { ready: gate(), given: gate() }) }
+}
+
 const clock = fakeClock()
 
-function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: { serializer?: Serializer, timeout?: number, leaseTtl?: number } = {}) {
+function tierOn (t: Test, { keyspace }: Place, backend: Backend, more: Partial<SharedTierOptions> = {}) {
   const logger = silentLogger()
   const tier = new SharedTier({ backend, keyspace, serializer: msgpackSerializer, timeout: 10_000, logger, now: clock.now, ...more })
   t.teardown(() => tier.close())
@@ -270,6 +290,35 @@ for (const [kind, make] of Object.entries(places)) {
       t.match(logger.lines.info, [{ details: { region: 'objects' }, message: 'invalidations were replayed' }])
       await load(tier, a, 'new')
       t.strictSame(await read(tier, a), ['new'])
+    })
+
+    t.test('that answered before it was told to forget, and is heard after, isn’t believed', async t => {
+      for (const farther of [false, true]) {
+        for (const [question, ask] of [
+          ['a read', async (tier: SharedTier, key: string) => await tier.readMany([key])],
+          ['a claim', async (tier: SharedTier, key: string) => (await claim(tier, key)).map(one => one?.entry)]
+        ] as const) {
+          const place = make(t)
+          const behind = make(t)
+          const { backend, state } = switchable((farther ? behind : place).another())
+          const { backend: answering, holdNext } = withLateAnswers(farther ? place.another() : backend)
+          const told = gate()
+          const first = tierOn(t, farther ? behind : place, farther ? backend : answering, { replayed: told.open }).tier
+          const tier = farther ? tierOn(t, place, answering, { farther: [first] }).tier : first
+          const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
+          for (const key of [a, b]) await load(tier, key, 'old')
+          state.away = true
+          t.equal(await first.forgetMany([a]), false)
+          state.away = false
+          const { ready, given } = holdNext()
+          const asked = ask(tier, a)
+          await given.opened
+          await told.opened
+          ready.open()
+          t.strictSame(await asked, [undefined], farther ? `${question}, of what a farther tier had to forget` : question)
+          t.strictSame(await read(tier, b), ['old'], 'it is again')
+        }
+      }
     })
 
     for (const revision of [{ kind: 'hard' }, { kind: 'soft' }, { kind: 'tags', tags: ['t'] }] as const) {
