@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import { Lock, Redlock, type ExecutionError } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
-import { assertRedis, type RedisLike } from '../tiers/redis.js'
+import { useRedis, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
@@ -15,9 +15,9 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
   if (!Array.isArray(clients) || clients.length % 2 === 0) {
     throw new InvalidOptionsError('redlock(clients)', 'an array of one ioredis client, or of an odd number of independent ones', show(clients))
   }
-  clients.forEach((client, i) => assertRedis(client, `redlock(clients)[${i}]`))
+  const used = clients.map((client, i) => useRedis(client, `redlock(clients)[${i}]`))
   if (new Set(clients).size !== clients.length) throw new InvalidOptionsError('redlock(clients)', 'an array of different clients', 'the same one twice')
-  return new RedlockElection(clients)
+  return new RedlockElection(used)
 }
 
 class RedlockElection implements DogpileLock {

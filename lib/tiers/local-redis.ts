@@ -2,7 +2,8 @@ import { InvalidOptionsError, show } from '../errors.js'
 import { assertObject } from '../region-options.js'
 import { within } from '../within.js'
 import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
-import { redis, type RedisLike } from './redis.js'
+import { redis } from './redis.js'
+import type { RedisLike } from './redis-client.js'
 
 export interface LocalRedisOptions {
   /** Of the server on 127.0.0.1. Default 6379. */

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import type { Line } from '../line.js'
 import { within } from '../within.js'
+import { assertConnected } from './redis-client.js'
 
 /** As much of ioredis' `Redis` and `Cluster` as a line needs. */
 export interface LineClient {
@@ -257,11 +258,6 @@ function tell ({ listeners }: Channel, what: (listener: Listener) => void): void
       process.emitWarning(`a listener of the line threw ${inspect(error)}`)
     }
   }
-}
-
-/** A client without a connection would keep commands for later; a cache has no use for an answer then. */
-export function assertConnected ({ status }: { readonly status: string }): void {
-  if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
 }
 
 /** Not for now, as what is answered while a slot moves or a script runs, but until somebody changes the server. */

@@ -2,49 +2,29 @@ import { identityLength, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus, Line } from '../line.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
-import { RedisLine, assertConnected } from './redis-line.js'
-
-/** As much of ioredis' `Redis` and `Cluster` as is called here. */
-export interface RedisLike {
-  readonly isCluster: boolean
-  readonly options: { readonly db?: number | undefined, readonly keyPrefix?: string | undefined }
-  readonly status: string
-  mgetBuffer (keys: string[]): Promise<(Buffer | null)[]>
-  set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
-  unlink (...keys: string[]): Promise<number>
-  eval (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown>
-  publish (channel: string, message: string): Promise<number>
-  on (event: 'ready', listener: () => void): unknown
-}
+import { assertConnected, useRedis, type RedisLike } from './redis-client.js'
+import { RedisLine } from './redis-line.js'
 
 /** What ioredis has of every command, and its types of most. */
 interface Evaluating { evalBuffer (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown> }
-
-export function assertRedis (client: unknown, path: string): asserts client is RedisLike {
-  const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'evalBuffer', 'publish', 'duplicate', 'on'] as const
-  const candidate = client as Record<string, unknown> | null | undefined
-  if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
-    throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
-  }
-}
 
 /**
  * On a Redis server or a Redis Cluster. The client is handed in and stays open; to hear of other processes a second
  * connection is made like it when it is first needed, and closed with the manager.
  */
 export function redis (client: unknown, options: { keyPrefix?: string } = {}): Backend {
-  assertRedis(client, 'redis(client)')
+  const { keyPrefix = '' } = options
+  const used = useRedis(client, 'redis(client)')
   for (const [name, value] of Object.entries(options)) {
     if (name !== 'keyPrefix') throw new InvalidOptionsError(`redis.${name}`, 'absent: there is keyPrefix', show(value))
     if (typeof value !== 'string' || !/^[!-z|~]{0,50}$/.test(value)) throw new InvalidOptionsError('redis.keyPrefix', 'up to 50 printable ASCII characters without blanks and braces', show(value))
   }
-  return client.isCluster ? new RedisClusterBackend(client, options.keyPrefix ?? '') : new RedisBackend(client, options.keyPrefix ?? '')
+  return used.isCluster ? new RedisClusterBackend(used, keyPrefix) : new RedisBackend(used, keyPrefix)
 }
 
 /** Over a Redis server, for regions whose shared tier has no way to tell other processes. */
 export function redisBus (client: unknown): InvalidationBus {
-  assertRedis(client, 'redisBus(client)')
-  return new RedisLine(client)
+  return new RedisLine(useRedis(client, 'redisBus(client)'))
 }
 
 // In all scripts KEYS[1] is a region's stamp: 'epoch|softened|tagged|deleted'. See Stamp.

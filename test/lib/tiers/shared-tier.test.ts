@@ -86,7 +86,7 @@ function withLateAnswers<B extends Backend> (backend: B) {
   const answering = new Proxy(backend, {
     get (target, name) {
       const member = bound(target, name)
-      if (name !== 'getMany' && name !== 'leaseMany' || typeof member !== 'function') return member
+      if ((name !== 'getMany' && name !== 'leaseMany') || typeof member !== 'function') return member
       return async (...args: unknown[]) => {
         const mine = late
         late = undefined
