@@ -6,6 +6,7 @@ import { encodeArguments, safeKey } from './keys.js'
 import type { Logger } from './caching-manager.js'
 import type { Region } from './region.js'
 import { assertTags } from './region-options.js'
+import type { Shortcuts } from './tiers/backend.js'
 
 export interface Binding {
   region: Region
@@ -41,6 +42,8 @@ export class BoundMethod {
   readonly definition: MethodDefinition
   readonly policy: Policy
   readonly source: Source
+  /** By a sole argument that is no object. */
+  readonly shortcuts: Shortcuts = new Map()
   readonly #object: BoundObject
   readonly #name: string
   readonly #binding: Binding

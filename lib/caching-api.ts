@@ -6,7 +6,7 @@ import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import type { Landed, Landing } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
-import { RequestMemory } from './request-memory.js'
+import { RequestMemory, isPlain } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
@@ -218,6 +218,16 @@ export class CachingApi {
         return seen
       }
     }
+    const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
+    const { path } = bound.region
+    const plain = isPlain(args)
+    if (plain && this.#primed === undefined) {
+      const known = path.recalled(bound.shortcuts, args[0])
+      if (known !== undefined && path.isFresh(known, maxAge)) {
+        this.#recorder.hit(path)
+        return this.#hand(bound, args, undefined, known)
+      }
+    }
     const key = bound.key(args)
     const primed = this.#primed?.get(key)
     if (primed !== undefined) {
@@ -227,9 +237,7 @@ export class CachingApi {
         return this.#hand(bound, args, key, primed)
       }
     }
-    const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
-    const { path } = bound.region
-    const remembered = path.remembered(key)
+    const remembered = plain ? path.recalled(bound.shortcuts, args[0], key) : path.remembered(key)
     if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered)
     this.#recorder.hit(path)
     return this.#hand(bound, args, key, remembered)
@@ -300,7 +308,7 @@ export class CachingApi {
   }
 
   /** A value that is here already. @throws what `postCache` throws */
-  #hand (bound: BoundMethod, args: readonly unknown[], key: string, shared: Shared): Read {
+  #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
     if (bound.definition.postCache === undefined) {
       const read = new Read(own(shared))
       this.#memory.set(bound, args, key, read)
@@ -334,10 +342,10 @@ export class CachingApi {
 class Fetching extends Reading implements Landing {
   readonly bound: BoundMethod
   readonly args: readonly unknown[]
-  readonly key: string
+  readonly key: string | undefined
   readonly #api: CachingApi
 
-  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string) {
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined) {
     super()
     this.#api = api
     this.bound = bound

@@ -13,7 +13,7 @@ import type { Line } from './line.js'
 import { LoadCall, currentCall, type Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
-import { isLocal } from './tiers/backend.js'
+import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, seenClaim, type Claim, type Lease } from './tiers/shared-tier.js'
 import { Undelivered } from './undelivered.js'
@@ -140,6 +140,12 @@ export class ReadPath {
   /** What the memory tier has of a key, at once, where it can be believed. */
   remembered (key: string): Entry | undefined {
     const entry = this.#memory?.get(key)
+    return entry !== undefined && this.#isTrusted() ? entry : undefined
+  }
+
+  /** The same by what readers call it, at first by its key. */
+  recalled (shortcuts: Shortcuts, alias: unknown, key?: string): Entry | undefined {
+    const entry = key === undefined ? this.#memory?.recall(shortcuts, alias) : this.#memory?.remember(key, shortcuts, alias)
     return entry !== undefined && this.#isTrusted() ? entry : undefined
   }
 

@@ -19,12 +19,13 @@ export class RequestMemory<Method extends object> {
   get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Read | undefined {
     const plain = isPlain(args)
     if (plain && this.#isFirst(method, args)) return this.#first
+    if (this.#all === undefined) return undefined
     const seen = this.#find(method)
     if (seen === undefined) return undefined
     return plain ? seen.plain.get(args[0]) : seen.keyed?.get(keyOf(method, args))
   }
 
-  set (method: Method, args: readonly unknown[], key: string, read: Read): void {
+  set (method: Method, args: readonly unknown[], key: string | undefined, read: Read): void {
     const plain = isPlain(args)
     if (plain && (this.#isFirst(method, args) || (this.#isEmpty() && !Number.isNaN(args[0])))) {
       this.#firstMethod = method
@@ -35,11 +36,11 @@ export class RequestMemory<Method extends object> {
     let seen = this.#find(method)
     if (seen === undefined) (this.#all ??= []).push(this.#last = seen = { method, plain: new Map(), keyed: undefined })
     if (plain) seen.plain.set(args[0], read)
-    else (seen.keyed ??= new Map()).set(key, read)
+    else (seen.keyed ??= new Map()).set(key!, read)
   }
 
   /** With `read`: only if it is that. */
-  delete (method: Method, args: readonly unknown[], key: string, read?: Read): void {
+  delete (method: Method, args: readonly unknown[], key: string | undefined, read?: Read): void {
     const plain = isPlain(args)
     if (plain && this.#isFirst(method, args)) {
       if (read === undefined || read === this.#first) this.#first = undefined
@@ -67,4 +68,4 @@ export class RequestMemory<Method extends object> {
 }
 
 // What is no array of arguments is left to `keyOf`, which says so.
-const isPlain = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'
+export const isPlain = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'

@@ -94,10 +94,22 @@ export interface LocalBackend extends Backend {
   getEntry (key: string): LocalEntry | undefined
   setEntry (key: string, entry: LocalEntry): void
   deleteEntry (key: string): void
+  /** Whether it may be used once more without asking for its key, and be no sooner evicted than what is used less. */
+  isRecent (entry: LocalEntry): boolean
 }
 
-/** `generation`: the region's, in this process, when the load began. */
-export interface LocalEntry extends Entry { readonly generation: Generation }
+export interface LocalEntry extends Entry {
+  /** The region's, in this process, when the load began. */
+  readonly generation: Generation
+  /** Of the backend: when its key was last asked for. */
+  usedAt: number
+  /** Where it is found as well, and as what, until the backend gives it up. */
+  shortcuts: Shortcuts | undefined
+  alias: unknown
+}
+
+/** Entries by what their readers call them: a key takes longer to make, and to hash, than all the rest of a hit. */
+export type Shortcuts = Map<unknown, LocalEntry>
 
 /** A stamp for what happened in, or was heard by, this process. */
 export interface Generation { readonly epoch: number, readonly softened: number, readonly tagged: number, readonly deleted: number }

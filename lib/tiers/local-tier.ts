@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Entry } from '../entry.js'
-import type { Generation, LocalBackend, LocalEntry } from './backend.js'
+import type { Generation, LocalBackend, LocalEntry, Shortcuts } from './backend.js'
 
 /** Tags whose last invalidation is remembered one by one; older ones share the newest of theirs. */
 const mostTags = 10_000
@@ -34,6 +34,25 @@ export class LocalTier {
     return this.#believe(entry)
   }
 
+  /** The same without a key, if `remember` has been told of the entry, and its turn to be looked up has not come. */
+  recall (shortcuts: Shortcuts, alias: unknown): Entry | undefined {
+    const entry = shortcuts.get(alias)
+    if (entry === undefined || !this.backend.isRecent(entry)) return undefined
+    return entry.generation === this.generation ? entry : this.#believe(entry)
+  }
+
+  /** As `get`, and for `recall` next time: until it is replaced or evicted. */
+  remember (key: string, shortcuts: Shortcuts, alias: unknown): Entry | undefined {
+    const entry = this.backend.getEntry(key)
+    if (entry === undefined) return undefined
+    if (entry.shortcuts === undefined) {
+      entry.shortcuts = shortcuts
+      entry.alias = alias
+      shortcuts.set(alias, entry)
+    }
+    return entry.generation === this.generation ? entry : this.#believe(entry)
+  }
+
   #believe (entry: LocalEntry): Entry | undefined {
     const { generation } = entry
     if (generation.epoch !== this.generation.epoch) return undefined
@@ -46,7 +65,7 @@ export class LocalTier {
     if (generation !== this.generation && isOlder(generation, this.backend.getEntry(key)?.generation)) return
     const { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp } = entry
     // One literal, all in one place: of a copy that gets one property more, V8 keeps the properties apart from the object.
-    this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation })
+    this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation, usedAt: 0, shortcuts: undefined, alias: undefined })
   }
 
   forget (keys: readonly string[]): void {

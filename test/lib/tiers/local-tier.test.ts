@@ -28,6 +28,45 @@ t.test('a hit makes no new object', async t => {
   t.equal(tier.get('a'), tier.get('a'), 'nor after the invalidation of another key')
 })
 
+t.test('what was found by its key is found by its alias, as long as it is there and counts', async t => {
+  const tier = localTier(16)
+  const shortcuts = new Map()
+  t.equal(tier.remember('a', shortcuts, 1), undefined)
+  t.equal(tier.recall(shortcuts, 1), undefined)
+  tier.set('a', entryOf('old', ['t']))
+  t.equal(tier.recall(shortcuts, 1), undefined, 'nobody has asked for its key yet')
+  const found = tier.remember('a', shortcuts, 1)
+  t.match(found, { value: 'old' })
+  t.equal(tier.recall(shortcuts, 1), found)
+  t.equal(tier.remember('a', new Map(), 'another'), found)
+  t.equal(tier.recall(shortcuts, 1), found, 'one alias is enough')
+
+  tier.revise('soft')
+  t.match(tier.recall(shortcuts, 1), { value: 'old', softened: true })
+  t.match(tier.remember('a', shortcuts, 1), { value: 'old', softened: true })
+  tier.forgetTags(['t'])
+  t.equal(tier.recall(shortcuts, 1), undefined)
+  tier.set('a', entryOf('new'))
+  t.equal(tier.recall(shortcuts, 1), undefined, 'the new one has not been asked for')
+  t.match(tier.remember('a', shortcuts, 1), { value: 'new' })
+  t.match(tier.recall(shortcuts, 1), { value: 'new' })
+  tier.forget(['a'])
+  t.equal(tier.recall(shortcuts, 1), undefined)
+  t.equal(shortcuts.size, 0)
+})
+
+t.test('what is found by its alias is evicted no sooner than what is used less', async t => {
+  const tier = localTier(16)
+  const shortcuts = new Map()
+  tier.set('hot', entryOf('hot'))
+  for (let i = 0; i < 1000; i++) {
+    tier.set(`cold-${i}`, entryOf(i))
+    const found = tier.recall(shortcuts, 'alias') ?? tier.remember('hot', shortcuts, 'alias')
+    if (found === undefined) t.fail(`evicted by ${i}`)
+  }
+  t.equal(shortcuts.size, 1)
+})
+
 t.test('a hard invalidation forgets all that was there, and nothing that comes later', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))

@@ -8,7 +8,7 @@ import { copyIn } from '../../../lib/values.js'
 const memoryOf = (options?: MemoryOptions) => memory(options) as MemoryBackend
 const generation = { epoch: 0, softened: 0, tagged: 0, deleted: 0 }
 const entryOf = (value: unknown): LocalEntry =>
-  ({ ...copyIn(value), loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp(), generation })
+  ({ ...copyIn(value), loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp(), generation, usedAt: 0, shortcuts: undefined, alias: undefined })
 
 t.test('an entry is kept as it is, until it is deleted', async t => {
   const backend = memoryOf()
@@ -27,6 +27,48 @@ t.test('the least recently used make room for more than maxEntries', async t => 
   backend.getEntry('a')
   backend.setEntry('d', entryOf('d'))
   t.strictSame(['a', 'b', 'c', 'd'].map(key => backend.getEntry(key)?.value), ['a', undefined, 'c', 'd'])
+})
+
+t.test('an entry is used without its key for as long as it could not be among the next to make room', async t => {
+  const backend = memoryOf({ maxEntries: 16 })
+  const entry = entryOf('used')
+  backend.setEntry('used', entry)
+  let uses = 0
+  for (let i = 0; i < 100; i++) {
+    if (backend.isRecent(entry)) uses++
+    else t.equal(backend.getEntry('used'), entry)
+    if (i % 2 === 0) backend.setEntry(`key-${i}`, entryOf(i))
+    else await backend.setMany([{ key: `key-${i}`, value: Buffer.from('raw'), ttl: 1000 }])
+  }
+  t.ok(uses > 50 && uses < 75, 'in a full memory of sixteen: twice, then its key is asked for')
+
+  const smallest = memoryOf({ maxEntries: 2 })
+  smallest.setEntry('a', entry)
+  t.ok(smallest.isRecent(entry))
+  smallest.setEntry('b', entryOf('b'))
+  t.notOk(smallest.isRecent(entry), 'the next one would take its place')
+})
+
+t.test('what is replaced, deleted or evicted is not found by its alias either', async t => {
+  const backend = memoryOf({ maxEntries: 2 })
+  const shortcuts = new Map<unknown, LocalEntry>()
+  const put = (key: string) => {
+    const entry = { ...entryOf(key), shortcuts, alias: key }
+    backend.setEntry(key, entry)
+    shortcuts.set(key, entry)
+    return entry
+  }
+  const old = put('a')
+  t.not(put('a'), old)
+  t.equal(shortcuts.get('a')?.value, 'a')
+  backend.setEntry('a', entryOf('not yet found by it'))
+  t.strictSame([...shortcuts.keys()], [])
+  for (const key of ['a', 'b', 'c']) put(key)
+  t.strictSame([...shortcuts.keys()], ['b', 'c'])
+  backend.deleteEntry('b')
+  t.strictSame([...shortcuts.keys()], ['c'])
+  await backend.close()
+  t.strictSame([...shortcuts.keys()], [])
 })
 
 t.test('without bounds of one’s own there are ten thousand', async t => {
