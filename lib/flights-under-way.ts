@@ -15,15 +15,18 @@ export class FlightsUnderWay {
 
   /** Of a key that has none that may be joined. */
   add (flight: Flight): void {
-    this.#joinable.set(flight.key, flight)
+    flight.place = this.#joinable.add(flight.key, flight)
   }
 
   /** From now on it is the one that may be joined; another one that was, is a stray. */
   lead (flight: Flight): void {
     const other = this.#joinable.get(flight.key)
-    if (other !== undefined) this.#strays.add(other)
+    if (other !== undefined) {
+      this.#ground(other)
+      this.#strays.add(other)
+    }
     this.#strays.delete(flight)
-    this.#joinable.set(flight.key, flight)
+    this.add(flight)
   }
 
   stray (flight: Flight): void {
@@ -32,7 +35,12 @@ export class FlightsUnderWay {
 
   end (flight: Flight): void {
     if (this.#strays.size > 0) this.#strays.delete(flight)
-    if (this.#joinable.get(flight.key) === flight) this.#joinable.delete(flight.key)
+    this.#ground(flight)
+  }
+
+  /** It may be joined no more. */
+  #ground ({ place }: Flight): void {
+    if (place?.value !== undefined) this.#joinable.remove(place)
   }
 
   /** No invalidation reaches it from now on, so nothing of it is kept. */
@@ -44,7 +52,7 @@ export class FlightsUnderWay {
   /** No later reader joins it. */
   detach (flight: Flight): void {
     flight.detached = true
-    this.#joinable.delete(flight.key)
+    this.#ground(flight)
     this.#strays.add(flight)
   }
 

@@ -2,6 +2,7 @@ import type { Entry } from './entry.js'
 import type { LoadCall } from './loads.js'
 import type { Generation } from './tiers/backend.js'
 import type { Lease } from './tiers/shared-tier.js'
+import type { Place } from './transient-map.js'
 import type { Shared } from './values.js'
 
 /** What loads values, and how long they are kept. */
@@ -91,6 +92,8 @@ export class Flight implements Landing {
   detached = false
   /** Somebody has invalidated or replaced the value since: nothing of it is kept either. */
   revoked = false
+  /** Among those that may be joined. */
+  place: Place<Flight> | undefined
   /** Lets others load, where they would wait for this load in vain. */
   yield: (() => void) | undefined
   /** It could not be serialised: others won't find it in a tier. */

@@ -1,5 +1,11 @@
 /** So many have to be gone before those that are left move to another Map. */
-const mostGone = 64
+const mostGone = 256
+
+/** A value's place, by which it is taken out without its key. */
+export interface Place<V> {
+  /** Undefined: it was taken out. */
+  value: V | undefined
+}
 
 /**
  * A Map of what comes and goes by the hundred. V8's own Map moves to a smaller table again and again while it is emptied, and
@@ -7,8 +13,8 @@ const mostGone = 64
  * reads many keys at once, a third of the time was spent on that.
  */
 export class TransientMap<V> {
-  #map = new Map<string, V | undefined>()
-  /** Keys that are still in there, without a value. */
+  #map = new Map<string, Place<V>>()
+  /** Places that are still in there, without a value. */
   #gone = 0
 
   get size (): number {
@@ -16,34 +22,43 @@ export class TransientMap<V> {
   }
 
   get (key: string): V | undefined {
-    return this.#map.get(key)
+    return this.#map.get(key)?.value
   }
 
-  set (key: string, value: V): void {
-    if (this.#gone > 0 && this.#map.has(key) && this.#map.get(key) === undefined) this.#gone--
-    this.#map.set(key, value)
+  /** Of a key that has no value. */
+  add (key: string, value: V): Place<V> {
+    const place = { value }
+    const { size } = this.#map
+    this.#map.set(key, place)
+    if (this.#map.size === size) this.#gone-- // it takes the place of one that is gone
+    return place
   }
 
-  delete (key: string): void {
-    if (this.#map.get(key) === undefined) return
-    this.#map.set(key, undefined)
+  /** Once for each place. */
+  remove (place: Place<V>): void {
+    place.value = undefined
     this.#gone++
-    if (this.#gone === this.#map.size) this.clear()
+    if (this.#gone === this.#map.size) this.#startAnew()
     else if (this.#gone > mostGone && this.#gone > this.#map.size / 2) this.#move()
   }
 
   clear (): void {
+    for (const place of this.#map.values()) place.value = undefined
+    this.#startAnew()
+  }
+
+  * values (): Generator<V> {
+    for (const { value } of this.#map.values()) if (value !== undefined) yield value
+  }
+
+  #startAnew (): void {
     this.#map = new Map()
     this.#gone = 0
   }
 
-  * values (): Generator<V> {
-    for (const value of this.#map.values()) if (value !== undefined) yield value
-  }
-
   #move (): void {
-    const left = new Map<string, V | undefined>()
-    for (const [key, value] of this.#map) if (value !== undefined) left.set(key, value)
+    const left = new Map<string, Place<V>>()
+    for (const [key, place] of this.#map) if (place.value !== undefined) left.set(key, place)
     this.#map = left
     this.#gone = 0
   }

@@ -70,6 +70,8 @@ export class SharedTier {
   readonly #farther: readonly SharedTier[]
   readonly #undelivered: Undelivered
   #calmAt = -Infinity
+  /** As it was read last: most answers bring the same. */
+  #lastStamp: { readonly text: string, readonly stamp: Stamp | undefined } = { text: '', stamp: undefined }
   /** When it was last looked for. */
   #hasStamp = true
   #warnedOfForeign = false
@@ -122,7 +124,7 @@ export class SharedTier {
     const seenUntil = performance.now() + this.#leaseTtl
     const replays = this.#replays()
     const found = await this.#getMany([this.#keyspace.stamp, ...keys])
-    const stamp = readStamp(found[0])
+    const stamp = this.#readStamp(found[0])
     this.#hasStamp = stamp !== undefined
     if (stamp === undefined) return undefined
     const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp, replays)
@@ -156,7 +158,7 @@ export class SharedTier {
     const mark = newLease()
     const replays = this.#replays()
     const [stampBytes, ...held] = await this.#run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark, stamp: formatStamp(newStamp()), ttl, takeOver }))
-    const stamp = readStamp(stampBytes)
+    const stamp = this.#readStamp(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
     this.#hasStamp = true
     const entries = await this.#believe(keys, held.map((bytes, i) => isLease(bytes) ? undefined : this.#decode(keys[i]!, bytes)), stamp, replays)
@@ -167,7 +169,7 @@ export class SharedTier {
   async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
     const replays = this.#replays()
     const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
-    let stamp = readStamp(stampBytes)
+    let stamp = this.#readStamp(stampBytes)
     if (stamp === undefined) {
       stamp = newStamp()
       await this.#writeStamp(stamp)
@@ -230,7 +232,7 @@ export class SharedTier {
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. */
   async stamp (): Promise<Stamp | undefined> {
     try {
-      return readStamp((await this.#getMany([this.#keyspace.stamp]))[0])
+      return this.#readStamp((await this.#getMany([this.#keyspace.stamp]))[0])
     } catch (error) {
       this.#failed(error, 'read')
       return undefined
@@ -370,13 +372,13 @@ export class SharedTier {
   }
 
   async #forgetUnfenced (keys: readonly string[]): Promise<void> {
-    const stamp = readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0])
+    const stamp = this.#readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0])
     if (stamp !== undefined) await this.#putStamp({ ...stamp, deleted: stamp.deleted + 1 })
     await this.backend.deleteMany(keys)
   }
 
   async #reviseUnfenced (revision: Revision): Promise<void> {
-    const stamp = readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0]) ?? newStamp()
+    const stamp = this.#readStamp((await this.backend.getMany([this.#keyspace.stamp]))[0]) ?? newStamp()
     switch (revision.kind) {
       case 'hard': return await this.#putStamp({ ...stamp, epoch: newStamp().epoch })
       case 'soft': return await this.#putStamp({ ...stamp, softened: stamp.softened + 1 })
@@ -417,7 +419,7 @@ export class SharedTier {
     const tags = [...new Set(entries.filter(doubtful).flatMap(entry => entry.tags))]
     const versions = await this.#getMany([...tags.map(tag => this.#keyspace.tag(tag)), this.#keyspace.stamp])
     // The stamp last, and once more: the versions of a backend that was flushed since it was read say nothing of these entries.
-    if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)
+    if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)
     const changedAt = new Map(tags.map((tag, i) => [tag, tagVersion(versions[i], stamp.epoch)]))
     return entries.map(entry => doubtful(entry) && entry.tags.some(tag => changedAt.get(tag)! > entry.stamp.tagged) ? undefined : entry)
   }
@@ -437,6 +439,13 @@ export class SharedTier {
       this.#warnedOfForeign = true
       return undefined
     }
+  }
+
+  #readStamp (bytes: Uint8Array | undefined): Stamp | undefined {
+    if (bytes === undefined) return undefined
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+    if (text !== this.#lastStamp.text) this.#lastStamp = { text, stamp: parseStamp(text) }
+    return this.#lastStamp.stamp
   }
 
   async #getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
@@ -477,9 +486,6 @@ const setLease = 10_000
 
 /** A year: a stamp outlives the entries that it stands for. */
 const stampLifetime = 365 * 24 * 60 * 60 * 1000
-
-const readStamp = (bytes: Uint8Array | undefined): Stamp | undefined =>
-  bytes === undefined ? undefined : parseStamp(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'))
 
 /** When a tag was last invalidated: a number of its epoch. A version that was lost, or is none, could be any. */
 function tagVersion (bytes: Uint8Array | undefined, epoch: number): number {

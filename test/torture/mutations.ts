@@ -58,7 +58,7 @@ export const mutations: readonly Mutation[] = [
     name: 'join',
     what: 'a reader joins a load that began before an invalidation',
     file: 'lib/flights-under-way.ts',
-    find: '    flight.detached = true\n    this.#joinable.delete(flight.key)\n',
+    find: '    flight.detached = true\n    this.#ground(flight)\n',
     replace: '    flight.detached = true\n',
     run: { rows: 8, slow: 4 }
   },
