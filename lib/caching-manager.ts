@@ -4,6 +4,7 @@ import { versionOf, type AnyCachedObject } from './cached-object.js'
 import { Coherence } from './coherence/coherence.js'
 import type { LoaderContext } from './loader-context.js'
 import { resolveDuration, type Duration } from './duration.js'
+import { longestLease } from './coherence/messages.js'
 import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
 import { Keyspace, assertName, coherenceChannel } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
@@ -217,7 +218,7 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
     if (typeof (Object(logger) as Partial<Logger>)[level] !== 'function') throw new InvalidOptionsError('logger', 'an object with debug, info, warn and error', show(logger))
   }
-  return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, 60_000), logger, now, regions: resolved }
+  return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, longestLease), logger, now, regions: resolved }
 }
 
 /** What it keeps, no other process sees. */

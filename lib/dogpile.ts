@@ -1,4 +1,5 @@
 import { Breaker } from './breaker.js'
+import { show } from './errors.js'
 import type { Logger } from './caching-manager.js'
 import type { Line } from './line.js'
 import { isDivisible, type DogpileLock, type HeldLock } from './locks/lock.js'
@@ -269,20 +270,29 @@ function readNews (message: string): News | undefined {
   }
 }
 
+/** A loader may throw anything: also what has no text, and what throws when it is looked at. */
 function travelling (error: unknown): TravellingError {
-  if (!(error instanceof Error)) return { name: 'Error', message: String(error) }
-  const { name, message, code, statusCode } = error as Error & { code?: unknown, statusCode?: unknown }
+  try {
+    return error instanceof Error ? asTravelling(error) : { name: 'Error', message: typeof error === 'string' ? error : show(error) }
+  } catch {
+    return asTravelling({})
+  }
+}
+
+/** What is of the right type in what somebody has thrown, or sent. */
+function asTravelling (error: object): TravellingError {
+  const { name, message, code, statusCode } = error as Record<string, unknown>
   return {
-    name,
-    message,
+    name: typeof name === 'string' ? name : 'Error',
+    message: typeof message === 'string' ? message : 'a load failed in another process',
     ...(typeof code === 'string' && { code }),
     ...(typeof statusCode === 'number' && { statusCode })
   }
 }
 
-function arrived (error: TravellingError | undefined): Error {
-  const { name = 'Error', message = 'a load failed in another process', ...rest } = error ?? {}
-  const made = Object.assign(new Error(String(message)), rest)
-  Object.defineProperty(made, 'name', { value: String(name), configurable: true, writable: true })
+function arrived (error: unknown): Error {
+  const { name, message, ...rest } = asTravelling(Object(error) as object)
+  const made = Object.assign(new Error(message), rest)
+  Object.defineProperty(made, 'name', { value: name, configurable: true, writable: true })
   return made
 }

@@ -63,9 +63,15 @@ export class Fill {
 
   /** Into the shared tiers. Never rejects. */
   async write (fillings: readonly Filling[]): Promise<void> {
+    const { shared, locals } = this.#options
     const valid = fillings.filter(({ flight }) => !flight.revoked)
-    const refused = await Promise.all(this.#options.shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
+    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
     await this.forgetRefused(refused)
+    // A refresh that another one has overtaken resolves before that one, which may fail and leave the old value there.
+    const overtaken = fillings.filter(({ flight }) => flight.want.anew && flight.revokedBy === 'refresh').map(({ flight }) => flight.key)
+    if (overtaken.length === 0) return
+    for (const tier of locals) tier.forget(overtaken)
+    await Promise.all(shared.map(tier => tier.forgetMany(overtaken)))
   }
 
   /**
@@ -80,12 +86,16 @@ export class Fill {
 
   /** Resolves to the keys of those loaded anew that were refused. */
   async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<string[]> {
+    const unfilled: string[] = []
     const fills = fillings.flatMap(({ flight, entry, lease }) => {
-      if (lease === undefined) return [] // the tier was away when the load began
-      const bytes = this.#encode(tier, flight.key, entry, lease.stamp)
-      if (bytes === undefined) flight.unshared = true
-      return bytes === undefined ? [] : [{ flight, key: flight.key, entry, bytes, lease }]
+      const bytes = lease === undefined ? undefined : this.#encode(tier, flight.key, entry, lease.stamp)
+      if (bytes !== undefined) return [{ flight, key: flight.key, entry, bytes, lease: lease! }]
+      if (lease !== undefined) flight.unshared = true // else the tier was away when the load began
+      if (flight.want.anew) unfilled.push(flight.key)
+      return []
     })
+    // What a refresh was to replace, and can't, is forgotten: later, where the tier is away.
+    if (unfilled.length > 0) await tier.forgetMany(unfilled)
     if (fills.length === 0) return []
     const filled = await tier.fillMany(fills)
     for (const [i, { flight, key, entry }] of fills.entries()) {
@@ -93,7 +103,10 @@ export class Fill {
       if (filled[i] === 'unkept' && this.#options.shared.length === 1) flight.unshared = true
       if (filled[i] !== true) this.drop(key, entry)
     }
-    return fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false).map(({ key }) => key)
+    const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
+    // Another refresh has taken the place: if it fails, it leaves what this one was to replace.
+    if (refused.length > 0) await tier.forgetStanding(refused)
+    return refused.map(({ key }) => key)
   }
 
   #encode (tier: SharedTier, key: string, entry: Entry, stamp: Stamp): Uint8Array | undefined {

@@ -1,4 +1,4 @@
-import type { Flight } from './flights.js'
+import type { Flight, Revocation } from './flights.js'
 import { TransientMap } from './transient-map.js'
 
 /** The flights of a region in this process, and what an invalidation does to them. */
@@ -45,7 +45,8 @@ export class FlightsUnderWay {
 
   /** No invalidation reaches it from now on, so nothing of it is kept. */
   abandon (flight: Flight): void {
-    flight.detached = flight.revoked = true
+    flight.detached = flight.abandoned = true
+    flight.revokedBy = 'invalidation'
     this.end(flight)
   }
 
@@ -63,19 +64,24 @@ export class FlightsUnderWay {
   }
 
   /** Nor is anything of it kept: the key was invalidated or replaced. */
-  revoke (key: string): void {
+  revoke (key: string, by: Revocation): void {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
-    for (const stray of this.#strays) if (stray.key === key) stray.detached = stray.revoked = true
+    for (const stray of this.#strays) if (stray.key === key) revoke(stray, by)
   }
 
   revokeAll (): void {
     this.detachAll()
-    for (const stray of this.#strays) stray.revoked = true
+    for (const stray of this.#strays) revoke(stray, 'invalidation')
   }
 
   /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
   yieldRevoked (): void {
     for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
   }
+}
+
+function revoke (flight: Flight, by: Revocation): void {
+  flight.detached = true
+  flight.revokedBy = by
 }

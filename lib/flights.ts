@@ -70,6 +70,9 @@ export interface Landing {
   fail (error: unknown): void
 }
 
+/** What overtakes a load. After a refresh, which may fail, the old value can still be there. */
+export type Revocation = 'invalidation' | 'set' | 'refresh'
+
 /** Of a flight that nobody waits for. */
 export const nobody: Landing = { land: () => {}, fail: () => {} }
 
@@ -90,8 +93,10 @@ export class Flight implements Landing {
   loaded = false
   /** Its value may have been invalidated since it took off: nobody joins it any more. */
   detached = false
-  /** Somebody has invalidated or replaced the value since: nothing of it is kept either. */
-  revoked = false
+  /** Why nothing of it is kept either: what somebody has done to the key since. */
+  revokedBy: Revocation | undefined
+  /** No invalidation reaches it any more. */
+  abandoned = false
   /** Among those that may be joined. */
   place: Place<Flight> | undefined
   /** Lets others load, where they would wait for this load in vain. */
@@ -122,8 +127,12 @@ export class Flight implements Landing {
 
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
   renew (generation: Generation | undefined): void {
-    this.revoked = false
+    if (!this.abandoned) this.revokedBy = undefined
     this.generation = generation
+  }
+
+  get revoked (): boolean {
+    return this.revokedBy !== undefined
   }
 
   /** For everybody but the first: what they get is somebody else's load. */

@@ -9,6 +9,9 @@ import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 /** Kinds of entries: what was given as a key, what a wrapped function keeps, what a cached object keeps. */
 export type KeyKind = 'k' | 'f' | 'o'
 
+/** Of arguments, which a request may bring. */
+const deepest = 100
+
 /** Longer ones are hashed: memcached takes 250 bytes, and namespace and region take up to 130 of them. */
 const longestRaw = 100
 const safe = /^[!-z|~]+$/ // printable ASCII without blanks and braces: braces choose a slot in a Redis Cluster
@@ -72,6 +75,7 @@ function encode (value: unknown, where: string, above: object[]): string {
 
 function encodeObject (value: object, where: string, above: object[]): string {
   if (above.includes(value)) throw new InvalidArgumentError(where, 'free of cycles', 'one')
+  if (above.length === deepest) throw new InvalidArgumentError('Arguments', `nested no deeper than ${deepest}`, 'more')
   if (value instanceof Date) return `@${value.getTime()}`
   above.push(value)
   let encoded: string

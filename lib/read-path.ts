@@ -44,6 +44,9 @@ const shortestLease = 60_000
 /** In the order of the flights: the claims of each, in the order of the shared tiers. */
 type Claims = readonly (readonly Claim[])[]
 
+/** What becomes of a load: `replaced` lands a refresh, when nobody finds the old value any more. */
+interface Brought { readonly outcome: Outcome, readonly kept?: readonly Filling[] | undefined, readonly replaced?: () => void, readonly isGone?: boolean }
+
 /** What a load needs to be kept: its lease of each shared tier. */
 export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
 
@@ -193,7 +196,7 @@ export class ReadPath {
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
     if (want.anew) {
-      this.#flights.revoke(want.key) // what it loads is newer than what they will
+      this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
       flight.loading = true
     }
     const other = want.anew ? undefined : underWay
@@ -326,7 +329,7 @@ export class ReadPath {
     }
     const other = this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked && !isTooOld(other, flight.want)) {
+      if (other.loading && !flight.revoked && !isTooOld(other, flight.want) && suits(other, flight.want)) {
         this.#leaveTo(other, flight)
         return false
       }
@@ -345,7 +348,8 @@ export class ReadPath {
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
   #oneForEachKey (flights: readonly Flight[]): readonly Flight[] {
     const leading = new Map<string, Flight>()
-    for (const flight of flights) if (!flight.detached || !leading.has(flight.key)) leading.set(flight.key, flight)
+    // The newest of them, which may be detached as well: a stale value of another one may be older than an invalidation.
+    for (const flight of flights) if (!flight.detached || leading.get(flight.key)?.detached !== false) leading.set(flight.key, flight)
     if (leading.size === flights.length) return flights
     for (const flight of flights) {
       const other = leading.get(flight.key)!
@@ -477,7 +481,7 @@ export class ReadPath {
       const what = loaded[i]!
       return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
     })
-    const written = this.#track(this.#write(kept))
+    const written = this.#track(this.#write(kept, flights.filter((_, i) => outcomes[i]!.isGone).map(flight => flight.key)))
     // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
     for (const { replaced } of outcomes) if (replaced !== undefined) void written.then(replaced)
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
@@ -490,34 +494,36 @@ export class ReadPath {
     void this.#track(written.then(() => flights.forEach(flight => this.#flights.end(flight))))
   }
 
-  async #write (kept: readonly Filling[]): Promise<void> {
+  /** `gone`: keys that a refresh found nothing to keep for. */
+  async #write (kept: readonly Filling[], gone: readonly string[]): Promise<void> {
+    if (gone.length > 0) {
+      this.#drop({ keys: gone })
+      await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
+    }
     await this.#fill.write(kept)
-    const replaced = kept.filter(({ flight }) => flight.want.anew)
-    if (replaced.length > 0) await this.#tellOthers({ keys: replaced.map(({ flight }) => flight.key) })
+    const replaced = [...gone, ...kept.filter(({ flight }) => flight.want.anew).map(({ flight }) => flight.key)]
+    if (replaced.length > 0) await this.#tellOthers({ keys: replaced })
   }
 
   /** Gives a flight what its loader gave. */
-  #bring ({ flight, leases }: Flown, loaded: Loaded, call: LoadCall) {
+  #bring ({ flight, leases }: Flown, loaded: Loaded, call: LoadCall): Brought {
     const admitted = 'error' in loaded ? loaded : this.#fill.admit(flight, loaded)
     if ('error' in admitted) {
       this.#fail(flight, admitted.error)
-      return { outcome: { kind: 'failed', error: admitted.error } as Outcome }
+      return { outcome: { kind: 'failed', error: admitted.error } }
     }
     const { shared, entry } = admitted
     flight.loaded = true
     const landed: Landed = { shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) }
-    if (entry === undefined) {
-      this.#flights.end(flight)
-      flight.land(landed)
-      return { outcome: { kind: 'unshared' } as Outcome }
-    }
-    const kept = [{ flight, leases, entry }]
+    const outcome: Outcome = { kind: entry === undefined ? 'unshared' : 'done' }
+    const kept = entry === undefined ? undefined : [{ flight, leases, entry }]
     if (flight.want.anew) {
       flight.landOthers(landed)
-      return { outcome: { kind: 'done' } as Outcome, kept, replaced: () => flight.land(landed) }
+      return { outcome, kept, replaced: () => flight.land(landed), isGone: entry === undefined }
     }
+    if (entry === undefined) this.#flights.end(flight)
     flight.land(landed)
-    return { outcome: { kind: 'done' } as Outcome, kept }
+    return { outcome, kept }
   }
 
   /** One message for each way that it ended. */
@@ -590,26 +596,41 @@ export class ReadPath {
   /** Replaces whatever is there; loads that are under way will not. */
   async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
-    for (const { key, entry } of sets) {
-      this.#flights.revoke(key)
+    const flown = sets.map(({ key, entry }) => {
+      this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
         tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
         tier.set(key, entry)
       }
-    }
+      // What overtakes it revokes it, as it would a load.
+      const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
+      this.#flights.stray(flight)
+      return { key, entry, isOvertaken: () => flight.revoked || (flight.detached && entry.tags.length > 0), flight }
+    })
     await this.#track((async () => {
       try {
-        const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
+        const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
         // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
         for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
         await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
+        await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.flight))
       } catch (error) {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error
+      } finally {
+        for (const { flight } of flown) this.#flights.end(flight)
       }
       this.#flights.yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
     })())
+  }
+
+  /** What was set, and has been written just when it was invalidated; or was not, for a refresh that may fail. */
+  async #forgetOvertaken (flights: readonly Flight[]): Promise<void> {
+    const keys = flights.filter(flight => flight.revokedBy !== 'set').map(flight => flight.key)
+    if (keys.length === 0) return
+    for (const tier of this.#locals) tier.forget(keys)
+    await Promise.all(this.#shared.map(tier => tier.forgetMany(keys)))
   }
 
   /** @throws InvalidationPendingError */
@@ -675,7 +696,7 @@ export class ReadPath {
   /** In this process, at once. */
   #drop ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
     for (const key of keys) {
-      this.#flights.revoke(key)
+      this.#flights.revoke(key, 'invalidation')
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()
@@ -738,8 +759,11 @@ const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, orig
 
 /** One that only looks brings nothing to one that loads; and another `maxAge` may not be content with what it finds. */
 function isJoinable (flight: Flight, want: Want): boolean {
-  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && !isTooOld(flight, want)
+  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && !isTooOld(flight, want) && suits(flight, want)
 }
+
+/** A stale value that one `maxAge` admits is too old for another. */
+const suits = (flight: Flight, want: Want): boolean => flight.stale === undefined || flight.want.maxAge === want.maxAge
 
 /** What is there already has an age; somebody who asks for one looks in the tiers. */
 const isTooOld = (flight: Flight, want: Want): boolean => flight.loaded && want.maxAge !== undefined

@@ -109,8 +109,13 @@ function isFreezable (value: object): boolean {
  */
 export function copy (value: unknown): unknown {
   if (!isComposite(value)) return value
-  return isRow(value) ? { ...value } : copyObject(value, new Map())
+  return isRow(value) ? { ...value } : copyObject(value, { copies: new Map(), gaps: 0 })
 }
+
+/** What was copied already, and the gaps of all arrays so far: a few bytes may claim four thousand million of them. */
+interface Copying { readonly copies: Map<object, object>, gaps: number }
+
+const mostGaps = 1000
 
 /** A plain object of primitives only: what most rows are. What has symbols is none: they are not copied. */
 function isRow (value: object): boolean {
@@ -129,15 +134,18 @@ function isComposite (value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
-function copyObject (value: object, copies: Map<object, object>): object {
-  const known = copies.get(value)
+function copyObject (value: object, copying: Copying): object {
+  const known = copying.copies.get(value)
   if (known !== undefined) return known
-  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, copies) : inner
-  const keep = <T extends object>(made: T) => { copies.set(value, made); return made }
+  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, copying) : inner
+  const keep = <T extends object>(made: T) => { copying.copies.set(value, made); return made }
 
   if (Array.isArray(value)) {
-    const made: unknown[] = keep(new Array(value.length))
-    for (let i = 0; i < value.length; i++) made[i] = item(value[i])
+    const made: unknown[] = keep([])
+    for (let i = 0; i < value.length; i++) {
+      if (value[i] === undefined && !(i in value) && ++copying.gaps > mostGaps) throw new UncacheableValue(`an array with more than ${mostGaps} gaps`)
+      made.push(item(value[i]))
+    }
     return made
   }
   if (value instanceof Date) return keep(new Date(value.getTime()))

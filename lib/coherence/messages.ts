@@ -8,6 +8,9 @@ export interface Invalidations {
 
 export interface Push extends Invalidations { readonly region: string }
 
+/** Of a process that believes its memory; milliseconds. Others wait for it as long as that. */
+export const longestLease = 60_000
+
 /** What processes tell each other over a line. `from` is who says it. */
 export type Message = { readonly from: string } & (
   // To all:
@@ -41,7 +44,7 @@ function isKnown ({ kind, number, previous, lease, upTo, pushes }: Record<string
     case 'bye':
     case 'doubt': return true
     case 'hello':
-    case 'present': return Number.isFinite(lease)
+    case 'present': return typeof lease === 'number' && lease > 0 && lease <= longestLease
     case 'acknowledgement': return isNumber(upTo)
     case 'push': return isNumber(number) && isNumber(previous) && Array.isArray(pushes) && pushes.every(isPush)
     default: return false

@@ -2,6 +2,9 @@ import { LRUCache } from 'lru-cache'
 import type { Entry } from '../entry.js'
 import type { Generation, LocalBackend, LocalEntry, Shortcuts } from './backend.js'
 
+/** What is longer is found by its key, which is hashed: it need not be kept. */
+const longestAlias = 64
+
 /** Tags whose last invalidation is remembered one by one; older ones share the newest of theirs. */
 const mostTags = 10_000
 
@@ -45,10 +48,11 @@ export class LocalTier {
   remember (key: string, shortcuts: Shortcuts, alias: unknown): Entry | undefined {
     const entry = this.backend.getEntry(key)
     if (entry === undefined) return undefined
-    if (entry.shortcuts === undefined) {
+    if (entry.shortcuts === undefined && isShort(alias)) {
       entry.shortcuts = shortcuts
-      entry.alias = alias
-      shortcuts.set(alias, entry)
+      // A string of its own: one that was cut from a URL keeps all of that.
+      entry.alias = typeof alias === 'string' ? structuredClone(alias) : alias
+      shortcuts.set(entry.alias, entry)
     }
     return entry.generation === this.generation ? entry : this.#believe(entry)
   }
@@ -82,6 +86,14 @@ export class LocalTier {
     const tagged = this.generation.tagged + 1
     this.generation = { ...this.generation, tagged }
     for (const tag of tags) this.#taggedAt.set(tag, tagged)
+  }
+}
+
+function isShort (alias: unknown): boolean {
+  switch (typeof alias) {
+    case 'string': return alias.length <= longestAlias
+    case 'bigint': return BigInt.asIntN(64, alias) === alias
+    default: return true
   }
 }
 

@@ -39,6 +39,13 @@ export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease, 
 /** An entry, its bytes, and the right to put them there. */
 interface Filling { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
 
+export interface Setting {
+  readonly key: string
+  readonly entry: Entry
+  /** Whether an invalidation was heard of since, which the claim may have come after. */
+  readonly isOvertaken?: () => boolean
+}
+
 /** What a read has found. In the order of its keys. */
 export interface Look {
   readonly entries: (Entry | undefined)[]
@@ -243,15 +250,21 @@ export class SharedTier {
    * Replaces what stands there now; in the order of `sets`, false where somebody has invalidated or replaced the key
    * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws
    */
-  async setMany (sets: readonly { key: string, entry: Entry }[], attempts = mostAttempts): Promise<Filled[]> {
+  async setMany (sets: readonly Setting[], attempts = mostAttempts): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
     const claims = await this.claimMany(keys, { ttl: setLease, takeOver: true })
-    const fills = sets.flatMap(({ key, entry }, i) => {
-      const lease = claims[i]?.lease
-      return lease === undefined ? [] : [{ key, entry, bytes: this.encode(entry, lease.stamp), lease }]
+    const fills = sets.flatMap((set, at) => {
+      const lease = claims[at]?.lease
+      // Its claim may have been made after the invalidation that has overtaken it.
+      return lease === undefined || set.isOvertaken?.() === true ? [] : [{ ...set, at, bytes: this.encode(set.entry, lease.stamp), lease }]
     })
     try {
-      if (fills.length === sets.length) return await this.#setAgain(fills, await this.#fill(fills), attempts - 1)
+      if (claims.every(claim => claim !== undefined)) {
+        const written = fills.length === 0 ? [] : await this.#setAgain(fills, await this.#fill(fills), attempts - 1)
+        const filled = sets.map((): Filled => false)
+        for (const [i, { at }] of fills.entries()) filled[at] = written[i]!
+        return filled
+      }
     } catch (error) {
       this.#failed(error, 'set')
     }
@@ -263,11 +276,8 @@ export class SharedTier {
    * Whoever has taken over may put nothing there: of a refresh that fails, the old value is left. Where that still stands,
    * it was not deleted meanwhile, and is replaced once more.
    */
-  async #setAgain (fills: readonly Filling[], filled: Filled[], attempts: number): Promise<Filled[]> {
-    const refused = fills.filter(({ lease: { held } }, i) => filled[i] === false && !isLease(held!))
-    if (refused.length === 0) return filled
-    const standing = await this.#getMany(refused.map(({ key }) => key))
-    const older = refused.filter(({ lease }, i) => isSameValue(standing[i], lease.held!))
+  async #setAgain (fills: readonly (Filling & Setting)[], filled: Filled[], attempts: number): Promise<Filled[]> {
+    const older = await this.#standing(fills.filter((_, i) => filled[i] === false))
     if (older.length === 0) return filled
     if (attempts === 0) {
       await this.forgetMany(older.map(({ key }) => key))
@@ -275,6 +285,25 @@ export class SharedTier {
     }
     const again = await this.setMany(older, attempts)
     return filled.map((one, i) => again[older.indexOf(fills[i]!)] ?? one)
+  }
+
+  /** Those that were refused, and whose place still has the value that they were to replace. */
+  async #standing<T extends { key: string, lease: Lease }> (refused: readonly T[]): Promise<T[]> {
+    const replacing = refused.filter(({ lease: { held } }) => held !== undefined && !isLease(held))
+    if (replacing.length === 0) return []
+    const standing = await this.#getMany(replacing.map(({ key }) => key))
+    return replacing.filter(({ lease }, i) => isSameValue(standing[i], lease.held!))
+  }
+
+  /** Forgets what refused fills were to replace, where it is still there. Never rejects. */
+  async forgetStanding (refused: readonly { key: string, lease: Lease }[]): Promise<void> {
+    let older = refused
+    try {
+      older = await this.#standing(refused)
+    } catch (error) {
+      this.#failed(error, 'refresh')
+    }
+    if (older.length > 0) await this.forgetMany(older.map(({ key }) => key))
   }
 
   /** Resolves to the keys whose values the backend will never keep. */

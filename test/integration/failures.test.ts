@@ -399,6 +399,7 @@ const evil: Record<string, Buffer> = {
   'an error named __proto__': entryOf(1, 0xd4, 0x65, 0, 0x92, ...proto, ...polluted),
   'an error named valueOf': entryOf(1, 0xd4, 0x65, 0, 0x91, 0xa7, ...Buffer.from('valueOf')),
   'an array of four thousand million': entryOf(1, 0xdd, 0xff, 0xff, 0xff, 0xff),
+  'an array of four thousand million gaps': entryOf(2, 0xff, 0x0f, 0x61, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x40, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f),
   'a string of four gigabytes': entryOf(1, 0xdb, 0xff, 0xff, 0xff, 0xff, 0x61),
   'a pattern that takes for ever': entryOf(1, 0xd4, 0x78, 0, ...packr.pack(['(a+)+$', ''])),
   'as deep as a stack': entryWith(Buffer.concat([Buffer.from([1]), Buffer.alloc(200_000, 0x91)])),

@@ -328,18 +328,26 @@ t.test('news', async t => {
 
   t.test('of a failure that is no error, or has no plain code, are an error all the same', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b', 'c'])
-    const two = following(theirs, ['a', 'b', 'c'], new Set())
+    const names = ['a', 'b', 'c', 'd', 'e', 'f']
+    const { elected: [one] } = await mine.elect(names)
+    const two = following(theirs, names, new Set())
     await settle()
     await one!.announce(['a'], { kind: 'failed', error: 'text' })
     await one!.announce(['b'], { kind: 'failed', error: Object.assign(new Error('no'), { code: 7, statusCode: '404' }) })
     line.say(JSON.stringify({ names: ['c'], outcome: 'failed' }))
+    line.say('{"names":["d"],"outcome":"failed","error":{"name":{},"message":{"toString":null},"code":"E","__proto__":{"polluted":true}}}')
+    await one!.announce(['e'], { kind: 'failed', error: Object.create(null) })
+    await one!.announce(['f'], { kind: 'failed', error: Object.defineProperty(new Error('no'), 'message', { get: () => { throw new Error('nor this') } }) })
     await two.end
     t.strictSame(two.failures.map(([name, error]) => [name, error.name, error.message, 'code' in error, 'statusCode' in error]), [
       ['a', 'Error', 'text', false, false],
       ['b', 'Error', 'no', false, false],
-      ['c', 'Error', 'a load failed in another process', false, false]
+      ['c', 'Error', 'a load failed in another process', false, false],
+      ['d', 'Error', 'a load failed in another process', true, false],
+      ['e', 'Error', 'an object', false, false],
+      ['f', 'Error', 'a load failed in another process', false, false]
     ])
+    for (const [, error] of two.failures) t.ok(error instanceof Error && !('polluted' in error))
     await one!.release()
   })
 

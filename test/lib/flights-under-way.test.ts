@@ -27,7 +27,7 @@ t.test('an invalidation reaches the one that may be joined, and those that were 
   flights.lead(second)
   flights.stray(stray)
   flights.add(other)
-  flights.revoke('a')
+  flights.revoke('a', 'invalidation')
   t.strictSame(states(first, second, stray, other), ['revoked', 'revoked', 'revoked', 'joinable'])
   t.equal(flights.get('a'), undefined)
 
@@ -68,8 +68,23 @@ t.test('those that were revoked let others load', async t => {
     flights.add(flight)
   }
   flights.detachAll()
-  flights.revoke('a')
-  flights.revoke('c')
+  flights.revoke('a', 'invalidation')
+  flights.revoke('c', 'invalidation')
   flights.yieldRevoked()
   t.strictSame(yielded, ['a'])
+})
+
+t.test('the last that has overtaken it counts, until it begins anew', async t => {
+  const flights = new FlightsUnderWay()
+  const flight = flightOf('a')
+  flights.stray(flight)
+  for (const by of ['refresh', 'set', 'invalidation'] as const) {
+    flights.revoke('a', by)
+    t.equal(flight.revokedBy, by)
+  }
+  flight.renew(undefined)
+  t.equal(flight.revoked, false)
+  flights.abandon(flight)
+  flight.renew(undefined)
+  t.equal(flight.revoked, true, 'nothing reaches it any more')
 })

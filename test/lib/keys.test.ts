@@ -83,6 +83,12 @@ t.test('what can not be told apart from another is refused, and the message says
   for (const [arg, where, got] of cases) t.throws(() => encode(arg), { ...invalidArgument, message: `${where} must be ${expected}, got ${got}` })
   t.throws(() => encode(1, cycle), { ...invalidArgument, message: 'City.search[1][0] must be free of cycles, got one' })
   t.throws(() => encode(loop), { ...invalidArgument, message: 'City.search[0].self.loop must be free of cycles, got one' })
+
+  let deep: unknown = 1
+  for (let i = 0; i < 100; i++) deep = [deep]
+  t.doesNotThrow(() => encode(deep))
+  for (let i = 0; i < 5000; i++) deep = { deep }
+  t.throws(() => encode(deep), { ...invalidArgument, message: 'Arguments must be nested no deeper than 100, got more' })
 })
 
 /** Few letters, and those that the encoding itself is made of: what could be confused is. */

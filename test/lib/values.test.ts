@@ -234,6 +234,17 @@ t.test('an error that is thrown while a value is frozen is not swallowed', async
   t.throws(() => share(value), error)
 })
 
+t.test('an array that is mostly gaps is refused, wherever it is: a copy of it would be as large as it claims to be', async t => {
+  const sparse: unknown[] = []
+  sparse[4_294_967_294 - 1] = 'the only one'
+  const gaps: unknown[] = []
+  gaps[600] = 1
+  const refused = { name: 'UncacheableValue', message: "a value that holds an array with more than 1000 gaps can't be cached" }
+  for (const value of [sparse, { rows: sparse }, new Map([['rows', sparse]]), [gaps, gaps.slice()]]) t.throws(() => copy(value), refused)
+  t.equal((copy(gaps) as unknown[]).length, 601)
+  t.equal((copy(Array.from({ length: 5000 })) as unknown[]).length, 5000, 'undefined is no gap')
+})
+
 t.test('holes of an array are filled in, whichever way it goes', async t => {
   // eslint-disable-next-line no-sparse-arrays -- it is what is tested
   t.ok(isDeepStrictEqual(copy([, 1]), [undefined, 1]))

@@ -51,8 +51,8 @@ export const mutations: readonly Mutation[] = [
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
     file: 'lib/flights-under-way.ts',
-    find: 'stray.detached = stray.revoked = true',
-    replace: 'stray.detached = true'
+    find: '  flight.revokedBy = by\n',
+    replace: ''
   },
   {
     name: 'join',
@@ -172,7 +172,7 @@ export const mutations: readonly Mutation[] = [
     name: 'tags-of-now',
     what: 'the tags of a server that was flushed meanwhile are believed about entries from before',
     file: 'lib/tiers/shared-tier.ts',
-    find: 'if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
+    find: 'if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
     run: { faults: ['flush'] }
   }

@@ -29,6 +29,7 @@ t.test('what is no message of ours is none', async t => {
     undefined, null, 1, 'hello', [], {}, { kind: 'bye' }, { from: 1, kind: 'bye' }, { from },
     { from, kind: 'toString' }, { from, kind: 'greeting' },
     { from, kind: 'hello' }, { from, kind: 'hello', lease: '500' }, { from, kind: 'present', lease: null },
+    { from, kind: 'hello', lease: 0 }, { from, kind: 'hello', lease: -1 }, { from, kind: 'present', lease: 60_001 }, { from, kind: 'present', lease: 1e300 },
     { from, kind: 'acknowledgement' }, { from, kind: 'acknowledgement', upTo: -1 }, { from, kind: 'acknowledgement', upTo: 1.5 },
     { ...push, number: undefined }, { ...push, previous: undefined }, { ...push, pushes: undefined }, { ...push, pushes: {} },
     ...[null, 'people', {}, { region: 1 }, { region: 'people', keys: 'a' }, { region: 'people', keys: [1] }, { region: 'people', tags: [null] }].map(one => ({ ...push, pushes: [one] }))

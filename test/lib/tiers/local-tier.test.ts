@@ -55,6 +55,21 @@ t.test('what was found by its key is found by its alias, as long as it is there 
   t.equal(shortcuts.size, 0)
 })
 
+t.test('an alias that is long, and may be anybody’s, is not kept', async t => {
+  const tier = localTier()
+  tier.set('a', entryOf(1))
+  const shortcuts = new Map()
+  for (const alias of ['x'.repeat(65), 2n ** 64n]) {
+    t.match(tier.remember('a', shortcuts, alias), { value: 1 })
+    t.equal(shortcuts.size, 0)
+  }
+  for (const alias of ['x'.repeat(64), 2n ** 62n]) {
+    tier.set('a', entryOf(1))
+    t.match(tier.remember('a', shortcuts, alias), { value: 1 })
+    t.match(tier.recall(shortcuts, alias), { value: 1 })
+  }
+})
+
 t.test('what is found by its alias is evicted no sooner than what is used less', async t => {
   const tier = localTier(16)
   const shortcuts = new Map()

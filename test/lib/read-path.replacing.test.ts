@@ -1,0 +1,261 @@
+import { randomUUID } from 'node:crypto'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { CachingManager } from '../../lib/caching-manager.js'
+import { cachedObject, loadOne } from '../../lib/cached-object.js'
+import type { Region } from '../../lib/region.js'
+import type { RegionOptions } from '../../lib/region-options.js'
+import type { Backend, LeasingBackend } from '../../lib/tiers/backend.js'
+import { memory } from '../../lib/tiers/memory.js'
+import { redis } from '../../lib/tiers/redis.js'
+import { eventually, fakeClock, gate } from '../helpers/doubles.js'
+import { startRedis } from '../helpers/servers.js'
+
+const server = await startRedis(t)
+
+function clientOf (t: Pick<Test, 'teardown'>): Redis {
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+/** A tier on Redis. Before each of its methods something else may happen. */
+function interruptible (t: Test) {
+  const before: Partial<Record<keyof LeasingBackend, () => unknown>> = {}
+  const own = redis(clientOf(t)) as LeasingBackend
+  const backend: LeasingBackend = new Proxy(own, {
+    get: (target, name: keyof LeasingBackend) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (typeof member !== 'function') return member
+      return async (...args: unknown[]) => {
+        await before[name]?.()
+        return await member.apply(target, args)
+      }
+    }
+  })
+  return { backend, before }
+}
+
+/** What one process has of a region. Another one of the same namespace is another process, as far as the region knows. */
+async function processOf (t: Test, tiers: RegionOptions['tiers'], { namespace = randomUUID() as string, ...options }: Partial<RegionOptions> & { namespace?: string } = {}) {
+  const clock = fakeClock()
+  const manager = new CachingManager({ namespace, now: clock.now, regions: { people: { tiers: [...tiers], ttl: '60s', jitter: 0, tierTimeout: '20s', ...options } } })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  return { manager, region: manager.region('people'), clock }
+}
+
+/** A function whose results the test changes. */
+function source<T> (region: Region, first: T, options = {}) {
+  const it = { value: first as unknown, calls: 0, next: undefined as (() => Promise<T>) | undefined }
+  const wrapped = region.wrap('load', async () => {
+    it.calls++
+    const { next } = it
+    it.next = undefined
+    return next === undefined ? it.value as T : await next()
+  }, options)
+  return Object.assign(wrapped, { it })
+}
+
+const tiersOf: Record<string, (t: Test) => RegionOptions['tiers']> = {
+  memory: () => [memory()],
+  Redis: t => [redis(clientOf(t))],
+  'memory and Redis': t => [memory(), redis(clientOf(t))],
+  'two of Redis': t => [redis(clientOf(t)), redis(clientOf(t), { keyPrefix: randomUUID() })]
+}
+
+for (const [name, tiers] of Object.entries(tiersOf)) {
+  t.test(`over ${name}`, async t => {
+    for (const [what, value, options] of [
+      ['no value at all', undefined, {}],
+      ['a value that is not to be cached', 'private', { shouldCache: (value: unknown) => value !== 'private' }],
+      ['a value that cannot be copied', () => {}, {}]
+    ] as const) {
+      t.test(`after a refresh that gives ${what}, the old value is not found`, async t => {
+        const { region, manager } = await processOf(t, tiers(t), { negativeTtl: 0 })
+        const load = source(region, 'old', options)
+        await load()
+        await manager.idle()
+        load.it.value = value
+        t.equal(await load.refresh(), value)
+        t.equal(await load.get(), undefined)
+        t.equal(await load(), value)
+      })
+    }
+
+    t.test('the earlier of two refreshes, of which the later one fails, leaves nothing old', async t => {
+      const { region, manager } = await processOf(t, tiers(t))
+      const load = source(region, 'old')
+      await load()
+      await manager.idle()
+      const held = gate()
+      load.it.next = async () => { await held.opened; return 'new' }
+      const first = load.refresh()
+      await eventually(t, () => load.it.calls === 2, 'the first one loads')
+      load.it.next = async () => { throw new Error('no luck') }
+      await t.rejects(load.refresh(), { message: 'no luck' })
+      held.open()
+      t.equal(await first, 'new')
+      load.it.value = 'new'
+      t.equal(await load(), 'new')
+    })
+
+    t.test('the one that a set has overtaken leaves what was set', async t => {
+      const { region, manager } = await processOf(t, tiers(t))
+      const load = source(region, 'old')
+      const held = gate()
+      load.it.next = async () => { await held.opened; return 'new' }
+      const refreshed = load.refresh()
+      await eventually(t, () => load.it.calls === 1, 'it loads')
+      await load.set('set')
+      held.open()
+      t.equal(await refreshed, 'new')
+      await manager.idle()
+      t.equal(await load.get(), 'set')
+    })
+  })
+}
+
+t.test('a value that the serializer refuses replaces the old one by nothing', async t => {
+  const refuse = { on: false }
+  const serializer = {
+    encode: (value: unknown) => { if (refuse.on) throw new Error('refused'); return Buffer.from(JSON.stringify(value)) },
+    decode: (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) as unknown
+  }
+  const { region, manager } = await processOf(t, [redis(clientOf(t))], { serializer })
+  const load = source(region, 'old')
+  await load()
+  await manager.idle()
+  refuse.on = true
+  load.it.value = 'new'
+  t.equal(await load.refresh(), 'new')
+  t.equal(await load.get(), undefined)
+})
+
+t.test('a row that is gone is gone for the next request, when it is loaded anew', async t => {
+  const { manager } = await processOf(t, [memory()], { negativeTtl: 0 })
+  const database = { row: { id: 1 } as { id: number } | undefined }
+  const City = cachedObject({ name: 'City', region: 'people', methods: { getById: loadOne(async (_context, _id: number) => database.row) } })
+  t.strictSame(await manager.createApi().get(City, 'getById', [1]), { id: 1 })
+  database.row = undefined
+  t.equal(await manager.createApi().refresh(City, 'getById', [1]), null)
+  t.equal(await manager.createApi().get(City, 'getById', [1]), null)
+})
+
+t.test('what a refresh could not claim in a tier is not found there when the tier is back', async t => {
+  const namespace = randomUUID()
+  const { backend, before } = interruptible(t)
+  const { region, manager } = await processOf(t, [memory(), backend], { namespace })
+  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+  const load = source(region, 'old')
+  const others = source(theirs, 'new')
+  await load()
+  await manager.idle()
+  t.equal(await others.get(), 'old')
+  const away = () => { throw new Error('away') }
+  Object.assign(before, { leaseMany: away, forgetMany: away })
+  load.it.value = 'new'
+  t.equal(await load.refresh(), 'new')
+  before.forgetMany = undefined!
+  await eventually(t, async () => await others.get() === undefined, 'it is replayed')
+})
+
+t.test('two refreshes in two processes, of which the later one fails, leave nothing old', async t => {
+  const namespace = randomUUID()
+  const [mine, theirs] = [await processOf(t, [memory(), redis(clientOf(t))], { namespace }), await processOf(t, [memory(), redis(clientOf(t))], { namespace })]
+  const [first, second] = [source(mine.region, 'old'), source(theirs.region, 'old')]
+  await first()
+  await second()
+  await Promise.all([mine.manager.idle(), theirs.manager.idle()])
+  const [held, heldToo] = [gate(), gate()]
+  first.it.next = async () => { await held.opened; return 'new' }
+  const refreshed = first.refresh()
+  await eventually(t, () => first.it.calls === 2, 'one loads')
+  second.it.next = async () => { await heldToo.opened; throw new Error('no luck') }
+  const failing = t.rejects(second.refresh(), { message: 'no luck' })
+  await eventually(t, () => second.it.calls === 1, 'the other one has taken over')
+  held.open()
+  t.equal(await refreshed, 'new')
+  heldToo.open()
+  await failing
+  first.it.value = second.it.value = 'new'
+  t.strictSame([await first(), await second()], ['new', 'new'])
+})
+
+for (const tags of [[], ['t']]) {
+  t.test(`a set that another process’s invalidation has overtaken ${tags.length > 0 ? 'by its tag ' : ''}is nowhere, though its claim came after that`, async t => {
+    const namespace = randomUUID()
+    const { backend, before } = interruptible(t)
+    const { region } = await processOf(t, [memory(), backend], { namespace })
+    const { region: theirs } = await processOf(t, [memory(), redis(clientOf(t))], { namespace })
+    await region.set('k', 'v0', { tags })
+    t.equal(await theirs.get('k'), 'v0')
+    const [asked, late] = [gate(), gate()]
+    before.leaseMany = async () => { asked.open(); await late.opened }
+    const set = region.set('k', 'v1', { tags })
+    await asked.opened
+    t.equal(await region.get('k'), 'v1', 'where it was set')
+    if (tags.length > 0) await theirs.invalidateTags('t')
+    else await theirs.delete('k')
+    late.open()
+    await set
+    for (const one of [region, theirs]) t.equal(await one.get('k'), undefined)
+  })
+}
+
+t.test('a set that is invalidated while it is written, or by a refresh that fails, is not found', async t => {
+  for (const how of ['delete', 'refresh'] as const) {
+    const { backend, before } = interruptible(t)
+    const { region } = await processOf(t, [memory(), backend])
+    const load = source(region, 'old')
+    await load()
+    let overtaking: Promise<unknown> | undefined
+    before.fillMany = () => {
+      before.fillMany = undefined!
+      if (how === 'delete') overtaking = load.invalidate()
+      else {
+        load.it.next = async () => { throw new Error('no luck') }
+        overtaking = t.rejects(load.refresh(), { message: 'no luck' })
+      }
+    }
+    await load.set('set')
+    await overtaking
+    t.not(await load.get(), 'old', how)
+  }
+})
+
+t.test('who reads after a tag was invalidated gets no stale value of a load that took off before', async t => {
+  for (const refresh of ['background', 'inline'] as const) {
+    const { region, clock, manager } = await processOf(t, [memory()], { ttl: '1s', grace: '60s', refresh })
+    const database = { value: 'old' }
+    const read = async () => await region.getOrCreate('k', () => database.value, { tags: ['t'] })
+    await read()
+    await manager.idle() // all of the following is in one tick
+    clock.advance(2000)
+    const before = read()
+    database.value = 'new'
+    await region.invalidateTags('t')
+    const after = read()
+    await region.invalidateTags('another')
+    t.equal(await after, 'new', refresh)
+    await before
+  }
+})
+
+t.test('who joins a reload gets no stale value that is too old for him', async t => {
+  for (const tiers of [[memory()], [redis(clientOf(t))]] as [Backend][]) {
+    const { region, clock, manager } = await processOf(t, tiers, { grace: '60s' })
+    const held = gate()
+    const loads: (() => unknown)[] = [() => 'old', async () => { await held.opened; return 'new' }]
+    const read = async (options = {}) => await region.getOrCreate('k', async () => await (loads.shift() ?? (() => 'newer'))(), options)
+    await read()
+    await manager.idle()
+    clock.advance(100_000)
+    t.equal(await read(), 'old')
+    await eventually(t, () => loads.length === 0, 'it is reloaded')
+    const strict = [read({ maxAge: 1 }), read({ maxAge: '30s' })]
+    t.equal(await read(), 'old', 'and served to those who take it')
+    held.open()
+    for (const value of await Promise.all(strict)) t.match(value, /^new/)
+  }
+})
