@@ -172,9 +172,16 @@ export const mutations: readonly Mutation[] = [
     name: 'tags-of-now',
     what: 'the tags of a server that was flushed meanwhile are believed about entries from before',
     file: 'lib/tiers/shared-tier.ts',
-    find: 'if (readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
+    find: 'if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
     run: { faults: ['flush'] }
+  },
+  {
+    name: 'generation',
+    what: 'a memory whose region was invalidated is believed about entries from before',
+    file: 'lib/tiers/local-tier.ts',
+    find: 'if (generation.epoch !== this.generation.epoch) return undefined',
+    replace: ''
   }
 ]
 
