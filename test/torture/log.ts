@@ -45,6 +45,8 @@ export interface Failure {
 export type LogRecord = Read | Write | Failure
 
 const size = 32
+/** As many as two bytes can number. */
+export const mostCells = 2 ** 16
 const whats = ['read', 'write', 'failure'] as const
 const none = -1
 const roomFor = 2048

@@ -175,6 +175,13 @@ export const mutations: readonly Mutation[] = [
     find: 'if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
     run: { faults: ['flush'] }
+  },
+  {
+    name: 'generation',
+    what: 'a memory whose region was invalidated is believed about entries from before',
+    file: 'lib/tiers/local-tier.ts',
+    find: 'if (generation.epoch !== this.generation.epoch) return undefined',
+    replace: ''
   }
 ]
 

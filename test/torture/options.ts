@@ -1,3 +1,6 @@
+import { Layout } from './layout.js'
+import { mostCells } from './log.js'
+
 export const tiers = ['redis', 'memcached', 'cluster'] as const
 export type Tier = typeof tiers[number]
 
@@ -10,6 +13,8 @@ export const faultKinds = [
   'move', 'failover' // in a Cluster: a slot moves, a replica takes over from a master that dies
 ] as const
 export type FaultKind = typeof faultKinds[number]
+/** These need replicas and slots. */
+export const clusterFaults: readonly FaultKind[] = ['move', 'failover']
 
 export interface TortureOptions {
   readonly seconds: number
@@ -19,6 +24,7 @@ export interface TortureOptions {
   readonly tier: Tier
   /** Whether there is a memory tier in front. */
   readonly memory: boolean
+  /** All of them: all that there are for the tier. */
   readonly faults: readonly FaultKind[]
   readonly rows: number
   /** How much slower loaders are than usual. */
@@ -42,4 +48,20 @@ export const defaults: Omit<TortureOptions, 'build'> = {
   slow: 1,
   subject: 'ours',
   untilStale: false
+}
+
+/** Of the caches that can be tortured; the others are compared, and not judged. */
+export const isOurs = (subject: string): boolean => subject.startsWith('ours')
+
+/** For each process: one of its own, and as many for all of them. */
+const leastRows = 2
+const mostRows = Math.floor(mostCells / new Layout(1).cells)
+
+/** Why there can be no such run, if there can't. */
+export function refusal ({ rows, processes, tier, faults, subject }: TortureOptions): string | undefined {
+  if (rows < leastRows * processes) return `${processes} processes need ${leastRows * processes} rows at least, got ${rows}`
+  if (rows > mostRows) return `the log has room for ${mostRows} rows at most, got ${rows}`
+  const impossible = tier === 'cluster' || faultKinds.every(kind => faults.includes(kind)) ? [] : faults.filter(kind => clusterFaults.includes(kind))
+  if (impossible.length > 0) return `the faults ${impossible.join(' and ')} need the tier cluster, got ${tier}`
+  if (!isOurs(subject) && tier !== 'redis') return `peers are tortured over redis, got the tier ${tier}`
 }

@@ -1,4 +1,8 @@
+import { isOurs } from './options.js'
 import type { Explained, Longest, Result } from './verdict.js'
+
+/** What rejects where all is well: a loader that throws now and then, and an invalidation that is told to be late. */
+export const expectedErrors: readonly string[] = ['TORTURE_LOADER', 'FST_CACHING_API_INVALIDATION_PENDING']
 
 /** A run as somebody reads it. */
 export function report (result: Result): string {
@@ -19,12 +23,35 @@ export function report (result: Result): string {
   for (const one of hanging) lines.push(`hanging         ${one}`)
   for (const one of died) lines.push(`died            ${one}`)
   for (const one of faults.failed) lines.push(`fault failed    ${one}`)
+  if (isOurs(options.subject)) {
+    for (const [code, { count, message }] of unexpected(result)) lines.push(`unexpected      ${code} ${count}, the first one by ${message}`)
+    lines.push(`verdict         ${wrongs(result).join(', ') || 'clean'}`)
+  }
   return [...lines, ...explained.map(explain)].join('\n')
 }
 
-/** Whether a run was as it must be. */
-export const isClean = ({ stale, staleForGood, hanging, died, faults }: Result): boolean =>
-  stale === 0 && staleForGood === 0 && hanging.length === 0 && died.length === 0 && faults.failed.length === 0
+/** Whether a run was as it must be. One of peers always is. */
+export const isClean = (result: Result): boolean => !isOurs(result.options.subject) || wrongs(result).length === 0
+
+/** Whether a run has found out that a guard is missing: not if a process died of itself, which a guard doesn't prevent. */
+export const isFoundOut = ({ stale, staleForGood, died }: Result): boolean => stale + staleForGood > 0 && died.length === 0
+
+/** What there must not be. */
+function wrongs (result: Result): string[] {
+  const { reads, stale, staleForGood, hanging, died, faults } = result
+  const counted = {
+    'stale reads': stale,
+    'stale for good': staleForGood,
+    hanging: hanging.length,
+    died: died.length,
+    'faults failed': faults.failed.length,
+    'errors unexpected': unexpected(result).reduce((sum, [, { count }]) => sum + count, 0)
+  }
+  const wrong = Object.entries(counted).filter(([, number]) => number > 0).map(([name, number]) => `${name} ${count(number)}`)
+  return reads === 0 ? ['nothing was read', ...wrong] : wrong
+}
+
+const unexpected = ({ errors }: Result) => Object.entries(errors).filter(([code]) => !expectedErrors.includes(code))
 
 /** Several runs beside each other. */
 export function table (results: readonly Result[]): string {

@@ -7,7 +7,7 @@ import { milliseconds, now } from './clock.js'
 import { Database } from './database.js'
 import { Faults } from './faults.js'
 import { Layout } from './layout.js'
-import type { TortureOptions } from './options.js'
+import { refusal, type TortureOptions } from './options.js'
 import { schedule } from './schedule.js'
 import { Victims } from './victims.js'
 import { judge, type Evidence, type Judged, type Result } from './verdict.js'
@@ -30,6 +30,8 @@ export interface RunOptions extends TortureOptions {
 /** One run, from the start of its servers to the verdict. */
 export async function run (t: Owner, options: RunOptions): Promise<Result> {
   const { seconds, rows, progress = () => {} } = options
+  const refused = refusal(options)
+  if (refused !== undefined) throw new Error(refused)
   const folder = mkdtempSync(join(tmpdir(), 'torture-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const database = new Database(options.database)

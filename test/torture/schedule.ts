@@ -1,4 +1,4 @@
-import type { FaultKind, TortureOptions } from './options.js'
+import { clusterFaults, type FaultKind, type TortureOptions } from './options.js'
 import { Random } from './random.js'
 
 /** Milliseconds since the beginning, and how long it lasts. */
@@ -38,7 +38,7 @@ const firstAfter = 500
 /** Everything that will go wrong, in its order. */
 export function schedule ({ seconds, seed, processes, faults, tier, servers }: ScheduleOptions): Fault[] {
   const random = new Random(seed, 'schedule')
-  const possible = faults.filter(kind => tier === 'cluster' || (kind !== 'move' && kind !== 'failover'))
+  const possible = faults.filter(kind => tier === 'cluster' || !clusterFaults.includes(kind))
   const planned: Fault[] = []
   if (possible.length === 0) return planned
   const choices = possible.map(kind => ({ kind, weight: habits[kind].weight }))

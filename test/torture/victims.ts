@@ -31,6 +31,8 @@ class Process implements Victim {
   readonly #died: string[]
   #worker: Worker<TortureHandlers> | undefined
   #running: Promise<void> = Promise.resolve()
+  /** Of one that died by itself: until it is over, there is nobody to be killed or stopped. */
+  #succession: Promise<void> = Promise.resolve()
   #killed = false
   #stopping = false
 
@@ -77,11 +79,18 @@ class Process implements Victim {
       if (this.#killed || worker !== this.#worker) return
       // Nobody has killed it.
       this.#died.push(`process ${this.#index}: ${error.message}`)
-      if (!this.#stopping) await this.start()
+      if (!this.#stopping) await (this.#succession = this.#succeed(worker))
     })
   }
 
+  /** Where only one of its readers has failed, the others go on: it ends before another one takes its place. */
+  async #succeed (worker: Worker<TortureHandlers>): Promise<void> {
+    await worker.kill()
+    await this.start()
+  }
+
   async kill (): Promise<void> {
+    await this.#succession
     this.#killed = true
     await this.#worker!.kill()
   }
@@ -97,6 +106,7 @@ class Process implements Victim {
   /** Resolves to what is still waited for after `longest` milliseconds. */
   async stop (longest: number): Promise<string[]> {
     this.#stopping = true
+    await this.#succession
     await this.#worker!.call('stop')
     const late = await Promise.race([this.#running.then(() => false), pause(longest, true, { ref: false })])
     return late ? (await this.#worker!.call('hanging')).map(what => `process ${this.#index}.${this.life}: ${what}`) : []

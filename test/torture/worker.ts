@@ -6,6 +6,7 @@ import { ErrorCodes } from './error-codes.js'
 import { Layout, type Kind, type RegionName } from './layout.js'
 import { LogWriter } from './log.js'
 import { ours, oursPlain } from './ours.js'
+import { OwnRows } from './own-rows.js'
 import { peer } from './peers.js'
 import { Random } from './random.js'
 import type { LastRead, Setting } from './setting.js'
@@ -17,8 +18,6 @@ const readers = 40
 const writers = 3
 /** Of all rows, the first ones: half of all reads and writes are about them. */
 const hotShare = 1 / 8
-/** Of all rows, those at the end are each written by one process only: those may be set, and not only forgotten. */
-const ownedShare = 0.25
 const flushEvery = 50
 
 /** Reads and writes at random until it is told to stop, and keeps a log of it. */
@@ -29,7 +28,7 @@ class Load {
   readonly #log: LogWriter
   readonly #errors: ErrorCodes
   readonly #random: Random
-  readonly #owned: number
+  readonly #rows: OwnRows
   /** Owned rows that are being written. */
   readonly #busy = new Set<number>()
   /** What every reader and writer is at, by its number. */
@@ -44,7 +43,7 @@ class Load {
     this.#log = new LogWriter(setting.log)
     this.#errors = new ErrorCodes(setting.log)
     this.#random = new Random(setting.seed, setting.worker, setting.life)
-    this.#owned = Math.ceil(setting.rows * (1 - ownedShare))
+    this.#rows = new OwnRows(setting)
   }
 
   async begin (): Promise<void> {
@@ -152,7 +151,7 @@ class Load {
     const ids = isSet(operation.way)
       ? [this.#ownRow()]
       : [...new Set(Array.from({ length: count }, () => this.#rowToWrite()))]
-    const owned = ids.filter(id => id >= this.#owned)
+    const owned = ids.filter(id => id >= this.#rows.first)
     if (owned.some(id => this.#busy.has(id))) return await turn()
     for (const id of owned) this.#busy.add(id)
     await this.#under(writer, `${operation.way} ${region}/${kind}/${ids.join()}`, this.#writeOnce(operation, region, kind, ids))
@@ -188,14 +187,11 @@ class Load {
   /** Nobody writes a row that is somebody else's own. */
   #rowToWrite (): number {
     const id = this.#row()
-    return id < this.#owned ? id : this.#ownRow()
+    return id < this.#rows.first ? id : this.#ownRow()
   }
 
   #ownRow (): number {
-    const { rows, worker, processes } = this.#setting
-    const id = this.#owned + this.#random.index(rows - this.#owned)
-    const own = id - (id - this.#owned) % processes + worker
-    return own < rows ? own : this.#owned + worker
+    return this.#random.pick(this.#rows.own)
   }
 
   async #slowly<T> (load: () => Promise<T>): Promise<T> {
