@@ -6,8 +6,11 @@ export interface BreakerOptions {
   name: string
   /** Milliseconds for one operation. */
   timeout: number
-  logger: Logger
+  logger: Pick<Logger, 'info' | 'warn'>
 }
+
+/** In place of an operation that was not tried. */
+export class LeftAloneError extends Error {}
 
 /** Failures in a row after which nothing is asked for a while. */
 const patience = 3
@@ -20,8 +23,9 @@ const longestPause = 2000
  */
 export class Breaker {
   readonly #name: string
-  readonly #timeout: number
-  readonly #logger: Logger
+  #timeout: number
+  readonly #logger: BreakerOptions['logger']
+  #failing = false
   #failures = 0
   #pause = 0
   #probeAt = 0 // by performance.now(), while there is a pause
@@ -35,14 +39,19 @@ export class Breaker {
 
   /** Whether the last operation failed. */
   get failing (): boolean {
-    return this.#failures > 0
+    return this.#failing
+  }
+
+  /** From now on an operation has at least this budget. */
+  allow (milliseconds: number): void {
+    this.#timeout = Math.max(this.#timeout, milliseconds)
   }
 
   /** @throws what `operation` throws, or an error that says that it took too long or was not tried */
   async run<T> (operation: () => Promise<T>): Promise<T> {
     const probing = this.#pause > 0
     if (probing) {
-      if (this.#probing || performance.now() < this.#probeAt) throw new Error(`${this.#name} is left alone since it failed`)
+      if (this.#probing || performance.now() < this.#probeAt) throw new LeftAloneError(`${this.#name} is left alone since it failed`)
       this.#probing = true
     }
     try {
@@ -57,6 +66,7 @@ export class Breaker {
 
   #succeeded (probing: boolean): void {
     if (probing) this.#probing = false
+    this.#failing = false
     this.#failures = 0
     if (this.#pause === 0) return
     this.#pause = 0
@@ -65,6 +75,9 @@ export class Breaker {
 
   #failed (error: unknown, probing: boolean): void {
     if (probing) this.#probing = false
+    this.#failing = true
+    // A part of it, with a breaker of its own, was not asked: that tells nothing of the rest, which may go on.
+    if (error instanceof LeftAloneError) return
     this.#failures++
     // Those that were under way when it was left alone failed for the same reason: only a probe lengthens the pause.
     if (this.#failures < patience || (this.#pause > 0 && !probing)) return

@@ -32,6 +32,7 @@ export class ObjectBackend {
   private constructor (backend: Backend, timeout: number) {
     this.backend = backend
     this.#timeout = timeout
+    if (isSpread(backend)) backend.allow?.(timeout)
   }
 
   read (key: string): Promise<Uint8Array | undefined> {

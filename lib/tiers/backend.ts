@@ -1,4 +1,5 @@
 import type { Entry, Stamp } from '../entry.js'
+import type { Logger } from '../caching-manager.js'
 import type { Line } from '../line.js'
 
 /**
@@ -127,6 +128,11 @@ export interface OpeningBackend extends Backend {
 export interface SpreadBackend extends Backend {
   /** The same for keys that share a server. */
   serverOf (key: string): object
+  /**
+   * How long a server may take to answer, before it counts as silent; the largest that it is told counts. One that was
+   * silent several times in a row may be left alone for a while: `logger`, the last that it is told, is where it says so.
+   */
+  allow? (milliseconds: number, logger?: Logger): void
 }
 
 export const isSpread = (backend: Backend): backend is SpreadBackend => 'serverOf' in backend

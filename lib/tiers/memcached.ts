@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { Breaker } from '../breaker.js'
+import type { Logger } from '../caching-manager.js'
 import { formatStamp, identityLength, parseStamp, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import { within } from '../within.js'
@@ -63,6 +65,8 @@ const patience = 10_000
 /** What the answer is where a value can't be kept: never, or not now by a server that may evict nothing (-M). */
 const noRoom = /^SERVER_ERROR (object too large|out of memory)/
 const isFull = /^SERVER_ERROR out of memory/
+/** Errors that the client has read from the server; all others are of a connection, or of silence. */
+const answered = /^(NOT_STORED|EXISTS|NOT_FOUND|((CLIENT|SERVER)_)?ERROR)\b/
 
 /** What stands under a key. `unique` is another one after every change. */
 interface Item { readonly value: Buffer, readonly unique: string }
@@ -88,6 +92,11 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
 
   serverOf (key: string): object {
     return this.#serverOf(this.#key(key))
+  }
+
+  /** A single server has no breaker of its own: that of the tier does. */
+  allow (milliseconds: number, logger?: Logger): void {
+    if (this.#servers.length > 1) for (const server of this.#servers) server.allow(milliseconds, logger)
   }
 
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
@@ -299,11 +308,16 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   }
 }
 
-/** One client, which talks to one server over one or more connections. */
+/**
+ * One client, which talks to one server over one or more connections. As soon as it is told how long it may wait, a
+ * server that is away is left alone for a while, and probed.
+ */
 class Server {
   readonly address: string
   readonly seed: number
   readonly #client: MemcachedLike
+  #breaker: Breaker | undefined
+  #logger: Logger | undefined
 
   constructor (client: MemcachedLike, address: string) {
     this.#client = client
@@ -311,8 +325,34 @@ class Server {
     this.seed = mixed(hashOf(address))
   }
 
+  allow (milliseconds: number, logger = this.#logger): void {
+    this.#logger = logger
+    this.#breaker ??= new Breaker({
+      name: `memcached at ${this.address}`,
+      timeout: milliseconds,
+      logger: {
+        info: (details, message) => this.#logger?.info(details, message),
+        warn: (details, message) => this.#logger?.warn(details, message)
+      }
+    })
+    this.#breaker.allow(milliseconds)
+  }
+
   async send (data: string | Buffer): Promise<unknown> {
-    return await this.#client.send(data)
+    if (this.#breaker === undefined) return await this.#client.send(data)
+    const answer = await this.#breaker.run(() => this.#answerTo(data))
+    if (answer instanceof Error) throw answer
+    return answer
+  }
+
+  /** An error that the server has answered with, or that the client has made of its answer, is one: it isn't away. */
+  async #answerTo (data: string | Buffer): Promise<unknown> {
+    try {
+      return await this.#client.send(data)
+    } catch (error) {
+      if (answered.test((error as Error).message) || isForeign(error)) return error
+      throw error
+    }
   }
 
   async gets (keys: readonly string[], first: readonly Buffer[]): Promise<Map<string, Item>> {
@@ -324,9 +364,7 @@ class Server {
         return [key, { value: Buffer.isBuffer(value) ? value : Buffer.from(String(value)), unique: casUniq }]
       }))
     } catch (error) {
-      // The client can't unpack what somebody else has left under some key of ours, and doesn't tell which.
-      const { code } = error as NodeJS.ErrnoException
-      if (!(error instanceof SyntaxError) && code !== 'ERR_ASSERTION') throw error
+      if (!isForeign(error)) throw error
       return await this.#getsWithoutForeign(keys)
     }
   }
@@ -363,6 +401,9 @@ async function unless (refusal: string, sent: Promise<unknown>): Promise<void> {
     if ((error as Error).message !== refusal) throw error
   }
 }
+
+/** The client can't unpack what somebody else has left under some key of ours, and doesn't tell which. */
+const isForeign = (error: unknown): boolean => error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ERR_ASSERTION'
 
 const stampIn = (item: Item | undefined): Stamp | undefined => item === undefined ? undefined : parseStamp(item.value.toString('latin1'))
 

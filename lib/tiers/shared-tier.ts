@@ -4,7 +4,7 @@ import type { Logger } from '../caching-manager.js'
 import type { Invalidations } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
-import { UnstorableError, isLeasing, type Backend, type BackendEntry, type LeasedEntry, type LeasingBackend, type Revision } from './backend.js'
+import { UnstorableError, isLeasing, isSpread, type Backend, type BackendEntry, type LeasedEntry, type LeasingBackend, type Revision } from './backend.js'
 import { Breaker } from '../breaker.js'
 import { Undelivered } from '../undelivered.js'
 
@@ -94,6 +94,7 @@ export class SharedTier {
     this.#now = now
     this.#farther = farther
     this.#breaker = new Breaker({ name: `${backend.name} of region ${keyspace.region}`, timeout, logger })
+    if (isSpread(backend)) backend.allow?.(timeout, logger)
     this.#undelivered = new Undelivered({
       deliver: async (work) => { await this.#breaker.run(() => this.#deliver(work)) },
       ...replayed !== undefined && { replayed },

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { Breaker } from '../../lib/breaker.js'
+import { Breaker, LeftAloneError } from '../../lib/breaker.js'
 import { deferred, silentLogger } from '../helpers/doubles.js'
 
 const refused = new Error('refused')
@@ -139,4 +139,32 @@ t.test('a probe that fails after the tier was heard of counts as one failure', a
   probe.reject(refused)
   await probing
   t.equal(await breaker.run(async () => 'next'), 'next')
+})
+
+t.test('a part that is left alone by itself tells nothing of the rest', async t => {
+  const { breaker, failing, refusing, advance, logger } = breakerOf(t)
+  const ofItsOwn = new LeftAloneError('a server of it is left alone')
+  const notTried = async () => { throw ofItsOwn }
+  for (let i = 0; i < 10; i++) await t.rejects(breaker.run(notTried), ofItsOwn)
+  t.equal(breaker.failing, true, 'the last operation failed all the same')
+  t.equal(await breaker.run(async () => 'the rest'), 'the rest')
+  t.equal(breaker.failing, false)
+
+  for (let i = 0; i < 2; i++) await failing()
+  await t.rejects(breaker.run(notTried), ofItsOwn)
+  await failing()
+  await refusing()
+  advance(100)
+  await t.rejects(breaker.run(notTried), ofItsOwn, 'a probe that was not tried')
+  t.equal(await breaker.run(async () => 'the rest'), 'the rest', 'and the next one is')
+  t.equal(logger.lines.warn.length, 1)
+})
+
+t.test('the largest budget that it was allowed counts', async t => {
+  const { breaker } = breakerOf(t, 1)
+  for (const [milliseconds, budget] of [[3, 3], [2, 3], [4, 4]] as const) {
+    breaker.allow(milliseconds)
+    await t.rejects(breaker.run(() => new Promise(() => {})), { message: `redis of region objects did not answer within ${budget} ms` })
+    t.equal(await breaker.run(async () => budget), budget)
+  }
 })

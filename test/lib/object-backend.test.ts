@@ -51,6 +51,14 @@ t.test('what is on several servers is one getMany for each, and they fail apart'
   t.strictSame(calls, [['getMany', 'a2', 'b2']])
 })
 
+t.test('a backend on several servers hears how long they may take', t => {
+  const allowed: unknown[] = []
+  const backend = { ...recordedBackend().backend, serverOf: () => ({}), allow: (...what: unknown[]) => { allowed.push(what) } } as Backend
+  for (const budget of [plenty, plenty, 1]) ObjectBackend.of(backend, budget)
+  t.strictSame(allowed, [[plenty], [1]])
+  t.end()
+})
+
 t.test('a write sets and deletes in the same step, and asks for nothing that is not needed', async t => {
   const door = gate()
   const { backend, calls } = recordedBackend('recorded', () => door.opened)

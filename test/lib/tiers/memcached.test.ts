@@ -75,7 +75,7 @@ const meddler = (client: MemcachedLike, pattern: RegExp, change: (command: strin
   }
 })
 
-async function regionOf (t: Test, options: Partial<RegionOptions> & Pick<RegionOptions, 'tiers'>, namespace = randomUUID()) {
+async function regionOf (t: Test, options: Partial<RegionOptions> & Pick<RegionOptions, 'tiers'>, namespace: string = randomUUID()) {
   const clock = fakeClock()
   const logger = silentLogger()
   const manager = new CachingManager({ namespace, now: clock.now, logger, regions: { people: { ttl: '10s', jitter: 0, tierTimeout: '20s', ...options } } })
@@ -826,4 +826,156 @@ t.test('one dead server of several fails what is asked of it, and only that', as
   await t.rejects(several.deleteMany(keys))
   await t.rejects(lease(several, keys))
   await t.rejects(lease(several, keys, { takeOver: true }))
+})
+
+/** The same client, and how often it was asked for something. */
+function counted (client: MemcachedLike) {
+  const one = { sent: 0, options: client.options, send: async (data: string | Buffer) => { one.sent++; return await client.send(data) } }
+  return one
+}
+
+/** A client of nobody: what it answers is the test's. */
+const actor = (server: string, answer: () => Promise<unknown>) => counted({ options: { server }, send: answer })
+const stored = async () => ['STORED']
+
+/** Where it is kept, of several. */
+const addressOf = (several: MemcachedBackend, key: string) => (several.serverOf(key) as unknown as { address: string }).address
+
+function keyOn (several: MemcachedBackend, address: string, make = newKey): string {
+  for (;;) {
+    const key = make()
+    if (addressOf(several, key) === address) return key
+  }
+}
+
+/** However long the test is held up: of what is asked for in one moment, at most a probe is sent. */
+async function isLeftAlone (t: Test, several: MemcachedBackend, key: string, client: { sent: number }): Promise<void> {
+  const before = client.sent
+  const asked = await Promise.allSettled(Array.from({ length: 20 }, async () => await several.getMany([key])))
+  const refused = asked.filter(one => one.status === 'rejected' && (one.reason as Error).message === `memcached at ${addressOf(several, key)} is left alone since it failed`)
+  t.ok(refused.length >= 19, `${refused.length} of 20 are refused`)
+  t.ok(client.sent - before <= 1, `${client.sent - before} sent`)
+}
+
+t.test('a server of several that is silent is left alone, the others are not, and it is used again when it answers', async t => {
+  const servers = [await startMemcached(t), await startMemcached(t)] as const
+  const clients = servers.map(({ port }) => counted(clientOf(t, port)))
+  const both = backendOf(clients)
+  const logger = silentLogger()
+  both.allow(1000, logger)
+  const [mute, speaking] = servers.map(({ address }) => keyOn(both, address)) as [string, string]
+  await both.setMany([entry(mute, 'mute'), entry(speaking, 'speaking')])
+
+  servers[0].pause()
+  const silence = { message: `memcached at ${servers[0].address} did not answer within 1000 ms` }
+  await Promise.all([
+    ...[1, 2, 3].map(async () => await t.rejects(both.getMany([mute]), silence)),
+    ...[1, 2, 3].map(async () => t.strictSame(await get(both, speaking), ['speaking']))
+  ])
+  await isLeftAlone(t, both, mute, clients[0]!)
+  t.strictSame(await get(both, speaking), ['speaking'])
+  await t.rejects(both.getMany([speaking, mute]), 'no miss is made up')
+  t.match(logger.lines.warn, [{ details: { tier: `memcached at ${servers[0].address}`, err: silence }, message: 'a tier is away: it is left alone, and probed' }])
+
+  servers[0].resume()
+  await eventually(t, async () => (await get(both, mute))[0] === 'mute', 'it is used again')
+  t.strictSame(logger.lines.info, [{ details: { tier: `memcached at ${servers[0].address}` }, message: 'a tier is back' }])
+  const before = clients[0]!.sent
+  t.strictSame(await Promise.all(Array.from({ length: 20 }, async () => (await get(both, mute))[0])), Array.from({ length: 20 }, () => 'mute'))
+  t.equal(clients[0]!.sent - before, 20)
+})
+
+t.test('a region goes on with the servers that answer, however many reads of the silent one fail in between', async t => {
+  const servers = [await startMemcached(t), await startMemcached(t)] as const
+  const both = backendOf(servers.map(({ port }) => clientOf(t, port)))
+  // The stamp is on the one that will answer.
+  const stampKey = keyOn(both, servers[1].address, () => `{${randomUUID()}:people}:stamp`)
+  const namespace = stampKey.slice(1, stampKey.indexOf(':'))
+  const [mute, speaking] = servers.map(({ address }) => keyOn(both, address, () => `${namespace}:people:k:${newKey()}`).split(':').at(-1)) as [string, string]
+  const { region, logger } = await regionOf(t, { tiers: [both], tierTimeout: '1s' }, namespace)
+  await region.setMany([[mute, 'mute'], [speaking, 'speaking']])
+  t.strictSame(await region.getMany([mute, speaking]), ['mute', 'speaking'])
+
+  servers[0].pause()
+  for (let i = 0; i < 3; i++) {
+    t.equal(await region.get(mute), undefined)
+    t.equal(await region.get(speaking), 'speaking')
+  }
+  for (let round = 0; round < 5; round++) {
+    for (let i = 0; i < 4; i++) t.equal(await region.get(mute), undefined)
+    t.equal(await region.get(speaking), 'speaking', `round ${round}`)
+  }
+  t.match(logger.lines.warn, [{ details: { tier: `memcached at ${servers[0].address}` } }], 'the region has told how long it waits, and where to log; the tier as a whole is not away')
+  servers[0].resume()
+  await eventually(t, async () => await region.get(mute) === 'mute', 'it is used again')
+})
+
+t.test('a server that refuses connections, or drops them, is left alone as well', async t => {
+  for (const message of ['connect ECONNREFUSED 127.0.0.1:1', 'socket end', 'Command timeout', 'No more valid servers left']) {
+    const lost = actor('a:1', async () => { throw new Error(message) })
+    const both = backendOf([lost, actor('b:1', stored)])
+    both.allow(minute) // nobody has told where to log
+    const [away, there] = [keyOn(both, 'a:1'), keyOn(both, 'b:1')]
+    for (let i = 0; i < 3; i++) await t.rejects(both.setMany([entry(away, 'v')]), { message })
+    await isLeftAlone(t, both, away, lost)
+    await both.setMany([entry(there, 'v')])
+  }
+})
+
+t.test('one that is left alone and comes back where nobody logs is used again', async t => {
+  let isAway = true
+  const changing = actor('a:1', async () => {
+    if (isAway) throw new Error('socket end')
+    return await stored()
+  })
+  const both = backendOf([changing, actor('b:1', stored)])
+  both.allow(minute)
+  const key = keyOn(both, 'a:1')
+  for (let i = 0; i < 3; i++) await t.rejects(both.setMany([entry(key, 'v')]), { message: 'socket end' })
+  isAway = false
+  await eventually(t, async () => { await both.setMany([entry(key, 'v')]); return true }, 'it is used again')
+})
+
+t.test('a server that answers with an error has answered', async t => {
+  const answers = ['NOT_STORED', 'EXISTS', 'NOT_FOUND', 'ERROR', 'CLIENT_ERROR bad data chunk', 'SERVER_ERROR out of memory storing object', 'SERVER_ERROR object too large for cache']
+  for (const message of answers) {
+    const refusing = actor('a:1', async () => { throw new Error(message) })
+    const both = backendOf([refusing, actor('b:1', stored)])
+    both.allow(minute)
+    const key = keyOn(both, 'a:1')
+    for (let i = 0; i < 10; i++) await both.setMany([entry(key, 'v')]).catch(error => t.equal((error as Error).message, message))
+    t.equal(refusing.sent, 10, message)
+  }
+
+  const servers = [await startMemcached(t), await startMemcached(t)] as const
+  const both = backendOf(servers.map(({ port }) => clientOf(t, port)))
+  both.allow(minute)
+  const key = keyOn(both, servers[0].address)
+  for (let i = 0; i < 5; i++) await t.rejects(both.setMany([entry(key, 'x'.repeat(2_000_000))]), { keys: [key], message: 'SERVER_ERROR object too large for cache' })
+  for (let i = 0; i < 5; i++) await both.deleteMany([key])
+  for (const foreign of ['2 60 3\r\n{{{', '9 60 3\r\nabc']) {
+    const keys = Array.from({ length: 5 }, () => keyOn(both, servers[0].address))
+    for (const one of keys) await ask(servers[0].port, `set ${one} ${foreign}`, /\r\n/)
+    t.strictSame(await Promise.all(keys.map(async one => (await get(both, one))[0])), keys.map(() => undefined), 'what is not understood')
+  }
+  await both.setMany([entry(key, 'kept')])
+  t.strictSame(await get(both, key), ['kept'])
+})
+
+t.test('how long a server may take is the largest that it was told; a single one, or one that was told nothing, has no breaker', async t => {
+  const silent = () => actor('a:1', async () => await new Promise(() => {}))
+  const both = backendOf([silent(), actor('b:1', stored)])
+  for (const milliseconds of [1, 3, 2]) both.allow(milliseconds)
+  await t.rejects(both.getMany([keyOn(both, 'a:1')]), { message: 'memcached at a:1 did not answer within 3 ms' })
+
+  const lost = () => actor('a:1', async () => { throw new Error('socket end') })
+  const [single, untold] = [lost(), lost()]
+  const one = backendOf(single)
+  one.allow(minute)
+  const two = backendOf([untold, actor('b:1', stored)])
+  for (const [backend, client] of [[one, single], [two, untold]] as const) {
+    const key = keyOn(two, 'a:1')
+    for (let i = 0; i < 10; i++) await t.rejects(backend.getMany([key]), { message: 'socket end' })
+    t.equal(client.sent, 10)
+  }
 })

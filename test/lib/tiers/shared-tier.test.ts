@@ -691,3 +691,15 @@ t.test('a version of a tag that is none could be any', async t => {
   await raw.setMany([{ key: keyspace.tag('team'), value: Buffer.from('-'), ttl: 60_000 }])
   t.strictSame(await tier.readMany([key]), [undefined])
 })
+
+t.test('a backend on several servers hears how long they may take, and where to log; it needn’t listen', async t => {
+  const place = places['a backend of three methods'](t)
+  const allowed: unknown[] = []
+  const spread = { ...place.raw, serverOf: () => ({}) }
+  const { logger } = tierOn(t, place, { ...spread, allow: (...what: unknown[]) => { allowed.push(what) } } as Backend, { timeout: 123 })
+  t.equal(allowed.length, 1)
+  const [[milliseconds, log]] = allowed as [[unknown, unknown]]
+  t.equal(milliseconds, 123)
+  t.equal(log, logger)
+  t.strictSame(await tierOn(t, place, spread).tier.readMany([place.keyspace.entry('k', 'absent')]), [undefined])
+})
