@@ -594,10 +594,11 @@ export class ReadPath {
   // ─── writing and forgetting ────────────────────────────────────────────────────────────────────
 
   /** Replaces whatever is there; loads that are under way will not. */
-  async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
+  async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
+    const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
+    for (const { key } of sets) this.#flights.revoke(key, 'set')
     const flown = sets.map(({ key, entry }) => {
-      this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
         tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
         tier.set(key, entry)

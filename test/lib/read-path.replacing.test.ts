@@ -203,6 +203,14 @@ for (const tags of [[], ['t']]) {
   })
 }
 
+t.test('of one key that is set twice at once, the last value stays', async t => {
+  const namespace = randomUUID()
+  const { region } = await processOf(t, [memory(), redis(clientOf(t))], { namespace })
+  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+  await region.setMany([['a', 1], ['b', 1], ['a', 2]])
+  for (const one of [region, theirs]) t.strictSame(await one.getMany(['a', 'b']), [2, 1])
+})
+
 t.test('a set that is invalidated while it is written, or by a refresh that fails, is not found', async t => {
   for (const how of ['delete', 'refresh'] as const) {
     const { backend, before } = interruptible(t)
