@@ -83,5 +83,5 @@ export class FlightsUnderWay {
 
 function revoke (flight: Flight, by: Revocation): void {
   flight.detached = true
-  flight.revokedBy = by
+  if (by !== 'set' || !flight.revoked) flight.revokedBy = by
 }

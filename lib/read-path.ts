@@ -501,8 +501,11 @@ export class ReadPath {
       await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
     }
     await this.#fill.write(kept)
-    const replaced = [...gone, ...kept.filter(({ flight }) => flight.want.anew).map(({ flight }) => flight.key)]
-    if (replaced.length > 0) await this.#tellOthers({ keys: replaced })
+    const replaced = kept.filter(({ flight }) => flight.want.anew).map(({ flight }) => flight.key)
+    await Promise.all([
+      gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
+      replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
+    ])
   }
 
   /** Gives a flight what its loader gave. */
@@ -603,10 +606,11 @@ export class ReadPath {
         tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
         tier.set(key, entry)
       }
-      // What overtakes it revokes it, as it would a load.
+      // What overtakes it revokes it, as it would a load; but for another set.
       const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
       this.#flights.stray(flight)
-      return { key, entry, isOvertaken: () => flight.revoked || (flight.detached && entry.tags.length > 0), flight }
+      const isOvertaken = () => flight.revoked ? flight.revokedBy !== 'set' : flight.detached && entry.tags.length > 0
+      return { key, entry, isOvertaken, flight }
     })
     await this.#track((async () => {
       try {
@@ -614,7 +618,7 @@ export class ReadPath {
         // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
         for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
         await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
-        await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.flight))
+        await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.key))
       } catch (error) {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error
@@ -622,13 +626,12 @@ export class ReadPath {
         for (const { flight } of flown) this.#flights.end(flight)
       }
       this.#flights.yieldRevoked()
-      await this.#tellOthers({ keys: sets.map(({ key }) => key) }) // the memory of others holds what was there before
+      await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // the memory of others holds what was there before
     })())
   }
 
   /** What was set, and has been written just when it was invalidated; or was not, for a refresh that may fail. */
-  async #forgetOvertaken (flights: readonly Flight[]): Promise<void> {
-    const keys = flights.filter(flight => flight.revokedBy !== 'set').map(flight => flight.key)
+  async #forgetOvertaken (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     for (const tier of this.#locals) tier.forget(keys)
     await Promise.all(this.#shared.map(tier => tier.forgetMany(keys)))
@@ -695,9 +698,9 @@ export class ReadPath {
   }
 
   /** In this process, at once. */
-  #drop ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
+  #drop ({ keys = [], tags = [], hard = false, soft = false, replaced = false }: Invalidations): void {
     for (const key of keys) {
-      this.#flights.revoke(key, 'invalidation')
+      this.#flights.revoke(key, replaced ? 'set' : 'invalidation')
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()

@@ -4,6 +4,8 @@ export interface Invalidations {
   readonly tags?: readonly string[]
   readonly hard?: boolean
   readonly soft?: boolean
+  /** The keys have new values already: who is setting them as well may go on. */
+  readonly replaced?: boolean
 }
 
 export interface Push extends Invalidations { readonly region: string }

@@ -51,7 +51,7 @@ export const mutations: readonly Mutation[] = [
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
     file: 'lib/flights-under-way.ts',
-    find: '  flight.revokedBy = by\n',
+    find: '  if (by !== \'set\' || !flight.revoked) flight.revokedBy = by\n',
     replace: ''
   },
   {

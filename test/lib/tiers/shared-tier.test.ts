@@ -555,6 +555,21 @@ t.test('a set whose place others take again and again leaves nothing older there
   }
 })
 
+t.test('what a refused refresh was to replace is forgotten where it still stands, or where that can’t be seen', async t => {
+  for (const blind of [false, true]) {
+    const place = places.Redis(t)
+    const { tier } = tierOn(t, place, place.another())
+    const [a, b, c] = ['a', 'b', 'c'].map(rest => place.keyspace.entry('k', rest)) as [string, string, string]
+    for (const key of [a, b]) await load(tier, key, 'old')
+    const claims = await tier.claimMany([a, b, c], { ttl: 60_000, takeOver: true })
+    await tier.setMany([{ key: b, entry: entryOf('newer') }])
+    const own = place.another()
+    const refusing = new Proxy(own, { get: (target, name) => blind && name === 'getMany' ? async () => { throw new Error('away') } : bound(target, name) })
+    await tierOn(t, place, refusing).tier.forgetStanding([a, b, c].map((key, i) => ({ key, lease: claims[i]!.lease })))
+    t.strictSame(await read(tier, a, b, c), [undefined, blind ? undefined : 'newer', undefined])
+  }
+})
+
 t.test('an entry is kept as long as it may be served, and its tags a little longer', async t => {
   const place = places.Redis(t)
   const client = new Redis(server.port)
