@@ -342,7 +342,7 @@ export class ReadPath {
   #leaveTo (other: Flight, flight: Flight): void {
     this.#flights.end(flight)
     for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
-    other.join(flight)
+    other.join({ land: landed => flight.land(landed), fail: error => this.#fail(flight, error) }) // it may have a stale value
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
@@ -501,11 +501,27 @@ export class ReadPath {
       await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
     }
     await this.#fill.write(kept)
-    const replaced = kept.filter(({ flight }) => flight.want.anew).map(({ flight }) => flight.key)
+    const anew = kept.filter(({ flight }) => flight.want.anew)
+    this.#settle(anew)
+    const replaced = anew.map(({ flight }) => flight.key)
     await Promise.all([
       gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
       replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
     ])
+  }
+
+  /**
+   * What was set, or loaded anew, is in the tiers. A look that was answered before then may have put the old value into memory
+   * meanwhile, and one that still waits for its answer would.
+   */
+  #settle (written: readonly { flight: Flight, entry: Entry }[]): void {
+    for (const { flight, entry } of written) {
+      if (flight.revoked) continue // by what is newer
+      this.#flights.revoke(flight.key, 'set')
+      for (const tier of this.#locals) {
+        if (!Object.is(tier.get(flight.key)?.value, entry.value)) tier.backend.deleteEntry(flight.key)
+      }
+    }
   }
 
   /** Gives a flight what its loader gave. */
@@ -522,7 +538,7 @@ export class ReadPath {
     const kept = entry === undefined ? undefined : [{ flight, leases, entry }]
     if (flight.want.anew) {
       flight.landOthers(landed)
-      return { outcome, kept, replaced: () => flight.land(landed), isGone: entry === undefined }
+      return { outcome, kept, replaced: () => flight.land(landed), isGone: entry === undefined && flight.revokedBy !== 'set' }
     }
     if (entry === undefined) this.#flights.end(flight)
     flight.land(landed)
@@ -619,6 +635,7 @@ export class ReadPath {
         for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
         await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
         await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.key))
+        this.#settle(flown)
       } catch (error) {
         for (const { key, entry } of sets) this.#fill.drop(key, entry)
         throw error

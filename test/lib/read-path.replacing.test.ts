@@ -203,6 +203,79 @@ for (const tags of [[], ['t']]) {
   })
 }
 
+t.test('what a look finds late does not take the place of what a refresh has put into memory', async t => {
+  for (const answered of ['before it is written', 'afterwards']) {
+    const namespace = randomUUID()
+    const { backend, before } = interruptible(t)
+    const [found, late, loaded] = [gate(), gate(), gate()]
+    const answering: LeasingBackend = new Proxy(backend, {
+      get: (target, name: keyof LeasingBackend) => name !== 'getMany'
+        ? target[name]
+        : async (keys: readonly string[]) => {
+          const answer = await target.getMany(keys)
+          found.open()
+          await late.opened
+          return answer
+        }
+    })
+    const { region: theirs, manager } = await processOf(t, [redis(clientOf(t))], { namespace })
+    await source(theirs, 'old')()
+    await manager.idle()
+    const { region } = await processOf(t, [memory(), answering], { namespace })
+    const load = source(region, 'new')
+    load.it.next = async () => { await loaded.opened; return 'new' }
+    const refreshed = load.refresh()
+    await eventually(t, () => load.it.calls === 1, 'it loads')
+    const look = load.get()
+    await found.opened
+    if (answered === 'before it is written') {
+      before.fillMany = async () => {
+        late.open()
+        t.equal(await look, 'old')
+      }
+    }
+    loaded.open()
+    t.equal(await refreshed, 'new')
+    late.open()
+    t.equal(await look, 'old')
+    t.equal(await load.get(), 'new', answered)
+  }
+})
+
+t.test('nor what a load’s claim finds, of what a set has put there', async t => {
+  const namespace = randomUUID()
+  const [mine, theirs] = [await processOf(t, [memory(), redis(clientOf(t))], { namespace }), await processOf(t, [memory(), redis(clientOf(t))], { namespace })]
+  await theirs.region.set('k', 'v1') // whereupon this process looks no more before it claims
+  const [read] = await Promise.all([mine.region.getOrCreate('k', () => 'loaded'), mine.region.set('k', 'v2')])
+  t.match(read, /^(v1|v2|loaded)$/)
+  await mine.manager.idle()
+  for (const { region } of [mine, theirs]) t.equal(await region.get('k'), 'v2')
+})
+
+t.test('a refresh that finds nothing to keep leaves what was set meanwhile', async t => {
+  const { region } = await processOf(t, [memory(), redis(clientOf(t))])
+  const load = source<string | undefined>(region, 'old')
+  const held = gate()
+  load.it.next = async () => { await held.opened; return undefined }
+  const refreshed = load.refresh()
+  await eventually(t, () => load.it.calls === 1, 'it loads')
+  await load.set('set')
+  held.open()
+  t.equal(await refreshed, undefined)
+  t.equal(await load.get(), 'set')
+})
+
+t.test('who waits for the load of another, which fails, gets his own stale value', async t => {
+  for (const order of [[{}, { maxAge: 1000 }], [{ maxAge: 1000 }, {}]]) {
+    const { region, clock } = await processOf(t, [memory()], { grace: '60s', refresh: 'inline' })
+    await region.set('k', 'old')
+    clock.advance(70_000)
+    const reads = order.map(options => region.getOrCreate('k', () => { throw new Error('no luck') }, options))
+    const results = await Promise.allSettled(reads)
+    t.match(results.map((result, i) => 'maxAge' in order[i]! ? result.status : (result as { value?: unknown }).value), order.map(options => 'maxAge' in options ? 'rejected' : 'old'))
+  }
+})
+
 t.test('of one key that is set twice at once, the last value stays', async t => {
   const namespace = randomUUID()
   const { region } = await processOf(t, [memory(), redis(clientOf(t))], { namespace })
