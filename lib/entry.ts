@@ -101,9 +101,14 @@ export const isLease = (bytes: Uint8Array): boolean =>
   bytes.length === identityLength && bytes[0] === 0xfc && bytes[1] === 0xa9 && bytes[3] === kindLease
 
 /** @throws what the serializer throws */
-export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp = entry.stamp): Buffer {
-  const value = serializer.encode(entry.value)
-  if (!(value instanceof Uint8Array)) throw new TypeError('serializer.encode must return a Uint8Array')
+export function encodeValue (value: unknown, serializer: Serializer): Uint8Array {
+  const bytes = serializer.encode(value)
+  if (!(bytes instanceof Uint8Array)) throw new TypeError('serializer.encode must return a Uint8Array')
+  return bytes
+}
+
+/** @throws what the serializer throws, unless it is given the value's bytes */
+export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp = entry.stamp, value = encodeValue(entry.value, serializer)): Buffer {
   const tags = entry.tags.length === 0 ? '' : JSON.stringify(entry.tags)
   const tagsLength = Buffer.byteLength(tags)
   const bytes = Buffer.allocUnsafe(tagsAt + 4 + tagsLength + value.length)

@@ -63,15 +63,10 @@ export class Fill {
 
   /** Into the shared tiers. Never rejects. */
   async write (fillings: readonly Filling[]): Promise<void> {
-    const { shared, locals } = this.#options
-    const valid = fillings.filter(({ flight }) => !flight.revoked)
+    const { shared } = this.#options
+    const valid = fillings.filter(({ flight }) => !flight.revoked || flight.replaces)
     const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
     await this.forgetRefused(refused)
-    // A refresh that another one has overtaken resolves before that one, which may fail and leave the old value there.
-    const overtaken = fillings.filter(({ flight }) => flight.want.anew && flight.revokedBy === 'refresh').map(({ flight }) => flight.key)
-    if (overtaken.length === 0) return
-    for (const tier of locals) tier.forget(overtaken)
-    await Promise.all(shared.map(tier => tier.forgetMany(overtaken)))
   }
 
   /**

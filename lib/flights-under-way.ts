@@ -45,8 +45,8 @@ export class FlightsUnderWay {
 
   /** No invalidation reaches it from now on, so nothing of it is kept. */
   abandon (flight: Flight): void {
-    flight.detached = flight.abandoned = true
-    flight.revokedBy = 'invalidation'
+    flight.abandoned = true
+    flight.revoke('invalidation')
     this.end(flight)
   }
 
@@ -60,28 +60,23 @@ export class FlightsUnderWay {
   detachAll (): void {
     for (const flight of this.#joinable.values()) this.#strays.add(flight)
     this.#joinable.clear()
-    for (const stray of this.#strays) stray.detached = true
+    for (const stray of this.#strays) stray.detached = stray.swept = true
   }
 
   /** Nor is anything of it kept: the key was invalidated or replaced. */
   revoke (key: string, by: Revocation): void {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
-    for (const stray of this.#strays) if (stray.key === key) revoke(stray, by)
+    for (const stray of this.#strays) if (stray.key === key) stray.revoke(by)
   }
 
   revokeAll (): void {
     this.detachAll()
-    for (const stray of this.#strays) revoke(stray, 'invalidation')
+    for (const stray of this.#strays) stray.revoke('invalidation')
   }
 
   /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
   yieldRevoked (): void {
     for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
   }
-}
-
-function revoke (flight: Flight, by: Revocation): void {
-  flight.detached = true
-  if (by !== 'set' || !flight.revoked) flight.revokedBy = by
 }

@@ -70,8 +70,14 @@ export interface Landing {
   fail (error: unknown): void
 }
 
-/** What overtakes a load. After a refresh, which may fail, the old value can still be there. */
-export type Revocation = 'invalidation' | 'set' | 'refresh'
+/**
+ * What overtakes a load; 'elsewhere', what another process has set or loaded anew. After a refresh, which may fail, the old
+ * value can still be there.
+ */
+export type Revocation = 'elsewhere' | 'refresh' | 'set' | 'invalidation'
+
+/** Of several, the weightiest counts. */
+const weights: Readonly<Record<Revocation, number>> = { elsewhere: 0, refresh: 1, set: 2, invalidation: 3 }
 
 /** Of a flight that nobody waits for. */
 export const nobody: Landing = { land: () => {}, fail: () => {} }
@@ -93,8 +99,10 @@ export class Flight implements Landing {
   loaded = false
   /** Its value may have been invalidated since it took off: nobody joins it any more. */
   detached = false
+  /** By something that concerns the whole region, or a tag. */
+  swept = false
   /** Why nothing of it is kept either: what somebody has done to the key since. */
-  revokedBy: Revocation | undefined
+  #revokedBy: Revocation | undefined
   /** No invalidation reaches it any more. */
   abandoned = false
   /** Among those that may be joined. */
@@ -127,12 +135,29 @@ export class Flight implements Landing {
 
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
   renew (generation: Generation | undefined): void {
-    if (!this.abandoned) this.revokedBy = undefined
+    if (!this.abandoned) this.#revokedBy = undefined
     this.generation = generation
   }
 
+  revoke (by: Revocation): void {
+    this.detached = true
+    if (this.#revokedBy === undefined || weights[by] > weights[this.#revokedBy]) this.#revokedBy = by
+  }
+
+  get revokedBy (): Revocation | undefined {
+    return this.#revokedBy
+  }
+
   get revoked (): boolean {
-    return this.revokedBy !== undefined
+    return this.#revokedBy !== undefined
+  }
+
+  /**
+   * Whether it is to replace what is there. Two processes that do so at a time contend in the tiers: there, the one that has
+   * taken the right last is the newer one.
+   */
+  get replaces (): boolean {
+    return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'elsewhere')
   }
 
   /** For everybody but the first: what they get is somebody else's load. */

@@ -1,10 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
+import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
-import type { Invalidations } from './coherence/messages.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
-import { ClosedError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
+import { ClosedError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
 import { Fill, type Filling } from './fill.js'
 import { Awaited, Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
 import { FlightsUnderWay } from './flights-under-way.js'
@@ -16,7 +16,6 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, seenClaim, type Claim, type Lease } from './tiers/shared-tier.js'
-import { Undelivered } from './undelivered.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -34,8 +33,6 @@ export interface RegionContext {
 const pauseAfterFailure = 1000
 /** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
 const pauseAfterDefeat = 100
-/** What was forgotten is likely to be missing for this long, until it was looked for. Milliseconds. */
-const likelyMissing = 1000
 /** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
 const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
@@ -45,7 +42,7 @@ const shortestLease = 60_000
 type Claims = readonly (readonly Claim[])[]
 
 /** What becomes of a load: `replaced` lands a refresh, when nobody finds the old value any more. */
-interface Brought { readonly outcome: Outcome, readonly kept?: readonly Filling[] | undefined, readonly replaced?: () => void, readonly isGone?: boolean }
+interface Brought { readonly outcome: Outcome, readonly kept?: Filling | undefined, readonly replaced?: () => void }
 
 /** What a load needs to be kept: its lease of each shared tier. */
 export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
@@ -63,13 +60,12 @@ export class ReadPath {
   readonly #origins: readonly Origin[]
   readonly #shared: readonly SharedTier[]
   readonly #fill: Fill
+  readonly #changes: Changes
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #dogpile: Dogpile | undefined
   /** What memory and flights have to know of other processes before they are believed. Undefined: nothing. */
   readonly #trust: { readonly trusted: boolean } | undefined
-  /** Invalidations that other processes have not been told of yet. */
-  readonly #untold: Undelivered | undefined
   readonly #leaseTtl: number
   /** One connection carries the tier's commands and the lock's, or the line's: they arrive in the order in which they were sent. */
   readonly #isLockInOrder: boolean
@@ -77,8 +73,6 @@ export class ReadPath {
   readonly #flights = new FlightsUnderWay()
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
-  /** By key: when this process was told to forget it. */
-  readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
   /** Some of them may have the same key. */
   #repeats = false
@@ -106,14 +100,19 @@ export class ReadPath {
     this.#isLockInOrder = connection !== undefined && lock?.connection === connection
     this.#isLineInOrder = connection !== undefined && line === only?.line
     const { coherence } = context
-    if (coherence === undefined || this.#shared.length === 0) return
-    const eventual = options.coherence === 'eventual'
-    this.#trust = eventual ? undefined : coherence
-    this.#untold = new Undelivered({
-      deliver: async what => await coherence.push(keyspace.region, what, eventual),
-      delivered: () => logger.info({ region: keyspace.region }, 'other processes were told of earlier invalidations')
+    this.#changes = new Changes({
+      region: keyspace.region,
+      options,
+      locals: this.#locals,
+      shared: this.#shared,
+      flights: this.#flights,
+      fill: this.#fill,
+      coherence,
+      isLineInOrder: this.#isLineInOrder,
+      logger,
+      track: work => this.#track(work)
     })
-    coherence.attach(keyspace.region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
+    if (this.#shared.length > 0 && options.coherence !== 'eventual') this.#trust = coherence
   }
 
   /** The farthest first: a nearer one asks those behind it what they have not been told yet. */
@@ -131,7 +130,7 @@ export class ReadPath {
         logger,
         now,
         farther: [...farther],
-        replayed: what => this.#tellAgain(what, nearest)
+        replayed: what => this.#changes.tellAgain(what, nearest)
       })
       farther.push(nearest)
       return nearest
@@ -235,7 +234,7 @@ export class ReadPath {
       let missing = flights.filter(flight => !flight.want.anew)
       const trip: Trip = { milliseconds: [] }
       // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
-      const areForgotten = missing.every(flight => this.#isForgotten(flight)) && !this.#shared.some(tier => tier.away)
+      const areForgotten = missing.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
       const first = areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
       for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
         missing = await this.#lookIn(place, missing, trip, repeats)
@@ -255,14 +254,6 @@ export class ReadPath {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#fail(flight, error)
     }
-  }
-
-  /** Once for each time that it was told. */
-  #isForgotten ({ key, want }: Flight): boolean {
-    const at = this.#forgottenAt.size === 0 || want.load === undefined ? undefined : this.#forgottenAt.get(key)
-    if (at === undefined) return false
-    this.#forgottenAt.delete(key)
-    return performance.now() - at < likelyMissing
   }
 
   /** Resolves to those that were not found there. */
@@ -477,11 +468,12 @@ export class ReadPath {
     // Callers first; what is written back is off their path.
     const outcomes = flown.map((one, i) => this.#bring(one, loaded[i]!, call))
     const kept = outcomes.flatMap(outcome => outcome.kept ?? [])
+    const unkept = flights.filter((_, i) => outcomes[i]!.replaced !== undefined && outcomes[i]!.kept === undefined)
     const primed = flown.flatMap((one, i) => {
       const what = loaded[i]!
       return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
     })
-    const written = this.#track(this.#write(kept, flights.filter((_, i) => outcomes[i]!.isGone).map(flight => flight.key)))
+    const written = this.#track(this.#changes.write(kept, unkept))
     // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
     for (const { replaced } of outcomes) if (replaced !== undefined) void written.then(replaced)
     if (primed.length > 0) void this.#track(this.#fill.prime(primed))
@@ -492,36 +484,6 @@ export class ReadPath {
       if (!isOrdered) await announced // the lock is released next
     }
     void this.#track(written.then(() => flights.forEach(flight => this.#flights.end(flight))))
-  }
-
-  /** `gone`: keys that a refresh found nothing to keep for. */
-  async #write (kept: readonly Filling[], gone: readonly string[]): Promise<void> {
-    if (gone.length > 0) {
-      this.#drop({ keys: gone })
-      await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
-    }
-    await this.#fill.write(kept)
-    const anew = kept.filter(({ flight }) => flight.want.anew)
-    this.#settle(anew)
-    const replaced = anew.map(({ flight }) => flight.key)
-    await Promise.all([
-      gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
-      replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
-    ])
-  }
-
-  /**
-   * What was set, or loaded anew, is in the tiers. A look that was answered before then may have put the old value into memory
-   * meanwhile, and one that still waits for its answer would.
-   */
-  #settle (written: readonly { flight: Flight, entry: Entry }[]): void {
-    for (const { flight, entry } of written) {
-      if (flight.revoked) continue // by what is newer
-      this.#flights.revoke(flight.key, 'set')
-      for (const tier of this.#locals) {
-        if (!Object.is(tier.get(flight.key)?.value, entry.value)) tier.backend.deleteEntry(flight.key)
-      }
-    }
   }
 
   /** Gives a flight what its loader gave. */
@@ -535,10 +497,10 @@ export class ReadPath {
     flight.loaded = true
     const landed: Landed = { shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) }
     const outcome: Outcome = { kind: entry === undefined ? 'unshared' : 'done' }
-    const kept = entry === undefined ? undefined : [{ flight, leases, entry }]
+    const kept = entry === undefined ? undefined : { flight, leases, entry }
     if (flight.want.anew) {
       flight.landOthers(landed)
-      return { outcome, kept, replaced: () => flight.land(landed), isGone: entry === undefined && flight.revokedBy !== 'set' }
+      return { outcome, kept, replaced: () => flight.land(landed) }
     }
     if (entry === undefined) this.#flights.end(flight)
     flight.land(landed)
@@ -610,130 +572,30 @@ export class ReadPath {
     return until !== undefined && this.#context.now() < until
   }
 
-  // ─── writing and forgetting ────────────────────────────────────────────────────────────────────
+  // ─── changes ───────────────────────────────────────────────────────────────────────────────────
 
-  /** Replaces whatever is there; loads that are under way will not. */
-  async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
+  /** Replaces whatever is there; loads that are under way will not. Rejects with what the serializer throws; then nothing has changed. */
+  async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
-    const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
-    for (const { key } of sets) this.#flights.revoke(key, 'set')
-    const flown = sets.map(({ key, entry }) => {
-      for (const tier of this.#locals) {
-        tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
-        tier.set(key, entry)
-      }
-      // What overtakes it revokes it, as it would a load; but for another set.
-      const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
-      this.#flights.stray(flight)
-      const isOvertaken = () => flight.revoked ? flight.revokedBy !== 'set' : flight.detached && entry.tags.length > 0
-      return { key, entry, isOvertaken, flight }
-    })
-    await this.#track((async () => {
-      try {
-        const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
-        // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
-        for (const filled of written) sets.forEach((set, i) => { if (filled[i] !== true) this.#fill.drop(set.key, set.entry) })
-        await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
-        await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.key))
-        this.#settle(flown)
-      } catch (error) {
-        for (const { key, entry } of sets) this.#fill.drop(key, entry)
-        throw error
-      } finally {
-        for (const { flight } of flown) this.#flights.end(flight)
-      }
-      this.#flights.yieldRevoked()
-      await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // the memory of others holds what was there before
-    })())
-  }
-
-  /** What was set, and has been written just when it was invalidated; or was not, for a refresh that may fail. */
-  async #forgetOvertaken (keys: readonly string[]): Promise<void> {
-    if (keys.length === 0) return
-    for (const tier of this.#locals) tier.forget(keys)
-    await Promise.all(this.#shared.map(tier => tier.forgetMany(keys)))
+    await this.#changes.set(sets)
   }
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
-    await this.#invalidate({ keys }, tier => tier.forgetMany(keys), keys.length === 1 ? 'a key' : `${keys.length} keys`)
+    this.#assertOpen()
+    await this.#changes.forget(keys)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#invalidate({ [kind]: true }, tier => tier.revise({ kind }), 'the region')
+    this.#assertOpen()
+    await this.#changes.revise(kind)
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#invalidate({ tags }, tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
-  }
-
-  async #invalidate (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>, name: string): Promise<void> {
     this.#assertOpen()
-    this.#drop(what)
-    await this.#track((async () => {
-      const telling = this.#tellTiers(what, tell)
-      // After the shared tiers: whoever hears of it doesn't find the old value there. One connection sees to that by itself.
-      if (!this.#isLineInOrder) await telling
-      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
-      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
-      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
-      if (!heard && this.options.coherence === 'acknowledged') throw new InvalidationPendingError('The line to other processes', name)
-    })())
-  }
-
-  /** Resolves to whether each of them knows now. */
-  async #tellTiers (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>): Promise<boolean[]> {
-    // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
-    const told: boolean[] = []
-    for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
-    // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
-    if (this.#shared.length > 0) this.#dropTold(what)
-    return told
-  }
-
-  /** Resolves when they don't believe it any more. False: they could not be told yet. */
-  async #tellOthers (what: Invalidations): Promise<boolean> {
-    return this.#untold === undefined || await this.#untold.deliver(what)
-  }
-
-  /** Nearer tiers, and others, have been told already; but until now they could find the old value in this one. */
-  #tellAgain (what: Invalidations, farthest: SharedTier): void {
-    this.#drop(what)
-    void this.#track((async () => {
-      for (const tier of this.#shared.slice(0, this.#shared.indexOf(farthest)).toReversed()) await tier.forget(what)
-      this.#dropTold(what)
-      await this.#tellOthers(what)
-    })())
-  }
-
-  /** When the shared tiers have been told. */
-  #dropTold (what: Invalidations): void {
-    this.#drop(what)
-    this.#flights.yieldRevoked()
-  }
-
-  /** In this process, at once. */
-  #drop ({ keys = [], tags = [], hard = false, soft = false, replaced = false }: Invalidations): void {
-    for (const key of keys) {
-      this.#flights.revoke(key, replaced ? 'set' : 'invalidation')
-      if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
-    }
-    if (hard) this.#flights.revokeAll()
-    if (tags.length > 0 || soft) this.#flights.detachAll() // nobody knows yet which tags a load will bring
-    for (const tier of this.#locals) {
-      if (keys.length > 0) tier.forget(keys)
-      if (tags.length > 0) tier.forgetTags(tags)
-      if (hard) tier.revise('hard')
-      if (soft) tier.revise('soft')
-    }
-  }
-
-  /** As after a line that was lost: nobody knows what was invalidated meanwhile. */
-  #startEmpty (): void {
-    this.#flights.detachAll()
-    for (const tier of this.#locals) tier.revise('hard')
+    await this.#changes.forgetTags(tags)
   }
 
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
@@ -756,7 +618,7 @@ export class ReadPath {
 
   close (): void {
     this.#closed = true
-    this.#untold?.close()
+    this.#changes.close()
     for (const tier of this.#shared) tier.close()
   }
 

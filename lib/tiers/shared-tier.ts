@@ -42,6 +42,8 @@ interface Filling { readonly key: string, readonly entry: Entry, readonly bytes:
 export interface Setting {
   readonly key: string
   readonly entry: Entry
+  /** The value's bytes, where it was serialised already. */
+  readonly value?: Uint8Array
   /** Whether an invalidation was heard of since, which the claim may have come after. */
   readonly isOvertaken?: () => boolean
 }
@@ -249,7 +251,7 @@ export class SharedTier {
 
   /**
    * Replaces what stands there now; in the order of `sets`, false where somebody has invalidated or replaced the key
-   * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws
+   * before it was done. Where the tier is away, what it holds is to be forgotten instead. @throws what the serializer throws, where it is needed
    */
   async setMany (sets: readonly Setting[], attempts = mostAttempts): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
@@ -257,7 +259,7 @@ export class SharedTier {
     const fills = sets.flatMap((set, at) => {
       const lease = claims[at]?.lease
       // Its claim may have been made after the invalidation that has overtaken it.
-      return lease === undefined || set.isOvertaken?.() === true ? [] : [{ ...set, at, bytes: this.encode(set.entry, lease.stamp), lease }]
+      return lease === undefined || set.isOvertaken?.() === true ? [] : [{ ...set, at, bytes: this.encode(set.entry, lease.stamp, set.value), lease }]
     })
     try {
       if (claims.every(claim => claim !== undefined)) {
@@ -325,9 +327,9 @@ export class SharedTier {
     return 'unkept'
   }
 
-  /** Bytes for `fillMany`; `stamp` is that of the lease. @throws what the serializer throws */
-  encode (entry: Entry, stamp: Stamp): Uint8Array {
-    return encodeEntry(entry, this.#serializer, stamp)
+  /** Bytes for `fillMany`; `stamp` is that of the lease. @throws what the serializer throws, unless it is given the value's bytes */
+  encode (entry: Entry, stamp: Stamp, value?: Uint8Array): Uint8Array {
+    return encodeEntry(entry, this.#serializer, stamp, value)
   }
 
   /**

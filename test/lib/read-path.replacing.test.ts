@@ -19,9 +19,10 @@ function clientOf (t: Pick<Test, 'teardown'>): Redis {
   return client
 }
 
-/** A tier on Redis. Before each of its methods something else may happen. */
+/** A tier on Redis. Before each of its methods, and before its answer comes, something else may happen. */
 function interruptible (t: Test) {
   const before: Partial<Record<keyof LeasingBackend, () => unknown>> = {}
+  const after: typeof before = {}
   const own = redis(clientOf(t)) as LeasingBackend
   const backend: LeasingBackend = new Proxy(own, {
     get: (target, name: keyof LeasingBackend) => {
@@ -29,11 +30,13 @@ function interruptible (t: Test) {
       if (typeof member !== 'function') return member
       return async (...args: unknown[]) => {
         await before[name]?.()
-        return await member.apply(target, args)
+        const answer: unknown = await member.apply(target, args)
+        await after[name]?.()
+        return answer
       }
     }
   })
-  return { backend, before }
+  return { backend, before, after }
 }
 
 /** What one process has of a region. Another one of the same namespace is another process, as far as the region knows. */
@@ -206,22 +209,16 @@ for (const tags of [[], ['t']]) {
 t.test('what a look finds late does not take the place of what a refresh has put into memory', async t => {
   for (const answered of ['before it is written', 'afterwards']) {
     const namespace = randomUUID()
-    const { backend, before } = interruptible(t)
+    const { backend, before, after } = interruptible(t)
     const [found, late, loaded] = [gate(), gate(), gate()]
-    const answering: LeasingBackend = new Proxy(backend, {
-      get: (target, name: keyof LeasingBackend) => name !== 'getMany'
-        ? target[name]
-        : async (keys: readonly string[]) => {
-          const answer = await target.getMany(keys)
-          found.open()
-          await late.opened
-          return answer
-        }
-    })
+    after.getMany = async () => {
+      found.open()
+      await late.opened
+    }
     const { region: theirs, manager } = await processOf(t, [redis(clientOf(t))], { namespace })
     await source(theirs, 'old')()
     await manager.idle()
-    const { region } = await processOf(t, [memory(), answering], { namespace })
+    const { region } = await processOf(t, [memory(), backend], { namespace })
     const load = source(region, 'new')
     load.it.next = async () => { await loaded.opened; return 'new' }
     const refreshed = load.refresh()
@@ -339,4 +336,105 @@ t.test('who joins a reload gets no stale value that is too old for him', async t
     held.open()
     for (const value of await Promise.all(strict)) t.match(value, /^new/)
   }
+})
+
+t.test('a refresh that a set has overtaken resolves when that is written, and not before', async t => {
+  const { backend, before } = interruptible(t)
+  const namespace = randomUUID()
+  const { region } = await processOf(t, [backend], { namespace })
+  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+  const load = source(region, 'old')
+  await load.refresh() // the first change of a process takes longer
+  const [loaded, writing, written] = [gate(), gate(), gate()]
+  load.it.next = async () => { await loaded.opened; return 'new' }
+  const refreshed = load.refresh()
+  await eventually(t, () => load.it.calls === 2, 'it loads')
+  before.fillMany = async () => { writing.open(); await written.opened }
+  const set = load.set('set')
+  await writing.opened
+  loaded.open()
+  const found = refreshed.then(async () => await source(theirs, 'other').get())
+  for (let i = 0; i < 100; i++) await theirs.get('else') // time enough for it to end
+  written.open()
+  t.equal(await found, 'set')
+  await set
+})
+
+t.test('two refreshes that a set has overtaken leave what was set', async t => {
+  const { region } = await processOf(t, [redis(clientOf(t))])
+  const load = source(region, 'old')
+  const held = [gate(), gate()]
+  const refreshed: Promise<string>[] = []
+  for (const [i, { opened }] of held.entries()) {
+    load.it.next = async () => { await opened; return `new ${i}` }
+    refreshed.push(load.refresh())
+    await eventually(t, () => load.it.calls > i, 'it loads')
+  }
+  await load.set('set')
+  for (const [i, { open }] of held.entries()) {
+    open()
+    t.equal(await refreshed[i], `new ${i}`)
+  }
+  t.equal(await load.get(), 'set')
+})
+
+t.test('what a refresh gives replaces what another process has loaded anew just before, of which it is told late', async t => {
+  for (const inMemory of [false, true]) {
+    const namespace = randomUUID()
+    const { backend, after } = interruptible(t)
+    const mine = await processOf(t, inMemory ? [memory(), redis(clientOf(t))] : [redis(clientOf(t))], { namespace })
+    const theirs = await processOf(t, inMemory ? [memory(), backend] : [backend], { namespace })
+    const [load, other] = [source(mine.region, 'new'), source(theirs.region, 'old')]
+    const heard = gate()
+    load.it.next = async () => { await heard.opened; return 'new' }
+    let refreshed: Promise<unknown> | undefined
+    after.fillMany = async () => {
+      refreshed = load.refresh()
+      await eventually(t, () => load.it.calls === 1, 'it has seen what the other one has put there')
+    }
+    t.equal(await other.refresh(), 'old')
+    after.fillMany = undefined!
+    heard.open()
+    t.equal(await refreshed, 'new')
+    t.strictSame([await other.get(), await load.get()], ['new', 'new'], inMemory ? 'with memory' : 'without')
+  }
+})
+
+t.test('a value that the serializer refuses is not set, and nothing is changed', async t => {
+  const namespace = randomUUID()
+  const serializer = {
+    encode: (value: unknown) => { if (value === 'bad') throw new Error('refused'); return Buffer.from(JSON.stringify(value)) },
+    decode: (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) as unknown
+  }
+  const [mine, theirs] = await Promise.all([1, 2].map(async () => await processOf(t, [memory(), redis(clientOf(t))], { namespace, serializer })))
+  await mine!.region.setMany([['a', 'old'], ['b', 'old']])
+  const load = source(mine!.region, 'older')
+  await load()
+  const held = gate()
+  load.it.next = async () => { await held.opened; return 'new' }
+  const refreshed = load.refresh()
+  await eventually(t, () => load.it.calls === 2, 'it loads')
+  await t.rejects(mine!.region.setMany([['a', 'good'], ['b', 'bad']]), { message: 'refused' })
+  await t.rejects(load.set('bad'), { message: 'refused' })
+  for (const { region } of [mine!, theirs!]) t.strictSame(await region.getMany(['a', 'b']), ['old', 'old'])
+  held.open()
+  await refreshed
+  t.equal(await load.get(), 'new', 'nor what is being loaded anew')
+})
+
+t.test('a set that a tag has overtaken is not found, though another process has set the key as well', async t => {
+  const namespace = randomUUID()
+  const { backend, before } = interruptible(t)
+  const { region } = await processOf(t, [memory(), backend], { namespace })
+  const { region: theirs } = await processOf(t, [memory(), redis(clientOf(t))], { namespace })
+  const [asked, late] = [gate(), gate()]
+  before.leaseMany = async () => { asked.open(); await late.opened }
+  const set = region.set('k', 'mine', { tags: ['t'] })
+  await asked.opened
+  await theirs.set('k', 'theirs')
+  await theirs.invalidateTags('t')
+  late.open()
+  await set
+  t.not(await theirs.get('k'), 'mine')
+  t.not(await region.get('k'), 'mine')
 })

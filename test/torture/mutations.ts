@@ -50,8 +50,8 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
-    file: 'lib/flights-under-way.ts',
-    find: '  if (by !== \'set\' || !flight.revoked) flight.revokedBy = by\n',
+    file: 'lib/flights.ts',
+    find: '    if (this.#revokedBy === undefined || weights[by] > weights[this.#revokedBy]) this.#revokedBy = by\n',
     replace: ''
   },
   {
@@ -79,7 +79,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'drop-again',
     what: 'what was found in a tier before that was told stays in memory',
-    file: 'lib/read-path.ts',
+    file: 'lib/changes.ts',
     find: 'if (this.#shared.length > 0) this.#dropTold(what)',
     replace: '',
     run: { tier: 'memcached', rows: 8 }
@@ -87,7 +87,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'start-empty',
     what: 'memory is kept when messages were lost',
-    file: 'lib/read-path.ts',
+    file: 'lib/changes.ts',
     find: "    for (const tier of this.#locals) tier.revise('hard')\n",
     replace: '',
     run: lostLines
