@@ -89,3 +89,27 @@ t.test('an invalidation that failed promises nothing', async t => {
   t.equal(missed(one, 1, 21, cell(1), first), undefined)
   t.equal(one.missedForGood({ cell: cell(1), version: 1 }), undefined)
 })
+
+t.test('what is set while others forget it may be read, until it is forgotten again', async t => {
+  const set = forgotten({ way: 'region.set', version: 1, updated: 5, asked: 5, ended: 15 })
+  const again = forgotten({ asked: 30, ended: 40 })
+  const one = oracle([set, forgotten(), again])
+  t.equal(missed(one, 1, 21), undefined)
+  t.equal(missed(one, 1, 41), 2)
+  t.equal(one.missedForGood({ cell: cell(1), version: 1 })?.version, 2)
+  t.equal(missed(one, 1, 21, cell(1, { kind: 'byId' })), undefined, 'nobody has forgotten the other key')
+  t.equal(missed(oracle([set, forgotten(), forgotten({ cell: cell(1, { kind: 'byId' }) })]), 1, 21, cell(1, { kind: 'byId' })), 2, 'nor set it')
+  const before = { ...set, ended: 10 }
+  t.equal(missed(oracle([before, forgotten()]), 1, 21), 2, 'what was set before that, may not')
+  const begun = { ...set, outcome: 'begun', ended: Infinity } as const
+  t.equal(missed(oracle([begun, forgotten(), again]), 1, 41), undefined, 'nobody knows when it was done')
+  t.equal(missed(oracle([begun, set, forgotten(), again]), 1, 41), 2, 'but from its other record')
+})
+
+t.test('a refresh binds its own process at once, and all when everything is over', async t => {
+  const one = oracle([forgotten({ way: 'refresh' })])
+  t.equal(missed(one, 1, 21, cell(1), second), undefined)
+  t.equal(missed(one, 1, 21, cell(1), first), 2)
+  t.equal(one.missedForGood({ cell: cell(1), version: 1 })?.version, 2)
+  t.equal(oracle([forgotten({ way: 'refresh' })], () => false).missedForGood({ cell: cell(1), version: 1 }), undefined)
+})

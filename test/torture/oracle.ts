@@ -6,8 +6,8 @@ import { isSet, scopeOf } from './ways.js'
 export interface Author { readonly worker: number, readonly life: number }
 export type Authored<T> = T & { readonly by: Author }
 
-/** From `since` on, nobody may begin to read anything older than `version`. */
-export interface Floor { readonly version: number, readonly since: number, readonly write: Authored<Write> }
+/** From `since` on, nobody may begin to read anything older than `version`, unless it was set after `asked`. */
+export interface Floor { readonly version: number, readonly since: number, readonly asked: number, readonly write: Authored<Write> }
 
 export interface OracleOptions {
   layout: Layout
@@ -22,7 +22,8 @@ export interface OracleOptions {
  *
  * An invalidation makes everything older than itself forgotten, whoever wrote it: its floor is the newest version that
  * was known to be in the database, by anybody, when it was asked for. One that is pending is done in its own process,
- * and in all when everything is over, if its process has lived that long.
+ * and in all when everything is over, if its process has lived that long. Whoever sets a value may do so after somebody else
+ * has forgotten it; the next time that it is forgotten, it has to go.
  */
 export class Oracle {
   readonly #layout: Layout
@@ -31,6 +32,8 @@ export class Oracle {
   readonly #own = new Map<string, Floors>()
   /** By cell: what must be seen when everything is over. */
   readonly #last: (Floor | undefined)[]
+  /** By cell and version: until when it may have been set. */
+  readonly #setUntil = new Map<string, number>()
 
   constructor ({ layout, writes, lived }: OracleOptions) {
     this.#layout = layout
@@ -38,15 +41,17 @@ export class Oracle {
     this.#last = Array.from({ length: layout.cells }, () => undefined)
     const known = new KnownVersions(layout, writes)
     for (const write of [...writes].sort((a, b) => a.ended - b.ended)) {
-      if (write.outcome === 'failed') continue
-      const floors = isSet(write.way) ? undefined : write.outcome === 'resolved' ? this.#floors : this.#floorsOf(write.by)
+      const { way, cell, version, ended, outcome } = write
+      if (isSet(way)) this.#setUntil.set(setOf(cell, version), Math.min(ended, this.#setUntil.get(setOf(cell, version)) ?? Infinity))
+      if (outcome === 'failed' || outcome === 'begun') continue
+      const floors = isSet(way) ? undefined : outcome === 'resolved' && way !== 'refresh' ? this.#floors : this.#floorsOf(write.by)
       const lasts = floors === this.#floors || lived(write.by)
       for (const cell of layout.covered(write.cell, scopeOf(write.way))) {
         const version = known.at(layout.cell(cell).id, write.asked)
         if (version === undefined) continue
-        const floor = { version, since: write.ended, write }
+        const floor = { version, since: write.ended, asked: write.asked, write }
         floors?.raise(cell, floor)
-        if (lasts && version > (this.#last[cell]?.version ?? 0)) this.#last[cell] = floor
+        if (lasts && isHigher(floor, this.#last[cell])) this.#last[cell] = floor
       }
     }
   }
@@ -56,13 +61,17 @@ export class Oracle {
     if (version === undefined) return undefined
     return [this.#floors, this.#own.get(nameOf(by))]
       .map(floors => floors?.at(cell, began))
-      .find(floor => floor !== undefined && version < floor.version)
+      .find(floor => floor !== undefined && version < floor.version && !this.#wasSet(cell, version, floor))
   }
 
   /** The same of a read after everything is over: what was pending has been delivered by then. */
   missedForGood ({ cell, version }: Pick<Read, 'cell' | 'version'>): Floor | undefined {
     const floor = this.#last[cell]
-    return version !== undefined && floor !== undefined && version < floor.version ? floor : undefined
+    return version !== undefined && floor !== undefined && version < floor.version && !this.#wasSet(cell, version, floor) ? floor : undefined
+  }
+
+  #wasSet (cell: number, version: number, { asked }: Floor): boolean {
+    return (this.#setUntil.get(setOf(cell, version)) ?? -Infinity) > asked
   }
 
   describe (cell: number): string {
@@ -78,7 +87,11 @@ export class Oracle {
   }
 }
 
+const setOf = (cell: number, version: number): string => `${cell} ${version}`
 const nameOf = ({ worker, life }: Author): string => `${worker}.${life}`
+
+const isHigher = (one: Floor, other: Floor | undefined): boolean =>
+  other === undefined || one.version > other.version || (one.version === other.version && one.asked > other.asked)
 
 /** By cell and time: later ones are higher. */
 class Floors {
@@ -91,7 +104,7 @@ class Floors {
   /** To be called in the order of time. */
   raise (cell: number, floor: Floor): void {
     const floors = this.#byCell[cell]!
-    if (floor.version > (floors.at(-1)?.version ?? 0)) floors.push(floor)
+    if (isHigher(floor, floors.at(-1))) floors.push(floor)
   }
 
   at (cell: number, time: number): Floor | undefined {

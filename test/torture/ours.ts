@@ -126,6 +126,15 @@ export async function ours ({ connections, database, memory, build, random }: Su
         weight: 6,
         kinds: ['byId'],
         run: async (name, _kind, [row]) => await manager.createApi().set(objects[name], 'byId', [row!.id], row!)
+      },
+      {
+        way: 'refresh',
+        weight: 6,
+        kinds: both,
+        run: async (name, kind, [row]) => {
+          if (kind === 'byId') await manager.createApi().refresh(objects[name], 'byId', [row!.id])
+          else await manager.createApi().refresh(objects[name], 'byName', [row!.name])
+        }
       }
     ]
   }

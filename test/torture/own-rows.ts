@@ -4,8 +4,8 @@ import type { Setting } from './setting.js'
 const ownedShare = 0.25
 
 /**
- * Of all rows, those at the end are each written by one process only: those may be set, and not only forgotten. However
- * few there are, each process has one.
+ * Of all rows, those at the end are each set by one process only; forgotten, by all. However few there are, each process has
+ * one.
  */
 export class OwnRows {
   /** From this one on, all are somebody's. */

@@ -80,6 +80,7 @@ export function judge (evidence: Evidence, found: readonly Found[] = []): Judged
         tally.failed(record, codes)
         continue
       }
+      if (record.what === 'write' && record.outcome === 'begun') continue
       tally.count(record, by.worker)
       if (record.what === 'write') continue
       const floor = oracle.missed(record, by)

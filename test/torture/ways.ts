@@ -8,10 +8,13 @@ export const readWays = [
 ] as const
 export type ReadWay = typeof readWays[number]
 
-/** How a value is forgotten, or replaced. What was set promises nothing at once, but must not be lost for good either. */
+/**
+ * How a value is forgotten, or replaced. What was set promises nothing at once, but must not be lost for good either. A
+ * refresh, which resolves though a tier or the line is away, promises as much as an invalidation that is pending.
+ */
 export const writeWays = [
   'api.invalidate', 'region.delete', 'region.deleteMany', 'region.invalidateTags(row)', 'region.invalidateTags(group)',
-  'region.invalidate', 'region.invalidate(soft)', 'region.set', 'api.set',
+  'region.invalidate', 'region.invalidate(soft)', 'region.set', 'api.set', 'refresh',
   'delete', 'deleteMany'
 ] as const
 export type WriteWay = typeof writeWays[number]
@@ -34,6 +37,9 @@ export const isSet = (way: WriteWay): boolean => way === 'region.set' || way ===
 export const origins = ['unknown', 'memory', 'shared', 'stale', 'waited', 'loaded'] as const
 export type Origin = typeof origins[number]
 
-/** How an invalidation ended. 'pending': a tier was away, and it will be replayed there. */
-export const outcomes = ['resolved', 'pending', 'failed'] as const
+/**
+ * How an invalidation ended. 'pending': a tier was away, and it will be replayed there. 'begun', of a set: it may have been
+ * done, whatever became of its process; if there is another record of it, that tells when it ended.
+ */
+export const outcomes = ['resolved', 'pending', 'failed', 'begun'] as const
 export type Outcome = typeof outcomes[number]

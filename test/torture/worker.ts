@@ -16,6 +16,8 @@ import { isSet } from './ways.js'
 /** Concurrent readers and writers of a process. */
 const readers = 40
 const writers = 3
+/** Of what is written and is not set. */
+const othersShare = 0.2
 /** Of all rows, the first ones: half of all reads and writes are about them. */
 const hotShare = 1 / 8
 const flushEvery = 50
@@ -151,7 +153,7 @@ class Load {
     const ids = isSet(operation.way)
       ? [this.#ownRow()]
       : [...new Set(Array.from({ length: count }, () => this.#rowToWrite()))]
-    const owned = ids.filter(id => id >= this.#rows.first)
+    const owned = ids.filter(id => this.#rows.own.includes(id))
     if (owned.some(id => this.#busy.has(id))) return await turn()
     for (const id of owned) this.#busy.add(id)
     await this.#under(writer, `${operation.way} ${region}/${kind}/${ids.join()}`, this.#writeOnce(operation, region, kind, ids))
@@ -166,6 +168,10 @@ class Load {
     if (this.#random.chance(0.3)) await pause(this.#random.between(0, 20))
     this.#readBeside(region, ids[0]!)
     const asked = now()
+    if (isSet(way)) {
+      for (const { id, version } of rows) this.#log.write({ what: 'write', way, outcome: 'begun', cell: this.#layout.number({ region, kind, id }), version, updated, asked, ended: Infinity })
+      this.#log.flush()
+    }
     const done = run(region, kind, rows).then(() => undefined, reason => this.#errors.numberOf(reason))
     this.#readBeside(region, ids[0]!)
     const error = await done
@@ -184,10 +190,10 @@ class Load {
     return this.#random.index(this.#random.chance(0.5) ? Math.ceil(hotShare * this.#setting.rows) : this.#setting.rows)
   }
 
-  /** Nobody writes a row that is somebody else's own. */
+  /** Of those that somebody sets, mostly one of its own. */
   #rowToWrite (): number {
     const id = this.#row()
-    return id < this.#rows.first ? id : this.#ownRow()
+    return id < this.#rows.first || this.#random.chance(othersShare) ? id : this.#ownRow()
   }
 
   #ownRow (): number {
