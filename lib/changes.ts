@@ -90,6 +90,7 @@ export class Changes {
       }
       // What overtakes it revokes it, as it would a load.
       const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
+      flight.entry = entry
       this.#flights.stray(flight)
       const isOvertaken = () => flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || (flight.swept && entry.tags.length > 0)
       return { key, entry, value: values[i]!, flight, isOvertaken }
@@ -100,32 +101,30 @@ export class Changes {
       for (const filled of written) flown.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
       await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
       await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.key))
-      this.#settle(flown)
+      this.#settle(flown.map(one => one.flight).filter(isKept))
       for (const { flight } of flown) this.#flights.end(flight)
       this.#flights.yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // the memory of others holds what was there before
     })
   }
 
-  /**
-   * What was loaded goes into the shared tiers. Resolves when nobody finds any more what a refresh was to replace; `unkept`
-   * are those that found nothing to keep.
-   */
-  async write (kept: readonly Filling[], unkept: readonly Flight[]): Promise<void> {
-    const gone = unkept.filter(flight => flight.revokedBy !== 'set').map(keyOf)
+  /** What was loaded goes into the shared tiers. Resolves when nobody finds any more what a refresh was to replace. */
+  async write (loaded: readonly Flight[]): Promise<void> {
+    const kept = loaded.filter(isKept)
+    const refreshed = loaded.filter(flight => flight.want.anew)
+    const gone = refreshed.filter(flight => !isKept(flight) && flight.revokedBy !== 'set').map(keyOf)
     if (gone.length > 0) {
       this.#drop({ keys: gone })
       await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
     }
     await this.#fill.write(kept)
-    const anew = kept.filter(({ flight }) => flight.want.anew)
-    if (anew.length === 0 && unkept.length === 0) return
-    const refreshed = [...anew.map(({ flight }) => flight), ...unkept]
+    if (refreshed.length === 0) return
+    const anew = refreshed.filter(isKept)
     // One that another one has overtaken resolves before that one, which may fail and leave the old value there.
     await this.#forgetOvertaken(refreshed.filter(flight => flight.revokedBy === 'refresh').map(keyOf))
     if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay)
     this.#settle(anew)
-    const replaced = anew.map(({ flight }) => flight.key)
+    const replaced = anew.map(keyOf)
     await Promise.all([
       gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
       replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
@@ -136,8 +135,8 @@ export class Changes {
    * What was set, or loaded anew, is in the tiers. A look that was answered before then may have put the old value into memory
    * meanwhile, and one that still waits for its answer would.
    */
-  #settle (written: readonly { flight: Flight, entry: Entry }[]): void {
-    for (const { flight: { key, replaces }, entry } of written) {
+  #settle (written: readonly Filling[]): void {
+    for (const { key, replaces, entry } of written) {
       if (!replaces) continue // there is something newer
       this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
@@ -248,3 +247,4 @@ export class Changes {
 }
 
 const keyOf = (flight: Flight): string => flight.key
+const isKept = (flight: Flight): flight is Filling => flight.entry !== undefined

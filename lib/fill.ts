@@ -15,11 +15,11 @@ export interface FillOptions {
   now: () => number
 }
 
-/** An entry on its way into the tiers, with its lease of each shared one. */
-export interface Filling { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[], readonly entry: Entry }
+/** A flight whose value is to be kept. */
+export type Filling = Flight & { readonly entry: Entry }
 
 /** A row that a load found besides what it was asked for. */
-export interface Priming { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[], readonly prime: Primed }
+export interface Priming { readonly flight: Flight, readonly prime: Primed }
 
 const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
@@ -32,25 +32,25 @@ export class Fill {
     this.#options = options
   }
 
-  /** What the flight's callers get, and what the tiers will keep of it; into memory at once. An error is `shouldCache`'s. */
-  admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): { shared: Shared, entry?: Entry } | { error: unknown } {
+  /** What the flight's callers get; what is to be kept of it is the flight's entry, and in memory at once. An error is `shouldCache`'s. */
+  admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): Shared | { error: unknown } {
     const { policy } = flight.want.load!
     let shared: Shared
     try {
       shared = copyIn(loaded.value)
     } catch (error) {
       this.#warn(flight.key, error)
-      return { shared: { value: loaded.value, loose: 'uncopied' } }
+      return { value: loaded.value, loose: 'uncopied' }
     }
-    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return { shared }
+    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return shared
     try {
-      if (policy.shouldCache?.(loaded.value) === false) return { shared }
+      if (policy.shouldCache?.(loaded.value) === false) return shared
     } catch (error) {
       return { error }
     }
-    const entry = this.enter(shared, policy, loaded.tags)
+    const entry = flight.entry = this.enter(shared, policy, loaded.tags)
     if (!flight.revoked) for (const tier of this.#options.locals) tier.set(flight.key, entry, flight.generation)
-    return { shared, entry }
+    return entry
   }
 
   enter (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
@@ -64,8 +64,8 @@ export class Fill {
   /** Into the shared tiers. Never rejects. */
   async write (fillings: readonly Filling[]): Promise<void> {
     const { shared } = this.#options
-    const valid = fillings.filter(({ flight }) => !flight.revoked || flight.replaces)
-    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, valid.map(({ flight, leases, entry }) => ({ flight, entry, lease: leases[s] })))))
+    const valid = fillings.filter(flight => !flight.revoked || flight.replaces)
+    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid)))
     await this.forgetRefused(refused)
   }
 
@@ -80,15 +80,20 @@ export class Fill {
   }
 
   /** Resolves to the keys of those loaded anew that were refused. */
-  async #writeTo (tier: SharedTier, fillings: readonly { flight: Flight, entry: Entry, lease: Lease | undefined }[]): Promise<string[]> {
+  async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[]): Promise<string[]> {
     const unfilled: string[] = []
-    const fills = fillings.flatMap(({ flight, entry, lease }) => {
-      const bytes = lease === undefined ? undefined : this.#encode(tier, flight.key, entry, lease.stamp)
-      if (bytes !== undefined) return [{ flight, key: flight.key, entry, bytes, lease: lease! }]
+    const fills: { flight: Flight, key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[] = []
+    for (const flight of fillings) {
+      const { key, entry, leases } = flight
+      const lease = leases?.[s]
+      const bytes = lease === undefined ? undefined : this.#encode(tier, key, entry, lease.stamp)
+      if (bytes !== undefined) {
+        fills.push({ flight, key, entry, bytes, lease: lease! })
+        continue
+      }
       if (lease !== undefined) flight.unshared = true // else the tier was away when the load began
-      if (flight.want.anew) unfilled.push(flight.key)
-      return []
-    })
+      if (flight.want.anew) unfilled.push(key)
+    }
     // What a refresh was to replace, and can't, is forgotten: later, where the tier is away.
     if (unfilled.length > 0) await tier.forgetMany(unfilled)
     if (fills.length === 0) return []
@@ -125,9 +130,9 @@ export class Fill {
    */
   async prime (primings: readonly Priming[]): Promise<void> {
     const { locals, shared } = this.#options
-    const entries = primings.flatMap(({ flight, leases, prime: { key, value, tags, policy } }) => {
+    const entries = primings.flatMap(({ flight, prime: { key, value, tags, policy } }) => {
       try {
-        return [{ flight, leases, key, entry: this.enter(copyIn(value), policy, tags) }]
+        return [{ flight, key, entry: this.enter(copyIn(value), policy, tags) }]
       } catch (error) {
         this.#warn(key, error)
         return []
@@ -138,7 +143,7 @@ export class Fill {
         if (flight.generation?.deleted === tier.generation.deleted && tier.get(key) === undefined) tier.set(key, entry, flight.generation)
       }
     }
-    await Promise.all(shared.map((tier, s) => this.#primeIn(tier, entries.map(({ leases, key, entry }) => ({ key, entry, before: leases[s]?.stamp })))))
+    await Promise.all(shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s]?.stamp })))))
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {

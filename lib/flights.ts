@@ -56,7 +56,7 @@ export interface Landed {
   /** The call that loaded it. */
   readonly call?: LoadCall
   /** Other keys that came with it. */
-  readonly primed?: readonly Primed[]
+  readonly primed?: readonly Primed[] | undefined
   /** What the tiers took, for all keys of its batch. */
   readonly trip: Trip
 }
@@ -113,6 +113,8 @@ export class Flight implements Landing {
   unshared = false
   /** What it has seen where it isn't: its right to fill each shared tier, in their order. */
   leases: (Lease | undefined)[] | undefined
+  /** What it has loaded, if that is to be kept. */
+  entry: Entry | undefined
   /** What may be served until the load has ended, or if it fails. */
   stale: { entry: Entry, tier: number } | undefined
   trip: Trip = noTrip
@@ -158,6 +160,11 @@ export class Flight implements Landing {
    */
   get replaces (): boolean {
     return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'elsewhere')
+  }
+
+  /** Of a key, one is. */
+  get joinable (): boolean {
+    return this.place?.value === this
   }
 
   /** For everybody but the first: what they get is somebody else's load. */

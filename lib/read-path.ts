@@ -5,8 +5,8 @@ import type { Coherence } from './coherence/coherence.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
-import { Fill, type Filling } from './fill.js'
-import { Awaited, Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Source, type Trip, type Want } from './flights.js'
+import { Fill } from './fill.js'
+import { Awaited, Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Primed, type Source, type Trip, type Want } from './flights.js'
 import { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
@@ -15,7 +15,7 @@ import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, seenClaim, type Claim, type Lease } from './tiers/shared-tier.js'
+import { SharedTier, type Claim } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -38,14 +38,8 @@ const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
-/** In the order of the flights: the claims of each, in the order of the shared tiers. */
-type Claims = readonly (readonly Claim[])[]
-
-/** What becomes of a load: `replaced` lands a refresh, when nobody finds the old value any more. */
-interface Brought { readonly outcome: Outcome, readonly kept?: Filling | undefined, readonly replaced?: () => void }
-
-/** What a load needs to be kept: its lease of each shared tier. */
-export interface Flown { readonly flight: Flight, readonly leases: readonly (Lease | undefined)[] }
+/** Of each shared tier, in the order of the flights. 'seen': what they have seen on their way is enough. */
+type Claims = readonly (readonly Claim[])[] | 'seen'
 
 /**
  * The journey of a key: flights, tiers, election, loader, fill. Every read takes it; one key is a batch of one.
@@ -318,7 +312,7 @@ export class ReadPath {
       this.#flights.end(flight)
       return false
     }
-    const other = this.#flights.get(flight.key)
+    const other = flight.joinable ? flight : this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
       if (other.loading && !flight.revoked && !isTooOld(other, flight.want) && suits(other, flight.want)) {
         this.#leaveTo(other, flight)
@@ -338,6 +332,7 @@ export class ReadPath {
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
   #oneForEachKey (flights: readonly Flight[]): readonly Flight[] {
+    if (flights.every(flight => flight.joinable)) return flights
     const leading = new Map<string, Flight>()
     // The newest of them, which may be detached as well: a stale value of another one may be older than an invalidation.
     for (const flight of flights) if (!flight.detached || leading.get(flight.key)?.detached !== false) leading.set(flight.key, flight)
@@ -363,14 +358,14 @@ export class ReadPath {
     await Promise.all([
       this.#lead(anew, undefined, { takeOver: true }),
       this.#lead(revoked, undefined),
-      ...dogpile === undefined ? [this.#lead(others, undefined, { claims: this.#seen(others) })] : this.#contendEach(dogpile, others)
+      ...dogpile === undefined ? [this.#lead(others, undefined, { claims: this.#haveSeenEnough(others) ? 'seen' : undefined })] : this.#contendEach(dogpile, others)
     ])
     disarm()
   }
 
   /** A lock for each call of a loader: a slow one doesn't hold up the keys of another. */
   #contendEach (dogpile: Dogpile, flights: readonly Flight[]): Promise<void>[] {
-    return bySource(flights, flight => flight).map(({ members }) => this.#contend(dogpile, members))
+    return bySource(flights).map(({ members }) => this.#contend(dogpile, members))
   }
 
   async #contend (dogpile: Dogpile, flights: readonly Flight[]): Promise<void> {
@@ -420,31 +415,29 @@ export class ReadPath {
     if (elected !== undefined) for (const flight of flights) flight.yield = () => { void this.#track(elected.yield(this.#keyspace.lock(flight.key))) }
     // Look again: another process may have filled while we asked for the lock.
     const own = claimed instanceof Promise ? await claimed : claimed
-    const missing: Flown[] = []
-    for (const [i, flight] of flights.entries()) {
-      const claims = own[i]!
-      const found = !takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]?.entry, this.tiers.indexOf(tier), flight.trip))
-      if (found) continue
-      if (!takeOver && !flight.landed) this.#serveStale(flight)
-      missing.push({ flight, leases: claims.map(claim => claim?.lease) })
-    }
-    await Promise.all(bySource(missing, ({ flight }) => flight).map(({ source, members }) => this.#call(source, members, elected)))
+    const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
+    if (!takeOver) for (const flight of missing) if (!flight.landed) this.#serveStale(flight)
+    await Promise.all(bySource(missing).map(({ source, members }) => this.#call(source, members, elected)))
     if (elected !== undefined) await elected.release()
+  }
+
+  /** Whether somebody has; otherwise the flight has the right to. */
+  #isFilled (flight: Flight, claims: readonly Claim[], takeOver: boolean): boolean {
+    if (!takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]?.entry, this.tiers.indexOf(tier), flight.trip))) return true
+    flight.leases = claims.map(claim => claim?.lease)
+    return false
   }
 
   /** What these flights load from now on is as new as what anybody loads. Never rejects. */
   async #claimAnew (flights: readonly Flight[], takeOver = false): Promise<Claims> {
     const keys = flights.map(flight => flight.key)
     for (const flight of flights) flight.renew(this.#locals[0]?.generation)
-    const claims = await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
-    return flights.map((_, i) => claims.map(claim => claim[i]))
+    return await Promise.all(this.#shared.map(tier => this.#claim(tier, keys, takeOver)))
   }
 
-  /** What they have seen on their way, where that is enough to load them now. */
-  #seen (flights: readonly Flight[]): Claims | undefined {
-    const isEnough = ({ leases = [] }: Flight) => this.#shared.every((tier, s) => leases[s] !== undefined || tier.away)
-    if (!flights.every(isEnough)) return undefined
-    return flights.map(({ leases = [] }) => leases.map(lease => lease === undefined ? undefined : seenClaim(undefined, lease)))
+  /** Whether they may be filled by what they have seen on their way. */
+  #haveSeenEnough (flights: readonly Flight[]): boolean {
+    return flights.every(({ leases }) => this.#shared.every((tier, s) => leases?.[s] !== undefined || tier.away))
   }
 
   /** A tier that has just failed to answer isn't waited for a second time in the same read. */
@@ -455,8 +448,7 @@ export class ReadPath {
 
   // ─── the loader ────────────────────────────────────────────────────────────────────────────────
 
-  async #call (source: Source, flown: readonly Flown[], elected: Elected | undefined): Promise<void> {
-    const flights = flown.map(one => one.flight)
+  async #call (source: Source, flights: readonly Flight[], elected: Elected | undefined): Promise<void> {
     const call = new LoadCall(flights)
     let loaded: readonly Loaded[]
     try {
@@ -466,45 +458,39 @@ export class ReadPath {
     }
 
     // Callers first; what is written back is off their path.
-    const outcomes = flown.map((one, i) => this.#bring(one, loaded[i]!, call))
-    const kept = outcomes.flatMap(outcome => outcome.kept ?? [])
-    const unkept = flights.filter((_, i) => outcomes[i]!.replaced !== undefined && outcomes[i]!.kept === undefined)
-    const primed = flown.flatMap((one, i) => {
-      const what = loaded[i]!
-      return 'error' in what || what.primed === undefined ? [] : what.primed.map(prime => ({ ...one, prime }))
-    })
-    const written = this.#track(this.#changes.write(kept, unkept))
+    const refreshed: (() => void)[] = []
+    const outcomes = flights.map((flight, i) => this.#bring(flight, loaded[i]!, call, refreshed))
+    const written = this.#track(this.#changes.write(flights.filter((_, i) => outcomes[i]!.kind !== 'failed')))
     // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
-    for (const { replaced } of outcomes) if (replaced !== undefined) void written.then(replaced)
-    if (primed.length > 0) void this.#track(this.#fill.prime(primed))
+    if (refreshed.length > 0) void written.then(() => { for (const land of refreshed) land() })
+    const primings = flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime })))
+    if (primings.length > 0) void this.#track(this.#fill.prime(primings))
     const isOrdered = this.#isLockInOrder && this.#isLineInOrder
     if (elected === undefined || !isOrdered) await written
     if (elected !== undefined) {
-      const announced = this.#track(this.#announce(elected, flights, outcomes.map(({ outcome }, i) => newsOf(flights[i]!, outcome))))
+      const announced = this.#track(this.#announce(elected, flights, outcomes.map((outcome, i) => newsOf(flights[i]!, outcome))))
       if (!isOrdered) await announced // the lock is released next
     }
     void this.#track(written.then(() => flights.forEach(flight => this.#flights.end(flight))))
   }
 
-  /** Gives a flight what its loader gave. */
-  #bring ({ flight, leases }: Flown, loaded: Loaded, call: LoadCall): Brought {
+  /** Gives a flight what its loader gave. `refreshed`: what is left to be done when it has been written. */
+  #bring (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
     const admitted = 'error' in loaded ? loaded : this.#fill.admit(flight, loaded)
     if ('error' in admitted) {
       this.#fail(flight, admitted.error)
-      return { outcome: { kind: 'failed', error: admitted.error } }
+      return { kind: 'failed', error: admitted.error }
     }
-    const { shared, entry } = admitted
     flight.loaded = true
-    const landed: Landed = { shared, origin: 'loaded', stale: false, call, trip: flight.trip, ...('primed' in loaded && loaded.primed !== undefined && { primed: loaded.primed }) }
-    const outcome: Outcome = { kind: entry === undefined ? 'unshared' : 'done' }
-    const kept = entry === undefined ? undefined : { flight, leases, entry }
+    const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
     if (flight.want.anew) {
       flight.landOthers(landed)
-      return { outcome, kept, replaced: () => flight.land(landed) }
+      refreshed.push(() => flight.land(landed))
+    } else {
+      if (flight.entry === undefined) this.#flights.end(flight)
+      flight.land(landed)
     }
-    if (entry === undefined) this.#flights.end(flight)
-    flight.land(landed)
-    return { outcome, kept }
+    return flight.entry === undefined ? unshared : done
   }
 
   /** One message for each way that it ended. */
@@ -657,19 +643,25 @@ function newsOf (flight: Flight, outcome: Outcome): Outcome {
   return flight.unshared ? { kind: 'unshared' } : outcome
 }
 
+const done: Outcome = { kind: 'done' }
+const unshared: Outcome = { kind: 'unshared' }
+
+const primedBy = (loaded: Loaded): readonly Primed[] => ('error' in loaded ? undefined : loaded.primed) ?? noPrimed
+const noPrimed: readonly Primed[] = []
+
 /** The calls that a loader is asked in: each its own source, no larger than that wants. */
-function bySource<T> (all: readonly T[], flightOf: (one: T) => Flight): { source: Source, members: T[] }[] {
-  const calls: { source: Source, members: T[] }[] = []
-  const open = new Map<Source, T[]>()
-  for (const one of all) {
-    const { source } = flightOf(one).want.load!
+function bySource (flights: readonly Flight[]): { source: Source, members: Flight[] }[] {
+  const calls: { source: Source, members: Flight[] }[] = []
+  const open = new Map<Source, Flight[]>()
+  for (const flight of flights) {
+    const { source } = flight.want.load!
     let members = open.get(source)
     if (members === undefined || members.length >= source.maxBatch) {
       members = []
       open.set(source, members)
       calls.push({ source, members })
     }
-    members.push(one)
+    members.push(flight)
   }
   return calls
 }
