@@ -93,7 +93,8 @@ export class Changes {
       flight.entry = entry
       this.#flights.stray(flight)
       const isOvertaken = () => flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || (flight.swept && entry.tags.length > 0)
-      return { key, entry, value: values[i]!, flight, isOvertaken }
+      const isSuperseded = () => flight.revokedBy === 'set'
+      return { key, entry, value: values[i]!, flight, isOvertaken, isSuperseded }
     })
     await this.#change(async () => {
       const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
@@ -140,6 +141,7 @@ export class Changes {
       if (!replaces) continue // there is something newer
       this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
+        tier.replaced()
         if (!Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
       }
     }

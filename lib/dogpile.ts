@@ -146,7 +146,7 @@ export class Dogpile {
       return held === undefined ? undefined : new Elected(names, { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
     } catch (error) {
       logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
-      asked?.then(late => late?.release(), () => {})
+      asked?.then(late => late?.release()).catch(() => {})
       return this.unelected(names)
     }
   }

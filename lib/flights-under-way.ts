@@ -5,8 +5,8 @@ import { TransientMap } from './transient-map.js'
 export class FlightsUnderWay {
   /** By key: those that may be joined. */
   readonly #joinable = new TransientMap<Flight>()
-  /** Those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
-  readonly #strays = new Set<Flight>()
+  /** By key: those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
+  readonly #strays = new Map<string, Set<Flight>>()
 
   /** The one that may be joined. */
   get (key: string): Flight | undefined {
@@ -23,19 +23,26 @@ export class FlightsUnderWay {
     const other = this.#joinable.get(flight.key)
     if (other !== undefined) {
       this.#ground(other)
-      this.#strays.add(other)
+      this.stray(other)
     }
-    this.#strays.delete(flight)
+    this.#unstray(flight)
     this.add(flight)
   }
 
   stray (flight: Flight): void {
-    this.#strays.add(flight)
+    const others = this.#strays.get(flight.key)
+    if (others === undefined) this.#strays.set(flight.key, new Set([flight]))
+    else others.add(flight)
   }
 
   end (flight: Flight): void {
-    if (this.#strays.size > 0) this.#strays.delete(flight)
+    if (this.#strays.size > 0) this.#unstray(flight)
     this.#ground(flight)
+  }
+
+  #unstray (flight: Flight): void {
+    const strays = this.#strays.get(flight.key)
+    if (strays?.delete(flight) === true && strays.size === 0) this.#strays.delete(flight.key)
   }
 
   /** It may be joined no more. */
@@ -54,29 +61,33 @@ export class FlightsUnderWay {
   detach (flight: Flight): void {
     flight.detached = true
     this.#ground(flight)
-    this.#strays.add(flight)
+    this.stray(flight)
   }
 
   detachAll (): void {
-    for (const flight of this.#joinable.values()) this.#strays.add(flight)
+    for (const flight of this.#joinable.values()) this.stray(flight)
     this.#joinable.clear()
-    for (const stray of this.#strays) stray.detached = stray.swept = true
+    for (const stray of this.#allStrays()) stray.detached = stray.swept = true
   }
 
   /** Nor is anything of it kept: the key was invalidated or replaced. */
   revoke (key: string, by: Revocation): void {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
-    for (const stray of this.#strays) if (stray.key === key) stray.revoke(by)
+    for (const stray of this.#strays.get(key) ?? []) stray.revoke(by)
   }
 
   revokeAll (): void {
     this.detachAll()
-    for (const stray of this.#strays) stray.revoke('invalidation')
+    for (const stray of this.#allStrays()) stray.revoke('invalidation')
   }
 
   /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
   yieldRevoked (): void {
-    for (const stray of this.#strays) if (stray.revoked) stray.yield?.()
+    for (const stray of this.#allStrays()) if (stray.revoked) stray.yield?.()
+  }
+
+  * #allStrays (): Generator<Flight> {
+    for (const strays of this.#strays.values()) yield * strays
   }
 }

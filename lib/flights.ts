@@ -76,8 +76,8 @@ export interface Landing {
  */
 export type Revocation = 'elsewhere' | 'refresh' | 'set' | 'invalidation'
 
-/** Of several, the weightiest counts. */
-const weights: Readonly<Record<Revocation, number>> = { elsewhere: 0, refresh: 1, set: 2, invalidation: 3 }
+/** Of several, the weightiest counts; of those, the last. */
+const weights: Readonly<Record<Revocation, number>> = { elsewhere: 0, refresh: 1, set: 2, invalidation: 2 }
 
 /** Of a flight that nobody waits for. */
 export const nobody: Landing = { land: () => {}, fail: () => {} }
@@ -143,7 +143,7 @@ export class Flight implements Landing {
 
   revoke (by: Revocation): void {
     this.detached = true
-    if (this.#revokedBy === undefined || weights[by] > weights[this.#revokedBy]) this.#revokedBy = by
+    if (this.#revokedBy === undefined || weights[by] >= weights[this.#revokedBy]) this.#revokedBy = by
   }
 
   get revokedBy (): Revocation | undefined {

@@ -165,7 +165,7 @@ export class ReadPath {
 
     const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
-    const joinable = flight !== undefined && isJoinable(flight, want) && this.#isCurrent(flight)
+    const joinable = flight !== undefined && this.#isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
       if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
       return landing.land({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
@@ -178,6 +178,26 @@ export class ReadPath {
 
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
     return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'stale'
+  }
+
+  /**
+   * One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. A
+   * refresh may fail, or take its time, while the old value is still there.
+   */
+  #isJoinable (flight: Flight, want: Want): boolean {
+    if (want.anew || want.load === undefined) return false
+    if (flight.want.anew ? !flight.loaded : !flight.loading && flight.want.maxAge !== want.maxAge) return false
+    return this.#suits(flight, want)
+  }
+
+  /** What is there already has an age, which may be too old for somebody who asks for one. */
+  #suits ({ loaded, stale, want: { maxAge } }: Flight, want: Want): boolean {
+    if (loaded) return want.maxAge === undefined
+    return stale === undefined || (maxAge === want.maxAge && this.#isServable(stale.entry, want))
+  }
+
+  #isServable (entry: Entry, { maxAge }: Want): boolean {
+    return freshness(entry, this.#context.now(), maxAge) !== 'gone'
   }
 
   /** Nothing can have been invalidated, unheard, since it took off. */
@@ -314,7 +334,7 @@ export class ReadPath {
     }
     const other = flight.joinable ? flight : this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked && !isTooOld(other, flight.want) && suits(other, flight.want)) {
+      if (other.loading && !flight.revoked && this.#suits(other, flight.want)) {
         this.#leaveTo(other, flight)
         return false
       }
@@ -510,15 +530,17 @@ export class ReadPath {
     const soft = softTimeout === undefined
       ? undefined
       : setTimeout(() => {
-        for (const flight of flights) if (!flight.landed && flight.stale !== undefined) this.#landStale(flight)
+        for (const flight of flights) if (!flight.landed && this.#hasServable(flight)) this.#landStale(flight)
       }, softTimeout)
     const hard = hardTimeout === undefined
       ? undefined
       : setTimeout(() => {
         for (const flight of flights) {
-          if (flight.landed) continue
-          if (flight.stale !== undefined) this.#landStale(flight)
-          else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+          if (flight.loaded || (flight.landed && flight.stale === undefined)) continue
+          if (!flight.landed) {
+            if (this.#hasServable(flight)) this.#landStale(flight)
+            else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+          }
           // If it never ends, its lease and its lock do: then somebody else may try, and nothing of it is kept any more.
           setTimeout(() => this.#flights.abandon(flight), this.#leaseTtl).unref()
         }
@@ -536,14 +558,17 @@ export class ReadPath {
     flight.land(landed)
   }
 
+  #hasServable ({ stale, want }: Flight): boolean {
+    return stale !== undefined && this.#isServable(stale.entry, want)
+  }
+
   #landStale (flight: Flight): void {
     flight.land(staleOf(flight))
   }
 
   #fail (flight: Flight, error: unknown): void {
     this.#flights.end(flight)
-    const { stale } = flight
-    if (stale === undefined || flight.want.anew || freshness(stale.entry, this.#context.now(), flight.want.maxAge) === 'gone') return flight.fail(error)
+    if (!this.#hasServable(flight)) return flight.fail(error)
     this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
     this.#pause(flight.key, pauseAfterFailure)
     if (!flight.landed) this.#landStale(flight)
@@ -625,17 +650,6 @@ const noTrip: Trip = { milliseconds: [] }
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
 
 const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, origin: { tier: flight.stale!.tier }, stale: true, trip: flight.trip })
-
-/** One that only looks brings nothing to one that loads; and another `maxAge` may not be content with what it finds. */
-function isJoinable (flight: Flight, want: Want): boolean {
-  return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && !isTooOld(flight, want) && suits(flight, want)
-}
-
-/** A stale value that one `maxAge` admits is too old for another. */
-const suits = (flight: Flight, want: Want): boolean => flight.stale === undefined || flight.want.maxAge === want.maxAge
-
-/** What is there already has an age; somebody who asks for one looks in the tiers. */
-const isTooOld = (flight: Flight, want: Want): boolean => flight.loaded && want.maxAge !== undefined
 
 /** What others are told of a load's outcome. */
 function newsOf (flight: Flight, outcome: Outcome): Outcome {

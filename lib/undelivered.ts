@@ -66,6 +66,11 @@ export class Undelivered {
     return false
   }
 
+  /** These were replaced: what was to be forgotten of them isn't there any more. */
+  replaced (keys: readonly string[]): void {
+    for (const key of keys) this.#kept.keys.delete(key)
+  }
+
   close (): void {
     this.#closed = true
     clearTimeout(this.#timer)

@@ -77,6 +77,11 @@ export class LocalTier {
     for (const key of keys) this.backend.deleteEntry(key)
   }
 
+  /** There is something newer for a key than what has been on its way until now: a row that came along may be for it, too. */
+  replaced (): void {
+    this.generation = { ...this.generation, deleted: this.generation.deleted + 1 }
+  }
+
   revise (kind: 'hard' | 'soft'): void {
     const { generation } = this
     this.generation = kind === 'hard' ? { ...generation, epoch: generation.epoch + 1 } : { ...generation, softened: generation.softened + 1 }

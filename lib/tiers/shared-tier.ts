@@ -46,6 +46,8 @@ export interface Setting {
   readonly value?: Uint8Array
   /** Whether an invalidation was heard of since, which the claim may have come after. */
   readonly isOvertaken?: () => boolean
+  /** Whether somebody in this process has set it anew since. */
+  readonly isSuperseded?: () => boolean
 }
 
 /** What a read has found. In the order of its keys. */
@@ -266,6 +268,7 @@ export class SharedTier {
         const written = fills.length === 0 ? [] : await this.#setAgain(fills, await this.#fill(fills), attempts - 1)
         const filled = sets.map((): Filled => false)
         for (const [i, { at }] of fills.entries()) filled[at] = written[i]!
+        this.#undelivered.replaced(keys.filter((_, i) => filled[i] === true))
         return filled
       }
     } catch (error) {
@@ -280,7 +283,7 @@ export class SharedTier {
    * it was not deleted meanwhile, and is replaced once more.
    */
   async #setAgain (fills: readonly (Filling & Setting)[], filled: Filled[], attempts: number): Promise<Filled[]> {
-    const older = await this.#standing(fills.filter((_, i) => filled[i] === false))
+    const older = (await this.#standing(fills.filter((_, i) => filled[i] === false))).filter(set => set.isSuperseded?.() !== true)
     if (older.length === 0) return filled
     if (attempts === 0) {
       await this.forgetMany(older.map(({ key }) => key))

@@ -203,6 +203,19 @@ t.test('election', async t => {
     t.equal(locks.released, 1)
   })
 
+  t.test('one that can’t be released when it comes late is left alone', async t => {
+    const answer = deferred<HeldLock | undefined>()
+    const { mine, locks, pass, settle } = dogpileOf(t, { lock: { acquire: () => answer.promise } })
+    const electing = mine.elect(['a'])
+    await pass(199)
+    await pass(1)
+    await electing
+    let asked = 0
+    answer.resolve({ ...locks.hold(['a']), extend: async () => true, release: async () => { asked++; throw new Error('away') } })
+    await settle() // otherwise the process ends by an unhandled rejection
+    t.equal(asked, 1)
+  })
+
   t.test('a lock that goes on failing is not asked for a while: everybody is elected at once', async t => {
     let asked = 0
     const { mine, pass, logger } = dogpileOf(t, { lock: { acquire: async () => { asked++; throw new Error('away') } } })

@@ -74,11 +74,11 @@ t.test('those that were revoked let others load', async t => {
   t.strictSame(yielded, ['a'])
 })
 
-t.test('the weightiest of what has overtaken it counts, until it begins anew', async t => {
+t.test('the weightiest of what has overtaken it counts, and of these the last, until it begins anew', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
   flights.stray(flight)
-  for (const [by, counts] of [['elsewhere', 'elsewhere'], ['refresh', 'refresh'], ['elsewhere', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['set', 'invalidation']] as const) {
+  for (const [by, counts] of [['elsewhere', 'elsewhere'], ['refresh', 'refresh'], ['elsewhere', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['elsewhere', 'invalidation'], ['set', 'set']] as const) {
     flights.revoke('a', by)
     t.equal(flight.revokedBy, counts)
   }

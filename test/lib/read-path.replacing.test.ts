@@ -438,3 +438,93 @@ t.test('a set that a tag has overtaken is not found, though another process has 
   t.not(await theirs.get('k'), 'mine')
   t.not(await region.get('k'), 'mine')
 })
+
+t.test('of two sets in one process the later one stays, though a refresh elsewhere has taken over from the first', async t => {
+  for (const inMemory of [false, true]) {
+    const namespace = randomUUID()
+    const { backend, before, after } = interruptible(t)
+    const { region } = await processOf(t, inMemory ? [memory(), backend] : [backend], { namespace })
+    const { region: theirs, manager } = await processOf(t, [redis(clientOf(t))], { namespace })
+    const [mine, other] = [source(region, 'loaded'), source(theirs, 'loaded')]
+    await mine.set('old')
+    const held = gate()
+    let failing: Promise<unknown> | undefined
+    let second: Promise<unknown> | undefined
+    before.fillMany = async () => {
+      before.fillMany = undefined!
+      other.it.next = async () => { await held.opened; throw new Error('no luck') }
+      failing = t.rejects(other.refresh(), { message: 'no luck' })
+      await eventually(t, () => other.it.calls === 1, 'it has taken over')
+      after.getMany = () => { // the first one has looked at what has become of it
+        after.getMany = undefined!
+        second = mine.set('two')
+      }
+    }
+    await mine.set('one')
+    t.not(second, undefined)
+    await second
+    held.open()
+    await failing
+    await manager.idle()
+    t.strictSame([await mine.get(), await other.get()], ['two', 'two'])
+  }
+})
+
+t.test('a row that came with an older load does not take the place that a refreshed one has left in memory', async t => {
+  const [held, loading] = [gate(), gate()]
+  const database = { version: 1 }
+  const Person = cachedObject({
+    name: 'Person',
+    region: 'people',
+    methods: {
+      byId: loadOne(async (_context, id: number) => {
+        const row = { id, name: 'alice', ...database }
+        loading.open()
+        await held.opened
+        return row
+      }, { primes: { byName: row => [row.name] } }),
+      byName: loadOne((_context, name: string) => ({ id: 1, name, ...database }))
+    }
+  })
+  const { manager, region } = await processOf(t, [memory({ maxEntries: 2 })])
+  const older = manager.createApi().get(Person, 'byId', [1])
+  await loading.opened
+  database.version = 2
+  t.match(await manager.createApi().refresh(Person, 'byName', ['alice']), { version: 2 })
+  for (const key of ['a', 'b', 'c']) await region.getOrCreate(key, () => key) // make room
+  held.open()
+  await older
+  t.match(await manager.createApi().get(Person, 'byName', ['alice']), { version: 2 })
+})
+
+t.test('an older refresh that finds nothing leaves what was set after an invalidation', async t => {
+  for (const tiers of [[memory()], [redis(clientOf(t))]] as [Backend][]) {
+    const { region, manager } = await processOf(t, tiers)
+    const load = source<string | undefined>(region, 'old')
+    const held = gate()
+    load.it.next = async () => { await held.opened; return undefined }
+    const refreshed = load.refresh()
+    await eventually(t, () => load.it.calls === 1, 'it loads')
+    await load.invalidate()
+    await load.set('set')
+    held.open()
+    await refreshed
+    await manager.idle()
+    t.equal(await load.get(), 'set')
+  }
+})
+
+t.test('an invalidation that is delivered late leaves what was set since', async t => {
+  const { backend, before } = interruptible(t)
+  const { region, manager } = await processOf(t, [backend])
+  await region.setMany([['a', 'old'], ['b', 'old']])
+  before.forgetMany = () => { throw new Error('away') }
+  await t.rejects(region.deleteMany(['a', 'b']), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  await region.set('a', 'new')
+  t.equal(await region.get('a'), 'new')
+  let replayed = 0
+  before.forgetMany = () => { replayed++ }
+  await eventually(t, () => replayed > 0, 'it is replayed')
+  await manager.idle()
+  t.strictSame(await region.getMany(['a', 'b']), ['new', undefined])
+})

@@ -51,7 +51,7 @@ export const mutations: readonly Mutation[] = [
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
     file: 'lib/flights.ts',
-    find: '    if (this.#revokedBy === undefined || weights[by] > weights[this.#revokedBy]) this.#revokedBy = by\n',
+    find: '    if (this.#revokedBy === undefined || weights[by] >= weights[this.#revokedBy]) this.#revokedBy = by\n',
     replace: ''
   },
   {
