@@ -123,23 +123,24 @@ export class BoundMethod {
     const ids = argsList.map(args => args[0])
     const rows = await load(context, ids)
     if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, ids.length, show(rows))
-    const byId = this.#byId(ids, rows)
-    return ids.map(id => this.#loaded(byId.get(id)))
+    const byId = new Map<unknown, unknown>()
+    for (const row of rows) if (row !== null && row !== undefined) byId.set(this.definition.idOf!(row), row)
+    let found = 0
+    const loaded = ids.map(id => {
+      const row = byId.get(id)
+      if (row !== undefined) found++
+      return this.#loaded(row)
+    })
+    if (found < byId.size && !this.#warned) this.#warn(ids, byId)
+    return loaded
   }
 
-  #byId (ids: readonly unknown[], rows: readonly unknown[]): Map<unknown, unknown> {
-    const byId = new Map<unknown, unknown>()
+  /** Of a row that nobody has asked for: most often its id is a column of type bigint, which pg gives as strings. */
+  #warn (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
+    this.#warned = true
     const asked = new Set(ids)
-    for (const row of rows) {
-      if (row === null || row === undefined) continue
-      const id = this.definition.idOf!(row)
-      byId.set(id, row)
-      if (asked.has(id) || this.#warned) continue
-      this.#warned = true
-      // Most often a column of type bigint, which pg gives as strings.
-      this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(id)} (${typeof id}), which was not asked for; it was asked for ${show(ids[0])} (${typeof ids[0]})`)
-    }
-    return byId
+    const id = [...byId.keys()].find(id => !asked.has(id))
+    this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(id)} (${typeof id}), which was not asked for; it was asked for ${show(ids[0])} (${typeof ids[0]})`)
   }
 
   #loaded (row: unknown): Loaded {

@@ -42,17 +42,27 @@ export function copyGiven (value: unknown): Shared {
 export function share (value: unknown): Shared {
   if (typeof value !== 'object' || value === null) return { value, loose: undefined }
   if (!isFreezable(value)) return { value, loose: 'all' }
-  return isFlat(value) ? { value, loose: undefined } : shareDeep(value)
+  return freezeBelow(value) ? { value, loose: undefined } : shareDeep(value)
 }
 
-/** Most rows are: then there is nothing below the top level to freeze. */
-function isFlat (value: object): boolean {
+/** Freezes what is right below the top level, where that is all that there is: of most rows it is. False: there may be more. */
+function freezeBelow (value: object): boolean {
   for (const name in value) {
     const item = (value as Record<string, unknown>)[name]
-    if (typeof item === 'object' && item !== null) return false
+    if (typeof item !== 'object' || item === null) continue
+    if (!isFreezable(item) || !isFlat(item)) return false
+    Object.freeze(item)
   }
   return true
 }
+
+function isFlat (value: object): boolean {
+  if (Array.isArray(value)) return value.every(isPrimitive)
+  for (const name in value) if (!isPrimitive((value as Record<string, unknown>)[name])) return false
+  return true
+}
+
+const isPrimitive = (value: unknown): boolean => typeof value !== 'object' || value === null
 
 function shareDeep (value: object): Shared {
   const loose: (string | number)[] = []
@@ -119,8 +129,9 @@ const mostGaps = 1000
 
 /** A plain object of primitives only: what most rows are. What has symbols is none: they are not copied. */
 function isRow (value: object): boolean {
-  if (Object.getPrototypeOf(value) !== Object.prototype || Object.hasOwn(value, '__proto__') || Object.getOwnPropertySymbols(value).length > 0) return false
+  if (Object.getPrototypeOf(value) !== Object.prototype || Object.getOwnPropertySymbols(value).length > 0) return false
   for (const name in value) {
+    if (name === '__proto__') return false
     const item = (value as Record<string, unknown>)[name]
     if (typeof item === 'object' ? item !== null : typeof item === 'function' || typeof item === 'symbol') return false
   }
