@@ -6,7 +6,7 @@ import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import type { Landed, Landing } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
-import { RequestMemory, isPlain } from './request-memory.js'
+import { RequestMemory, hasPlainArgument } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
@@ -220,7 +220,7 @@ export class CachingApi {
     }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const { path } = bound.region
-    const plain = isPlain(args)
+    const plain = hasPlainArgument(args)
     if (plain && this.#primed === undefined) {
       const known = path.recalled(bound.shortcuts, args[0])
       if (known !== undefined && path.isFresh(known, maxAge)) {

@@ -17,7 +17,7 @@ export class RequestMemory<Method extends object> {
 
   /** `keyOf` is asked only where the arguments need a key. */
   get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Read | undefined {
-    const plain = isPlain(args)
+    const plain = hasPlainArgument(args)
     if (plain && this.#isFirst(method, args)) return this.#first
     if (this.#all === undefined) return undefined
     const seen = this.#find(method)
@@ -26,7 +26,7 @@ export class RequestMemory<Method extends object> {
   }
 
   set (method: Method, args: readonly unknown[], key: string | undefined, read: Read): void {
-    const plain = isPlain(args)
+    const plain = hasPlainArgument(args)
     if (plain && (this.#isFirst(method, args) || (this.#isEmpty() && !Number.isNaN(args[0])))) {
       this.#firstMethod = method
       this.#firstArg = args[0]
@@ -41,7 +41,7 @@ export class RequestMemory<Method extends object> {
 
   /** With `read`: only if it is that. */
   delete (method: Method, args: readonly unknown[], key: string | undefined, read?: Read): void {
-    const plain = isPlain(args)
+    const plain = hasPlainArgument(args)
     if (plain && this.#isFirst(method, args)) {
       if (read === undefined || read === this.#first) this.#first = undefined
       return
@@ -67,5 +67,5 @@ export class RequestMemory<Method extends object> {
   }
 }
 
-// What is no array of arguments is left to `keyOf`, which says so.
-export const isPlain = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'
+/** Only one, which is no object. What is no array of arguments is left to `keyOf`, which says so. */
+export const hasPlainArgument = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'
