@@ -123,12 +123,9 @@ export class CachingApi {
     const seen = this.#memory.get(bound, args, () => key)
     this.#primed?.delete(key)
     this.#overtake(key)
-    try {
-      return await this.#fetch(bound, key, args, undefined, true).promise as ResultOf<O, M>
-    } catch (error) {
-      if (seen !== undefined) this.#memory.set(bound, args, key, seen) // what it has read stays as it was read
-      throw error
-    }
+    const fetching = this.#fetch(bound, key, args, undefined, true)
+    fetching.before = seen
+    return await fetching.promise as ResultOf<O, M>
   }
 
   /**
@@ -243,7 +240,7 @@ export class CachingApi {
     return this.#hand(bound, args, key, remembered)
   }
 
-  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry): Read {
+  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry): Fetching {
     const arg = ownArguments(args)
     const fetching = new Fetching(this, bound, arg, key)
     this.#memory.set(bound, arg, key, fetching)
@@ -277,9 +274,10 @@ export class CachingApi {
     }
   }
 
-  /** What could not be read is tried again by the next read. */
+  /** What could not be read is tried again by the next read; what could not be refreshed stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    this.#memory.delete(fetching.bound, fetching.args, fetching.key, fetching)
+    const { bound, args, key, before } = fetching
+    if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
     fetching.failed(error)
   }
 
@@ -343,6 +341,8 @@ class Fetching extends Reading implements Landing {
   readonly bound: BoundMethod
   readonly args: readonly unknown[]
   readonly key: string | undefined
+  /** Of a refresh: what had been read. */
+  before: Read | undefined
   readonly #api: CachingApi
 
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined) {

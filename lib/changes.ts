@@ -92,7 +92,7 @@ export class Changes {
       const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
       flight.entry = entry
       this.#flights.stray(flight)
-      const isOvertaken = () => flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || (flight.swept && entry.tags.length > 0)
+      const isOvertaken = () => flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept
       const isSuperseded = () => flight.revokedBy === 'set'
       return { key, entry, value: values[i]!, flight, isOvertaken, isSuperseded }
     })
@@ -119,6 +119,7 @@ export class Changes {
       await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
     }
     await this.#fill.write(kept)
+    await this.#forgetReloaded(loaded.filter(flight => flight.stale !== undefined && !isKept(flight) && !flight.revoked))
     if (refreshed.length === 0) return
     const anew = refreshed.filter(isKept)
     // One that another one has overtaken resolves before that one, which may fail and leave the old value there.
@@ -130,6 +131,15 @@ export class Changes {
       gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
       replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
     ])
+  }
+
+  /** What was served as stale until its reload has found that there is nothing to keep any more. */
+  async #forgetReloaded (flights: readonly Flight[]): Promise<void> {
+    if (flights.length === 0) return
+    for (const { key, stale } of flights) this.#fill.drop(key, stale!.entry)
+    await Promise.all(this.#shared.map(async (tier, s) => {
+      await tier.forgetStanding(flights.flatMap(({ key, leases }) => leases?.[s] === undefined ? [] : [{ key, lease: leases[s] }]))
+    }))
   }
 
   /**
@@ -222,7 +232,7 @@ export class Changes {
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()
-    if (tags.length > 0 || soft) this.#flights.detachAll() // nobody knows yet which tags a load will bring
+    if (tags.length > 0 || soft) this.#flights.detachAll(tags) // nobody knows yet which tags a load will bring
     for (const tier of this.#locals) {
       if (keys.length > 0) tier.forget(keys)
       if (tags.length > 0) tier.forgetTags(tags)

@@ -20,13 +20,14 @@ export type Freshness = 'fresh' | 'stale' | 'gone'
 
 /** With `maxAge`, that age takes the ttl's place for this one question. */
 export function freshness (entry: Entry, now: number, maxAge: number | undefined): Freshness {
-  if (entry.softened === true) return now < entry.staleUntil && entry.staleUntil > entry.freshUntil ? 'stale' : 'gone'
-  if (maxAge === undefined) {
-    return now < entry.freshUntil ? 'fresh' : now < entry.staleUntil ? 'stale' : 'gone'
-  }
+  if (maxAge === undefined && entry.softened !== true) return now < entry.freshUntil ? 'fresh' : now < entry.staleUntil ? 'stale' : 'gone'
   const age = now - entry.loadedAt
   const grace = entry.staleUntil - entry.freshUntil
-  return age < maxAge ? 'fresh' : age < maxAge + grace ? 'stale' : 'gone'
+  if (entry.softened === true) {
+    const until = maxAge === undefined ? entry.staleUntil : Math.min(entry.staleUntil, entry.loadedAt + maxAge + grace)
+    return grace > 0 && now < until ? 'stale' : 'gone'
+  }
+  return age < maxAge! ? 'fresh' : age < maxAge! + grace ? 'stale' : 'gone'
 }
 
 /**

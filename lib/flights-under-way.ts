@@ -64,10 +64,14 @@ export class FlightsUnderWay {
     this.stray(flight)
   }
 
-  detachAll (): void {
+  /** With `tags`: since these, and no others, were invalidated. */
+  detachAll (tags?: readonly string[]): void {
     for (const flight of this.#joinable.values()) this.stray(flight)
     this.#joinable.clear()
-    for (const stray of this.#allStrays()) stray.detached = stray.swept = true
+    for (const stray of this.#allStrays()) {
+      stray.detached = true
+      stray.swept ||= stray.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
+    }
   }
 
   /** Nor is anything of it kept: the key was invalidated or replaced. */

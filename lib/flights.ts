@@ -99,7 +99,7 @@ export class Flight implements Landing {
   loaded = false
   /** Its value may have been invalidated since it took off: nobody joins it any more. */
   detached = false
-  /** By something that concerns the whole region, or a tag. */
+  /** What it carries may have been forgotten by a tag. */
   swept = false
   /** Why nothing of it is kept either: what somebody has done to the key since. */
   #revokedBy: Revocation | undefined
@@ -118,12 +118,17 @@ export class Flight implements Landing {
   /** What may be served until the load has ended, or if it fails. */
   stale: { entry: Entry, tier: number } | undefined
   trip: Trip = noTrip
+  /** Those that who has joined it wants, besides its own. */
+  otherAges: (number | undefined)[] | undefined
   /** Loaders that wait for it. */
   awaitedBy: Set<LoadCall> | undefined
   #first: Landing | undefined
   #others: Landing[] | undefined
+  /** Others for whom what is stale won't do. */
+  #patient: Landing[] | undefined
   /** What the others get until it has landed. */
   #forOthers: Landed | undefined
+  #hasStale = false
   #landed: Landed | undefined
   #error: { error: unknown } | undefined
 
@@ -167,47 +172,69 @@ export class Flight implements Landing {
     return this.place?.value === this
   }
 
-  /** For everybody but the first: what they get is somebody else's load. */
-  join (other: Landing): void {
-    if (this.#landed !== undefined) other.land(asWaited(this.#landed))
-    else if (this.#error !== undefined) other.fail(this.#error.error)
-    else if (this.#forOthers !== undefined) other.land(this.#forOthers)
-    else (this.#others ??= []).push(other)
+  /** Who joins with this `maxAge` has to be content as well with what it finds. */
+  admit (maxAge: number | undefined): void {
+    if (maxAge !== this.want.maxAge) (this.otherAges ??= []).push(maxAge)
   }
 
+  /** For everybody but the first: what they get is somebody else's load. For some, what is stale won't do. */
+  join (other: Landing, takesStale = true): void {
+    if (this.#landed !== undefined) other.land(asWaited(this.#landed))
+    else if (takesStale && this.#forOthers !== undefined) other.land(this.#forOthers)
+    else if (this.#error !== undefined) other.fail(this.#error.error)
+    else if (takesStale) (this.#others ??= []).push(other)
+    else (this.#patient ??= []).push(other)
+  }
+
+  /** Whether the first has something, though it may be stale. */
   get landed (): boolean {
+    return this.#landed !== undefined || this.#error !== undefined || this.#hasStale
+  }
+
+  /** Whether there is nothing to come any more. */
+  get over (): boolean {
     return this.#landed !== undefined || this.#error !== undefined
   }
 
+  /** Whether somebody waits who can do with nothing stale. */
+  get isAwaited (): boolean {
+    return this.#patient !== undefined
+  }
+
   land (landed: Landed): void {
+    const waited = asWaited(landed)
     // What was loaded takes the place of a stale value for those who come later.
-    this.#landed = landed
+    if (landed.stale) this.#forOthers = waited
+    else this.#landed = landed
+    this.#hasStale ||= landed.stale
     const first = this.#first
     this.#first = undefined
     first?.land(landed)
-    this.#landWaiting(asWaited(landed))
+    this.#landWaiting(waited)
   }
 
-  /** Lets all but the first have it already: a stale value, dogpile's own way, or what a refresh has yet to tell others of. */
-  landOthers (landed: Landed): void {
-    this.#forOthers = asWaited(landed)
+  /** Lets all but the first have it already: a stale value, dogpile's own way. */
+  landOthers (stale: Landed): void {
+    this.#forOthers = asWaited(stale)
     this.#landWaiting(this.#forOthers)
   }
 
+  /** What is stale is still there for those who come later. */
   fail (error: unknown): void {
-    if (this.landed) return
+    if (this.over) return
     this.#error = { error }
-    const [first, others] = [this.#first, this.#others]
-    this.#first = this.#others = undefined
-    first?.fail(error)
-    if (others !== undefined) for (const other of others) other.fail(error)
+    const waiting = [this.#first, ...this.#others ?? [], ...this.#patient ?? []]
+    this.#first = this.#others = this.#patient = undefined
+    for (const one of waiting) one?.fail(error)
   }
 
   #landWaiting (landed: Landed): void {
-    const others = this.#others
-    if (others === undefined) return
+    const [others, patient] = [this.#others, landed.stale ? undefined : this.#patient]
+    if (others === undefined && patient === undefined) return
     this.#others = undefined
-    for (const other of others) other.land(landed)
+    if (!landed.stale) this.#patient = undefined
+    for (const other of others ?? []) other.land(landed)
+    for (const other of patient ?? []) other.land(landed)
   }
 }
 

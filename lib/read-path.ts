@@ -173,21 +173,18 @@ export class ReadPath {
     const waiting = caller === undefined ? landing : new Awaited(landing, caller)
     const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
     if (waiting instanceof Awaited) waiting.await(awaited)
-    if (joinable) flight.join(waiting)
+    if (!joinable) return
+    flight.admit(want.maxAge)
+    flight.join(waiting)
   }
 
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
     return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'stale'
   }
 
-  /**
-   * One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. A
-   * refresh may fail, or take its time, while the old value is still there.
-   */
+  /** One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. */
   #isJoinable (flight: Flight, want: Want): boolean {
-    if (want.anew || want.load === undefined) return false
-    if (flight.want.anew ? !flight.loaded : !flight.loading && flight.want.maxAge !== want.maxAge) return false
-    return this.#suits(flight, want)
+    return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && this.#suits(flight, want)
   }
 
   /** What is there already has an age, which may be too old for somebody who asks for one. */
@@ -208,15 +205,12 @@ export class ReadPath {
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
-    if (want.anew) {
-      this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
-      flight.loading = true
-    }
-    const other = want.anew ? undefined : underWay
-    if (want.load === undefined || other !== undefined) this.#repeats = true
-    if (want.load === undefined || (other !== undefined && this.#isCurrent(other))) this.#flights.stray(flight)
+    if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
+    if (want.load === undefined || underWay !== undefined) this.#repeats = true
+    // Nobody joins a refresh: it may fail, or take its time, while the old value is still there.
+    if (want.anew || want.load === undefined || (underWay !== undefined && this.#isCurrent(underWay))) this.#flights.stray(flight)
     else {
-      if (other !== undefined) this.#flights.detach(other)
+      if (underWay !== undefined) this.#flights.detach(underWay)
       this.#flights.add(flight)
     }
     if (this.#batch.push(flight) === 1) this.#schedule()
@@ -263,7 +257,7 @@ export class ReadPath {
         this.#serveStale(flight)
         toLoad.push(flight)
       }
-      await this.#load(toLoad.filter(flight => this.#leads(flight)))
+      await this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#fail(flight, error)
@@ -294,6 +288,7 @@ export class ReadPath {
     if (entry === undefined) return false
     switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':
+        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') === true) return false
         this.#copyNearer(flight, entry, place)
         this.#arrive(flight, { shared: entry, origin, stale: false, trip })
         return true
@@ -334,7 +329,7 @@ export class ReadPath {
     }
     const other = flight.joinable ? flight : this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked && this.#suits(other, flight.want)) {
+      if (other.loading && !flight.revoked && (!other.loaded || flight.want.maxAge === undefined)) {
         this.#leaveTo(other, flight)
         return false
       }
@@ -346,8 +341,11 @@ export class ReadPath {
 
   #leaveTo (other: Flight, flight: Flight): void {
     this.#flights.end(flight)
+    if (flight.landed) return
+    if (this.#hasServable(flight)) return this.#landStale(flight)
+    other.admit(flight.want.maxAge)
     for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
-    other.join({ land: landed => flight.land(landed), fail: error => this.#fail(flight, error) }) // it may have a stale value
+    other.join(flight, this.#suits(other, flight.want))
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
@@ -414,6 +412,7 @@ export class ReadPath {
     if (flight.stale === undefined) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.#landStale(flight)
+    if (flight.isAwaited) return false
     this.#flights.end(flight)
     return true
   }
@@ -470,12 +469,15 @@ export class ReadPath {
 
   async #call (source: Source, flights: readonly Flight[], elected: Elected | undefined): Promise<void> {
     const call = new LoadCall(flights)
+    // If it never ends, its lease and its lock do: then somebody else may try, and nothing of it is kept any more.
+    const lasting = setTimeout(() => { for (const flight of flights) this.#flights.abandon(flight) }, this.#leaseTtl).unref()
     let loaded: readonly Loaded[]
     try {
       loaded = await this.#context.outside.runCall(call, () => source.load(flights.map(flight => flight.want.arg)))
     } catch (error) {
       loaded = flights.map(() => ({ error }))
     }
+    clearTimeout(lasting)
 
     // Callers first; what is written back is off their path.
     const refreshed: (() => void)[] = []
@@ -503,10 +505,8 @@ export class ReadPath {
     }
     flight.loaded = true
     const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
-    if (flight.want.anew) {
-      flight.landOthers(landed)
-      refreshed.push(() => flight.land(landed))
-    } else {
+    if (flight.want.anew) refreshed.push(() => flight.land(landed))
+    else {
       if (flight.entry === undefined) this.#flights.end(flight)
       flight.land(landed)
     }
@@ -536,13 +536,9 @@ export class ReadPath {
       ? undefined
       : setTimeout(() => {
         for (const flight of flights) {
-          if (flight.loaded || (flight.landed && flight.stale === undefined)) continue
-          if (!flight.landed) {
-            if (this.#hasServable(flight)) this.#landStale(flight)
-            else flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
-          }
-          // If it never ends, its lease and its lock do: then somebody else may try, and nothing of it is kept any more.
-          setTimeout(() => this.#flights.abandon(flight), this.#leaseTtl).unref()
+          if (flight.loaded || flight.over) continue
+          if (!flight.landed && this.#hasServable(flight)) this.#landStale(flight)
+          flight.fail(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
         }
       }, hardTimeout)
     return () => {
@@ -572,6 +568,7 @@ export class ReadPath {
     this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
     this.#pause(flight.key, pauseAfterFailure)
     if (!flight.landed) this.#landStale(flight)
+    flight.fail(error) // for whom it won't do
   }
 
   #pause (key: string, milliseconds: number): void {

@@ -39,17 +39,18 @@ export class RequestMemory<Method extends object> {
     else (seen.keyed ??= new Map()).set(key!, read)
   }
 
-  /** With `read`: only if it is that. */
-  delete (method: Method, args: readonly unknown[], key: string | undefined, read?: Read): void {
+  /** With `read`: only if it is that. Returns whether something was. */
+  delete (method: Method, args: readonly unknown[], key: string | undefined, read?: Read): boolean {
     const plain = hasPlainArgument(args)
     if (plain && this.#isFirst(method, args)) {
-      if (read === undefined || read === this.#first) this.#first = undefined
-      return
+      if (read !== undefined && read !== this.#first) return false
+      this.#first = undefined
+      return true
     }
     const seen = this.#find(method)
     const map: Map<unknown, Read> | undefined = plain ? seen?.plain : seen?.keyed
     const at = plain ? args[0] : key
-    if (read === undefined || map?.get(at) === read) map?.delete(at)
+    return map !== undefined && (read === undefined || map.get(at) === read) && map.delete(at)
   }
 
   #isEmpty (): boolean {

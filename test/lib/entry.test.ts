@@ -191,3 +191,17 @@ t.test('what a serializer makes that no reader can get a copy of is no entry', a
   const bytes = encode(entryOf({ url: 'https://example.org' }))
   t.throws(() => decodeEntry(bytes, { ...msgpackSerializer, decodeAt: undefined, decode: () => ({ url: new URL('https://example.org') }) } as never), { message: /can't be cached/ })
 })
+
+t.test('what was softened is served to nobody for whom it is too old', async t => {
+  const entry = entryOf('a', { softened: true, loadedAt: 1000, freshUntil: 61_000, staleUntil: 71_000 })
+  for (const [now, maxAge, expected] of [
+    [2000, undefined, 'stale'],
+    [70_999, undefined, 'stale'],
+    [71_000, undefined, 'gone'],
+    [2000, 500, 'stale'],
+    [11_499, 500, 'stale'],
+    [11_500, 500, 'gone'],
+    [70_999, 1_000_000, 'stale'],
+    [71_000, 1_000_000, 'gone']
+  ] as const) t.equal(freshness(entry, now, maxAge), expected, `${now}, ${maxAge}`)
+})

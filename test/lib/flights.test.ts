@@ -105,7 +105,29 @@ t.test('a stale value for others that nobody is yet waits for them', async t => 
   first.catch(() => {})
   flight.fail(error)
   await t.rejects(first, error)
-  await t.rejects(join(), error)
+  t.equal(await join(), stale, 'and for those who come later')
+})
+
+t.test('who can do with nothing stale waits for the load, or its failure, however late he comes', async t => {
+  for (const ends of ['loaded', 'failed'] as const) {
+    const { flight, first, join } = take()
+    const patient = () => given(landing => flight.join(landing, false))
+    t.notOk(flight.isAwaited)
+    const [before, other] = [patient(), join()]
+    flight.land(stale)
+    t.strictSame([await first, await other], [stale, stale])
+    const waiting = [before, patient()]
+    t.strictSame([flight.isAwaited, flight.landed, flight.over], [true, true, false])
+    const error = new Error('no')
+    if (ends === 'loaded') flight.land(loaded)
+    else flight.fail(error)
+    t.ok(flight.over)
+    for (const one of [...waiting, patient()]) {
+      if (ends === 'loaded') t.strictSame(await one, { ...loaded, origin: 'waited' })
+      else await t.rejects(one, error)
+    }
+    if (ends === 'failed') t.equal(await join(), stale)
+  }
 })
 
 t.test('what came along with a load is for whoever it was loaded for', async t => {

@@ -528,3 +528,56 @@ t.test('an invalidation that is delivered late leaves what was set since', async
   await manager.idle()
   t.strictSame(await region.getMany(['a', 'b']), ['new', undefined])
 })
+
+t.test('a request whose refresh fails keeps what it has written, or forgotten, meanwhile', async t => {
+  for (const how of ['set', 'invalidated', 'nothing'] as const) {
+    const { manager } = await processOf(t, [memory()])
+    const held = gate()
+    const loads: (() => unknown)[] = [() => ({ id: 1, name: 'old' }), async () => { await held.opened; throw new Error('no luck') }]
+    const Person = cachedObject({
+      name: 'Person',
+      region: 'people',
+      methods: { byId: loadOne(async (_context, _id: number) => await (loads.shift() ?? (() => ({ id: 1, name: 'new' })))() as { id: number, name: string }) }
+    })
+    const api = manager.createApi()
+    await api.get(Person, 'byId', [1])
+    const failing = t.rejects(api.refresh(Person, 'byId', [1]), { message: 'no luck' })
+    if (how === 'set') await api.set(Person, 'byId', [1], { id: 1, name: 'new' })
+    if (how === 'invalidated') await api.invalidate(Person, 'byId', [1])
+    held.open()
+    await failing
+    t.match(await api.get(Person, 'byId', [1]), { name: how === 'nothing' ? 'old' : 'new' }, how)
+  }
+})
+
+t.test('a set stays when other tags are invalidated, or the region softly, while it is written', async t => {
+  for (const [what, stays] of [['mine', false], ['other', true], ['softly', true]] as const) {
+    const { backend, before } = interruptible(t)
+    const { region } = await processOf(t, [memory(), backend], { grace: '60s' })
+    let invalidated: Promise<void> | undefined
+    before.fillMany = () => {
+      before.fillMany = undefined!
+      invalidated = what === 'softly' ? region.invalidate({ soft: true }) : region.invalidateTags(what)
+    }
+    await region.set('k', 'set', { tags: ['mine'] })
+    await invalidated
+    t.equal(await region.getOrCreate('k', () => 'loaded'), stays ? 'set' : 'loaded', what)
+  }
+})
+
+t.test('who joins a load with a maxAge gets nothing older that it finds in a tier', async t => {
+  const namespace = randomUUID()
+  const { backend, before } = interruptible(t)
+  const { region, clock } = await processOf(t, [backend], { namespace })
+  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+  await region.delete('k') // forgotten just now: it is claimed without a look
+  await theirs.set('k', 'old')
+  clock.advance(5000)
+  const [claiming, held] = [gate(), gate()]
+  before.getMany = before.leaseMany = async () => { claiming.open(); await held.opened }
+  const reads = [region.getOrCreate('k', () => 'new')]
+  await claiming.opened
+  reads.push(region.getOrCreate('k', () => 'newer', { maxAge: 100 }))
+  held.open()
+  t.strictSame(await Promise.all(reads), ['new', 'new'])
+})
