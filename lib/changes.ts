@@ -138,7 +138,8 @@ export class Changes {
     if (flights.length === 0) return
     for (const { key, stale } of flights) this.#fill.drop(key, stale!.entry)
     await Promise.all(this.#shared.map(async (tier, s) => {
-      await tier.forgetStanding(flights.flatMap(({ key, leases }) => leases?.[s] === undefined ? [] : [{ key, lease: leases[s] }]))
+      const leased = flights.filter(({ leases }) => leases?.[s] !== undefined) // else it is away
+      await tier.forgetStanding(leased.map(({ key, leases }) => ({ key, lease: leases![s]! })))
     }))
   }
 
