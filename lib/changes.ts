@@ -92,8 +92,8 @@ export class Changes {
       const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
       flight.entry = entry
       this.#flights.stray(flight)
-      const isOvertaken = () => flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept
       const isSuperseded = () => flight.revokedBy === 'set'
+      const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
       return { key, entry, value: values[i]!, flight, isOvertaken, isSuperseded }
     })
     await this.#change(async () => {
@@ -161,8 +161,9 @@ export class Changes {
   /** What was written just when it was invalidated; or was not, for a refresh that may fail. */
   async #forgetOvertaken (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
-    for (const tier of this.#locals) tier.forget(keys)
-    await Promise.all(this.#shared.map(tier => tier.forgetMany(keys)))
+    const what = { keys, replaced: true } // whoever is replacing it may go on
+    this.#drop(what)
+    await this.#tellTiers(what, tier => tier.forgetMany(keys))
   }
 
   // ─── invalidations ─────────────────────────────────────────────────────────────────────────────

@@ -581,3 +581,45 @@ t.test('who joins a load with a maxAge gets nothing older that it finds in a tie
   held.open()
   t.strictSame(await Promise.all(reads), ['new', 'new'])
 })
+
+t.test('what a look finds late does not take the place that a refresh has left, which another one has overtaken', async t => {
+  const { backend, after } = interruptible(t)
+  const { region } = await processOf(t, [memory({ maxEntries: 1 }), backend])
+  const load = source(region, 'old')
+  await load()
+  await region.set('else', 'makes room')
+  const refreshes = [gate(), gate()].map((held, i) => ({ held, loads: async () => { await held.opened; return `new ${i}` } }))
+  const refreshed: Promise<string>[] = []
+  for (const [i, { loads }] of refreshes.entries()) {
+    load.it.next = loads
+    refreshed.push(load.refresh())
+    await eventually(t, () => load.it.calls === 2 + i, 'it loads')
+  }
+  const [found, late] = [gate(), gate()]
+  after.getMany = async () => { found.open(); await late.opened }
+  const look = load.get()
+  await found.opened
+  refreshes[0]!.held.open()
+  t.equal(await refreshed[0], 'new 0')
+  late.open()
+  t.equal(await look, 'old')
+  after.getMany = undefined!
+  t.not(await load.get(), 'old')
+  refreshes[1]!.held.open()
+  await refreshed[1]
+  t.not(await load.get(), 'old')
+})
+
+t.test('a later set stays, though a tag has overtaken the earlier one', async t => {
+  for (const inMemory of [false, true]) {
+    const { backend, before } = interruptible(t)
+    const { region } = await processOf(t, inMemory ? [memory(), backend] : [backend])
+    before.fillMany = async () => {
+      before.fillMany = undefined!
+      await region.invalidateTags('t')
+      await region.set('k', 'later', { tags: ['t'] })
+    }
+    await region.set('k', 'earlier', { tags: ['t'] })
+    t.equal(await region.get('k'), 'later')
+  }
+})
