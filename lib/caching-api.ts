@@ -123,9 +123,7 @@ export class CachingApi {
     const seen = this.#memory.get(bound, args, () => key)
     this.#primed?.delete(key)
     this.#overtake(key)
-    const fetching = this.#fetch(bound, key, args, undefined, true)
-    fetching.before = seen
-    return await fetching.promise as ResultOf<O, M>
+    return await this.#fetch(bound, key, args, undefined, true, undefined, seen).promise as ResultOf<O, M>
   }
 
   /**
@@ -240,9 +238,9 @@ export class CachingApi {
     return this.#hand(bound, args, key, remembered)
   }
 
-  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry): Fetching {
+  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry, before?: Read): Read {
     const arg = ownArguments(args)
-    const fetching = new Fetching(this, bound, arg, key)
+    const fetching = new Fetching(this, bound, arg, key, before)
     this.#memory.set(bound, arg, key, fetching)
     this.#fetching++
     bound.region.path.fetch({ key, maxAge, anew, load: bound, arg }, fetching, remembered)
@@ -276,9 +274,11 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be refreshed stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { bound, args, key, before } = fetching
-    if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
+    const { bound, args, key } = fetching
     fetching.failed(error)
+    let { before } = fetching
+    while (before instanceof Fetching && before.hasFailed) before = before.before
+    if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
   }
 
   #ended (): void {
@@ -342,11 +342,12 @@ class Fetching extends Reading implements Landing {
   readonly args: readonly unknown[]
   readonly key: string | undefined
   /** Of a refresh: what had been read. */
-  before: Read | undefined
+  readonly before: Read | undefined
   readonly #api: CachingApi
 
-  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined) {
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
     super()
+    this.before = before
     this.#api = api
     this.bound = bound
     this.args = args

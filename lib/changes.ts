@@ -101,7 +101,8 @@ export class Changes {
       // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
       for (const filled of written) flown.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
       await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
-      await this.#forgetOvertaken(flown.filter(one => one.isOvertaken()).map(one => one.key))
+      const overtaken = flown.filter(one => one.isOvertaken()).map(one => one.key)
+      if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
       this.#settle(flown.map(one => one.flight).filter(isKept))
       for (const { flight } of flown) this.#flights.end(flight)
       this.#flights.yieldRevoked()
@@ -122,8 +123,9 @@ export class Changes {
     await this.#forgetReloaded(loaded.filter(flight => flight.stale !== undefined && !isKept(flight) && !flight.revoked))
     if (refreshed.length === 0) return
     const anew = refreshed.filter(isKept)
-    // One that another one has overtaken resolves before that one, which may fail and leave the old value there.
-    await this.#forgetOvertaken(refreshed.filter(flight => flight.revokedBy === 'refresh').map(keyOf))
+    // What has overtaken one may fail, or could not tell a tier yet: this one resolves before, and leaves nothing old there.
+    const overtaken = refreshed.filter(flight => isKept(flight) && !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
+    if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay)
     this.#settle(anew)
     const replaced = anew.map(keyOf)
@@ -153,14 +155,13 @@ export class Changes {
       this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
         tier.replaced()
-        if (!Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
+        if (!isSame(tier.get(key), entry)) tier.backend.deleteEntry(key)
       }
     }
   }
 
   /** What was written just when it was invalidated; or was not, for a refresh that may fail. */
   async #forgetOvertaken (keys: readonly string[]): Promise<void> {
-    if (keys.length === 0) return
     const what = { keys, replaced: true } // whoever is replacing it may go on
     this.#drop(what)
     await this.#tellTiers(what, tier => tier.forgetMany(keys))
@@ -261,4 +262,6 @@ export class Changes {
 }
 
 const keyOf = (flight: Flight): string => flight.key
+/** In memory it is a copy; two values that are equal may differ in their tags. */
+const isSame = (one: Entry | undefined, other: Entry): boolean => one !== undefined && Object.is(one.value, other.value) && one.loadedAt === other.loadedAt && one.tags === other.tags
 const isKept = (flight: Flight): flight is Filling => flight.entry !== undefined

@@ -293,6 +293,7 @@ export class ReadPath {
         this.#arrive(flight, { shared: entry, origin, stale: false, trip })
         return true
       case 'stale':
+        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
         if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, tier: place }
         return false
       default:
@@ -316,7 +317,7 @@ export class ReadPath {
 
   /** What is stale is served while it is reloaded: to everybody, or to all but the first. */
   #serveStale (flight: Flight): void {
-    if (flight.stale === undefined) return
+    if (!this.#hasServable(flight)) return
     if (this.options.refresh === 'background' || this.#isPaused(flight.key)) this.#landStale(flight)
     else flight.landOthers(staleOf(flight))
   }
@@ -344,8 +345,8 @@ export class ReadPath {
     if (flight.landed) return
     if (this.#hasServable(flight)) return this.#landStale(flight)
     other.admit(flight.want.maxAge)
-    for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
     other.join(flight, this.#suits(other, flight.want))
+    if (!flight.landed) for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
@@ -409,7 +410,7 @@ export class ReadPath {
 
   /** A stale value needn't wait for the process that reloads it. */
   #leaveToOthers (flight: Flight): boolean {
-    if (flight.stale === undefined) return false
+    if (!this.#hasServable(flight)) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.#landStale(flight)
     if (flight.isAwaited) return false
@@ -507,7 +508,7 @@ export class ReadPath {
     const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
     if (flight.want.anew) refreshed.push(() => flight.land(landed))
     else {
-      if (flight.entry === undefined) this.#flights.end(flight)
+      if (flight.entry === undefined) this.#flights.detach(flight) // what it gives is for who waits already
       flight.land(landed)
     }
     return flight.entry === undefined ? unshared : done

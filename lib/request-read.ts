@@ -58,6 +58,10 @@ export class Reading extends Read {
     super(undefined)
   }
 
+  get hasFailed (): boolean {
+    return this.#state === 'failed'
+  }
+
   override get promise (): Promise<unknown> {
     if (this.made !== undefined) return this.made
     if (this.#state === 'done') return super.promise

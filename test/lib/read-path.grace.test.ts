@@ -77,6 +77,26 @@ t.test('when a load has taken more than a minute, others may try, and nothing of
   t.equal(await region.get('k'), 'new')
 })
 
+t.test('a refresh that has taken more than a minute leaves nothing old', async t => {
+  for (const tiers of [[memory()], [memory(), tierOf(t)]] as const) {
+    const { region, manager } = await processOf(t, tiers)
+    const [loading, held] = [gate(), gate()]
+    const loads: (() => unknown)[] = [() => 'old', async () => { loading.open(); await held.opened; return 'new' }]
+    const load = region.wrap('f', async () => await (loads.shift() ?? (() => 'newer'))())
+    await load()
+    await manager.idle()
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
+    const refreshed = load.refresh()
+    await loading.opened
+    mock.timers.tick(minute)
+    mock.timers.reset()
+    held.open()
+    t.equal(await refreshed, 'new')
+    t.equal(await load(), 'newer')
+  }
+})
+
 t.test('where a reload never ends, what another process has loaded is found', async t => {
   const [namespace, clock] = [randomUUID(), fakeClock()]
   const mine = await processOf(t, [tierOf(t)], { loadTimeout: { hard: 20 } }, { namespace, clock })

@@ -623,3 +623,45 @@ t.test('a later set stays, though a tag has overtaken the earlier one', async t 
     t.equal(await region.get('k'), 'later')
   }
 })
+
+t.test('a refresh leaves nothing old, though the invalidation that has overtaken it could not be delivered', async t => {
+  const namespace = randomUUID()
+  const { backend, before } = interruptible(t)
+  const mine = await processOf(t, [memory(), redis(clientOf(t))], { namespace })
+  const theirs = await processOf(t, [memory(), backend], { namespace })
+  const load = source(mine.region, 'old')
+  await load()
+  await mine.manager.idle()
+  const held = gate()
+  load.it.next = async () => { await held.opened; return 'new' }
+  const refreshed = load.refresh()
+  await eventually(t, () => load.it.calls === 2, 'it loads')
+  before.forgetMany = () => { throw new Error('away') }
+  await t.rejects(source(theirs.region, 'theirs').invalidate(), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  held.open()
+  t.equal(await refreshed, 'new')
+  t.not(await load.get(), 'old')
+  before.forgetMany = undefined!
+})
+
+t.test('a request whose refreshes fail, one after another, keeps what it has read', async t => {
+  for (const first of [0, 1]) {
+    const { manager } = await processOf(t, [memory()])
+    const held = [gate(), gate()]
+    const failing = held.map(({ opened }) => async () => { await opened; throw new Error('no luck') })
+    const loads: (() => unknown)[] = [() => ({ id: 1, name: 'old' }), ...failing]
+    const Person = cachedObject({
+      name: 'Person',
+      region: 'people',
+      methods: { byId: loadOne(async (_context, _id: number) => await (loads.shift() ?? (() => t.fail('it was read')))() as { id: number, name: string }) }
+    })
+    const api = manager.createApi()
+    const read = await api.get(Person, 'byId', [1])
+    const refreshes = held.map(async () => { await t.rejects(api.refresh(Person, 'byId', [1]), { message: 'no luck' }) })
+    for (const i of [first, 1 - first]) {
+      held[i]!.open()
+      await refreshes[i]
+    }
+    t.equal(await api.get(Person, 'byId', [1]), read)
+  }
+})
