@@ -565,22 +565,24 @@ t.test('a set stays when other tags are invalidated, or the region softly, while
   }
 })
 
-t.test('who joins a load with a maxAge gets nothing older that it finds in a tier', async t => {
-  const namespace = randomUUID()
-  const { backend, before } = interruptible(t)
-  const { region, clock } = await processOf(t, [backend], { namespace })
-  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
-  await region.delete('k') // forgotten just now: it is claimed without a look
-  await theirs.set('k', 'old')
-  clock.advance(5000)
-  const [claiming, held] = [gate(), gate()]
-  before.getMany = before.leaseMany = async () => { claiming.open(); await held.opened }
-  const reads = [region.getOrCreate('k', () => 'new')]
-  await claiming.opened
-  reads.push(region.getOrCreate('k', () => 'newer', { maxAge: 100 }))
-  held.open()
-  t.strictSame(await Promise.all(reads), ['new', 'new'])
-})
+for (const [state, age] of [['fresh', 5000], ['stale', 80_000]] as const) {
+  t.test(`who joins a load with a maxAge gets nothing older that it finds in a tier: ${state}`, async t => {
+    const namespace = randomUUID()
+    const { backend, before } = interruptible(t)
+    const { region, clock } = await processOf(t, [backend], { namespace })
+    const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace, grace: '60s' })
+    await region.delete('k') // forgotten just now: it is claimed without a look
+    await theirs.set('k', 'old')
+    clock.advance(age)
+    const [claiming, held] = [gate(), gate()]
+    before.getMany = before.leaseMany = async () => { claiming.open(); await held.opened }
+    const reads = [region.getOrCreate('k', () => 'new')]
+    await claiming.opened
+    reads.push(region.getOrCreate('k', () => 'newer', { maxAge: 100 }))
+    held.open()
+    t.strictSame(await Promise.all(reads), ['new', 'new'])
+  })
+}
 
 t.test('what a look finds late does not take the place that a refresh has left, which another one has overtaken', async t => {
   const { backend, after } = interruptible(t)
