@@ -336,7 +336,8 @@ export class ReadPath {
       }
     }
     flight.loading = true
-    if (other !== flight && !flight.detached) this.#flights.lead(flight)
+    // Whoever waits for the other one may have begun after an invalidation that only others have heard of yet.
+    if (other !== flight && !flight.detached && this.#isCurrent(flight)) this.#flights.lead(flight)
     return true
   }
 

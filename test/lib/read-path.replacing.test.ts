@@ -3,12 +3,13 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadOne } from '../../lib/cached-object.js'
+import type { Line } from '../../lib/line.js'
 import type { Region } from '../../lib/region.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, LeasingBackend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { redis } from '../../lib/tiers/redis.js'
-import { eventually, fakeClock, gate } from '../helpers/doubles.js'
+import { echoingLine, eventually, fakeClock, gate, type Gate } from '../helpers/doubles.js'
 import { startRedis } from '../helpers/servers.js'
 
 const server = await startRedis(t)
@@ -39,10 +40,13 @@ function interruptible (t: Test) {
   return { backend, before, after }
 }
 
+/** One that the test holds up, when it has found what is there. */
+interface Look { readonly found: Gate, readonly late: Gate }
+
 /** What one process has of a region. Another one of the same namespace is another process, as far as the region knows. */
-async function processOf (t: Test, tiers: RegionOptions['tiers'], { namespace = randomUUID() as string, ...options }: Partial<RegionOptions> & { namespace?: string } = {}) {
+async function processOf (t: Test, tiers: RegionOptions['tiers'], { namespace = randomUUID() as string, bus, ...options }: Partial<RegionOptions> & { namespace?: string, bus?: Line } = {}) {
   const clock = fakeClock()
-  const manager = new CachingManager({ namespace, now: clock.now, regions: { people: { tiers: [...tiers], ttl: '60s', jitter: 0, tierTimeout: '20s', ...options } } })
+  const manager = new CachingManager({ namespace, ...bus !== undefined && { bus }, now: clock.now, regions: { people: { tiers: [...tiers], ttl: '60s', jitter: 0, tierTimeout: '20s', ...options } } })
   t.teardown(() => manager.close())
   await manager.ready()
   return { manager, region: manager.region('people'), clock }
@@ -623,6 +627,44 @@ t.test('a later set stays, though a tag has overtaken the earlier one', async t 
     }
     await region.set('k', 'earlier', { tags: ['t'] })
     t.equal(await region.get('k'), 'later')
+  }
+})
+
+t.test('who reads after an invalidation that this process could not hear of gets no stale value that a longer look has found before', async t => {
+  for (const refresh of ['background', 'inline'] as const) {
+    const namespace = randomUUID()
+    const { line } = echoingLine()
+    let cut = false
+    const bus: Line = {
+      ...line,
+      listen: async (channel, listener, interrupted) => await line.listen(channel, message => { if (!cut) listener(message) }, interrupted),
+      catchUp: async () => { if (cut) throw new Error('no line') }
+    }
+    const { backend, after } = interruptible(t)
+    const { region, clock } = await processOf(t, [backend], { namespace, bus, grace: '60s', refresh })
+    const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace, bus: line })
+    await region.set('k', 'old')
+    clock.advance(70_000)
+    const [earlier, later] = [0, 1].map(() => ({ found: gate(), late: gate() })) as [Look, Look]
+    const looks = [earlier, later]
+    after.getMany = async () => {
+      const look = looks.shift()
+      look?.found.open()
+      await look?.late.opened
+    }
+    const [loading, held] = [gate(), gate()]
+    const before = [{}, { maxAge: '30s' }].map(async options => await region.getOrCreate('k', async () => { loading.open(); await held.opened; return 'new' }, options))
+    await earlier.found.opened
+    cut = true
+    await theirs.delete('k') // which has waited until this process can know that it hears nothing
+    const reading = region.getOrCreate('k', () => 'new', { maxAge: '30s' })
+    await later.found.opened
+    earlier.late.open()
+    await loading.opened
+    later.late.open()
+    t.equal(await reading, 'new', refresh)
+    held.open()
+    await Promise.all(before)
   }
 })
 
