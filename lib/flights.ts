@@ -121,7 +121,7 @@ export class Flight implements Landing {
   /** Those that who has joined it wants, besides its own. */
   otherAges: (number | undefined)[] | undefined
   /** Loaders that wait for it. */
-  awaitedBy: Set<LoadCall> | undefined
+  awaitedBy: Set<Awaited> | undefined
   #first: Landing | undefined
   #others: Landing[] | undefined
   /** Others for whom what is stale won't do. */
@@ -238,30 +238,34 @@ export class Flight implements Landing {
   }
 }
 
-/** A loader that waits for a flight, as long as it does. */
+/** A loader that waits for a flight, and for those that this one is left to, as long as it does. */
 export class Awaited implements Landing {
+  readonly caller: LoadCall
   readonly #landing: Landing
-  readonly #caller: LoadCall
-  #flight: Flight | undefined
+  readonly #flights: Flight[] = []
 
   constructor (landing: Landing, caller: LoadCall) {
     this.#landing = landing
-    this.#caller = caller
+    this.caller = caller
   }
 
   await (flight: Flight): void {
-    this.#flight = flight
-    ;(flight.awaitedBy ??= new Set()).add(this.#caller)
+    this.#flights.push(flight)
+    ;(flight.awaitedBy ??= new Set()).add(this)
   }
 
   land (landed: Landed): void {
-    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#end()
     this.#landing.land(landed)
   }
 
   fail (error: unknown): void {
-    this.#flight?.awaitedBy?.delete(this.#caller)
+    this.#end()
     this.#landing.fail(error)
+  }
+
+  #end (): void {
+    for (const flight of this.#flights) flight.awaitedBy!.delete(this)
   }
 }
 

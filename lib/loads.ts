@@ -21,7 +21,7 @@ export class LoadCall {
     this.#keys ??= new Set(this.flights.map(flight => flight.key))
     if (this.#keys.has(key)) return true
     for (const flight of this.flights) {
-      for (const call of flight.awaitedBy ?? []) if (call.isWaitedForBy(key, seen)) return true
+      for (const { caller } of flight.awaitedBy ?? []) if (caller.isWaitedForBy(key, seen)) return true
     }
     return false
   }

@@ -346,8 +346,8 @@ export class ReadPath {
     if (flight.landed) return
     if (this.#hasServable(flight)) return this.#landStale(flight)
     other.admit(flight.want.maxAge)
+    for (const awaited of flight.awaitedBy ?? []) awaited.await(other)
     other.join(flight, this.#suits(other, flight.want))
-    if (!flight.landed) for (const call of flight.awaitedBy ?? []) (other.awaitedBy ??= new Set()).add(call)
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { Flight, nobody, type Landed, type Landing } from '../../lib/flights.js'
+import { Awaited, Flight, nobody, type Landed, type Landing } from '../../lib/flights.js'
+import { LoadCall } from '../../lib/loads.js'
 
 /** What somebody who waits is given. */
 async function given (wait: (landing: Landing) => void): Promise<Landed> {
@@ -153,4 +154,18 @@ t.test('nobody may wait, and then nobody hears of it', async t => {
   well.land(loaded)
   ill.fail(new Error('no'))
   t.ok(well.landed && ill.landed)
+})
+
+t.test('a loader that waits for a flight twice does so until both have what they want', async t => {
+  const { flight } = take()
+  const call = new LoadCall([])
+  for (const takesStale of [true, false]) {
+    const waiting = new Awaited(nobody, call)
+    waiting.await(flight)
+    flight.join(waiting, takesStale)
+  }
+  flight.land(stale)
+  t.strictSame(Array.from(flight.awaitedBy!, ({ caller }) => caller), [call])
+  flight.land(loaded)
+  t.equal(flight.awaitedBy!.size, 0)
 })

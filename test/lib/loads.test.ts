@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
-import { Flight, nobody, type Want } from '../../lib/flights.js'
+import { Awaited, Flight, nobody, type Want } from '../../lib/flights.js'
 import { LoadCall, Outside, currentCall } from '../../lib/loads.js'
 import { deferred, gate } from '../helpers/doubles.js'
 
@@ -9,8 +9,7 @@ const callOf = (...keys: string[]) => new LoadCall(keys.map(flightOf))
 
 /** `waiting` waits for a key of `loading`. */
 function waitFor (waiting: LoadCall, loading: LoadCall, key: string): void {
-  const flight = loading.flights.find(flight => flight.key === key)!
-  ;(flight.awaitedBy ??= new Set()).add(waiting)
+  new Awaited(nobody, waiting).await(loading.flights.find(flight => flight.key === key)!)
 }
 
 t.test('a loader that asks for one of its own keys would wait for ever', async t => {

@@ -253,3 +253,36 @@ t.test('a hard timeout is for the load, and not for what a refresh has to tell o
   t.equal(await refreshed, 'v')
   await manager.idle()
 })
+
+t.test('a loader that has got a stale value waits no more for whoever reloads it, who may ask for what it loads', async t => {
+  const namespace = randomUUID()
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  const tier = redis(client)
+  const theirs = await processOf(t, [tierOf(t)], {}, { namespace })
+  const { region, clock } = await processOf(t, [tier], { refresh: 'inline' }, { namespace, lock: redlock([client]) })
+  clock.advance(minute + 1)
+  const [loading, asked, found, held] = [gate(), gate(), gate(), gate()]
+  const a = region.getOrCreate('a', async () => {
+    loading.open()
+    await asked.opened
+    return `a ${await region.getOrCreate('b', () => t.fail('one loads'), { maxAge: minute - 1 })}`
+  })
+  await loading.opened
+  const getMany = tier.getMany.bind(tier)
+  tier.getMany = async keys => {
+    const entries = await getMany(keys)
+    tier.getMany = getMany
+    found.open()
+    await held.opened
+    return entries
+  }
+  const b = region.getOrCreate('b', async () => `b ${await region.getOrCreate('a', () => t.fail('it is loaded'))}`)
+  asked.open()
+  await found.opened
+  await theirs.region.getOrCreate('b', () => 'old') // between the look and the one that comes with the claim
+  await theirs.manager.idle()
+  held.open()
+  t.equal(await b, 'b a old')
+  t.equal(await a, 'a old')
+})
