@@ -97,14 +97,17 @@ export class Changes {
       return { key, entry, value: values[i]!, flight, isOvertaken, isSuperseded }
     })
     await this.#change(async () => {
-      const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
-      // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
-      for (const filled of written) flown.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
-      await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
-      const overtaken = flown.filter(one => one.isOvertaken()).map(one => one.key)
-      if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
-      this.#settle(flown.map(one => one.flight).filter(isKept))
-      for (const { flight } of flown) this.#flights.end(flight)
+      try {
+        const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
+        // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
+        for (const filled of written) flown.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
+        await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
+        const overtaken = flown.filter(one => one.isOvertaken()).map(one => one.key)
+        if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
+        this.#settle(flown.map(one => one.flight).filter(isKept))
+      } finally {
+        for (const { flight } of flown) this.#flights.end(flight) // even where something is broken, such as a logger that throws
+      }
       this.#flights.yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // the memory of others holds what was there before
     })
