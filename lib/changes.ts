@@ -2,12 +2,13 @@ import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
 import type { Coherence } from './coherence/coherence.js'
 import type { Invalidations } from './coherence/messages.js'
-import { encodeValue, type Entry } from './entry.js'
+import type { Entry } from './entry.js'
 import { InvalidationPendingError } from './errors.js'
 import type { Fill, Filling } from './fill.js'
 import { Flight, nobody } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { ResolvedRegionOptions } from './region-options.js'
+import { encodeValue } from './serializer.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
 import { Undelivered } from './undelivered.js'
@@ -81,7 +82,7 @@ export class Changes {
   async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
     const { serializer } = this.#options.options
     const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
-    const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(entry.value, serializer))
+    const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
     const flown = sets.map(({ key, entry }, i) => {
       for (const tier of this.#locals) {
