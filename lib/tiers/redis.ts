@@ -58,6 +58,13 @@ if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') or st
   redis.call('SET', KEYS[1], stamp)
 end
 `
+
+const ifUnchanged = `
+local stamp = redis.pcall('GET', KEYS[1])
+if type(stamp) ~= 'string' then return false end
+local epoch, deleted = string.match(stamp, '^(%d+)|%d+|%d+|(%d+)$')
+if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end`
+
 const scripts = {
   // ARGV: a new stamp, the mark, its ttl, whether to take over: 1, or 2 where that was said already
   lease: `${createStamp}
@@ -85,24 +92,34 @@ for i, key in ipairs(KEYS) do
 end
 return filled`,
 
+  // ARGV: epoch and deleted as they were; values; one ttl for all, or one for each. Returns which were refused.
+  fillMissing: `
+${ifUnchanged}
+local call, refused, ttls = redis.call, {}, #KEYS + 1
+for i = 2, #KEYS do
+  local ttl = ARGV[ttls + i - 1] or ARGV[ttls + 1]
+  if not call('SET', KEYS[i], ARGV[i + 1], 'PX', ttl, 'NX') then
+    -- What is of another type, or too short, is nobody's of ours.
+    if call('TYPE', KEYS[i]).ok == 'string' and call('STRLEN', KEYS[i]) >= ${identityLength} then refused[#refused + 1] = i - 2
+    else call('SET', KEYS[i], ARGV[i + 1], 'PX', ttl) end
+  end
+end
+return refused`,
+
   // ARGV: epoch and deleted as they were; for each key what told its value from others, or nothing; value, ttl
   fillUnchanged: `
-local stamp = redis.pcall('GET', KEYS[1])
-if type(stamp) ~= 'string' then return false end
-local epoch, deleted = string.match(stamp, '^(%d+)|%d+|%d+|(%d+)$')
-if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end
+${ifUnchanged}
 local all = redis.call('MGET', unpack(KEYS, 2))
-local filled = {}
+local refused = {}
 for i, held in ipairs(all) do
   local identity = held and #held >= ${identityLength} and string.sub(held, 1, ${identityLength}) or ''
   if identity == ARGV[3 * i] then
     redis.call('SET', KEYS[i + 1], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
-    filled[i] = 1
   else
-    filled[i] = 0
+    refused[#refused + 1] = i - 1
   end
 end
-return filled`,
+return refused`,
 
   // ARGV: a new stamp, the kind of revision. KEYS[2] and on: the tags.
   revise: `${createStamp}
@@ -217,13 +234,17 @@ export class RedisBackend extends RedisCommands {
   }
 
   async fillUnchanged (stampKey: string, { epoch, deleted }: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined> {
-    const filled = await Promise.all(chunksOf(entries).map(chunk => this.eval(
-      scripts.fillUnchanged,
-      [stampKey, ...chunk.map(entry => entry.key)],
-      [epoch, deleted, ...chunk.flatMap(seenArguments)]
-    ))) as (number[] | null)[]
-    if (filled.includes(null)) return undefined
-    return (filled as number[][]).flat().map(one => one === 1)
+    const chunks = chunksOf(entries)
+    const refused = await Promise.all(chunks.map(chunk => {
+      const [script, args] = chunk.every(isMissing) ? [scripts.fillMissing, missingArguments(chunk)] : [scripts.fillUnchanged, chunk.flatMap(seenArguments)]
+      return this.eval(script, [stampKey, ...chunk.map(entry => entry.key)], [epoch, deleted, ...args])
+    })) as (number[] | null)[]
+    const filled = entries.map(() => true)
+    for (const [i, places] of refused.entries()) {
+      if (places === null) return undefined
+      for (const place of places) filled[i * mostKeys + place] = false
+    }
+    return filled
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
@@ -275,6 +296,21 @@ export class RedisClusterBackend extends RedisCommands {
 const leaseArguments = ({ stamp, mark, ttl, takeOver }: LeaseRequest, isSaid = false) => [stamp, mark, Math.ceil(ttl), takeOver ? isSaid ? '2' : '1' : '0']
 
 const fillArguments = ({ lease, value, ttl }: LeasedEntry) => [lease.subarray(0, identityLength), value, ttl]
+
+const isMissing = ({ held }: SeenEntry) => held === undefined
+
+/** An entry's own times say when it is over: the server may keep some a little longer, rather than be told a time for each. */
+function missingArguments (entries: readonly SeenEntry[]): (Uint8Array | number)[] {
+  const args: (Uint8Array | number)[] = entries.map(entry => entry.value)
+  let [shortest, longest] = [Infinity, 0]
+  for (const { ttl } of entries) {
+    shortest = Math.min(shortest, ttl)
+    longest = Math.max(longest, ttl)
+  }
+  if (longest <= 1.25 * shortest) args.push(longest)
+  else for (const { ttl } of entries) args.push(ttl)
+  return args
+}
 
 const seenArguments = ({ held, value, ttl }: SeenEntry) => [held === undefined || held.length < identityLength ? '' : held.subarray(0, identityLength), value, ttl]
 

@@ -247,6 +247,33 @@ for (const kind of ['a server', 'a cluster'] as const) {
         }
       })
 
+      t.test('of keys that held nothing keeps each for its time, or somewhat longer', async t => {
+        const { backend, client, keyspace, key, lease, stamp } = backendOn(kind, t)
+        await lease([])
+        const since = (await stamp())!
+        const fill = async (keys: string[], ttls: number[]) => await backend.fillUnchanged!(keyspace.stamp, since, keys.map((key, i) => ({ key, held: undefined, value: entryBytes(key), ttl: ttls[i]! })))
+        const leftOf = async (keys: string[]) => await Promise.all(keys.map(async key => Math.ceil(await client.pttl(key) / 10_000)))
+        const [alike, different] = [[key('a'), key('b')], [key('c'), key('d')]]
+        t.strictSame(await fill(alike, [50_000, 60_000]), [true, true])
+        t.strictSame(await leftOf(alike), [6, 6])
+        t.strictSame(await fill(different, [20_000, 60_000]), [true, true])
+        t.strictSame(await leftOf(different), [2, 6])
+      })
+
+      t.test('of keys that held nothing is refused for what stands there by now, unless that is nobody\'s of ours', async t => {
+        const { backend, client, keyspace, keys: [a, b, c], key, lease, stamp } = backendOn(kind, t)
+        await lease([])
+        const since = (await stamp())!
+        const old = entryBytes('old')
+        await backend.setMany([{ key: a, value: old, ttl: 60_000 }])
+        await client.set(b, 'short')
+        await client.rpush(c, 'a list')
+        const all = [a, b, c, key('free')]
+        t.strictSame(await backend.fillUnchanged!(keyspace.stamp, since, all.map(key => ({ key, held: undefined, value: entryBytes('new'), ttl: 60_000 }))), [false, true, true, true])
+        t.strictSame(await client.getBuffer(a), old)
+        t.ok((await backend.getMany(all)).every(bytes => bytes !== undefined))
+      })
+
       t.test('is refused altogether when the region has changed', async t => {
         const changes: Record<string, (on: Awaited<ReturnType<typeof seen>>) => Promise<unknown>> = {
           'any key was forgotten': async ({ backend, keyspace, key }) => await backend.forgetMany(keyspace.stamp, formatStamp(newStamp()), [key('another')]),
