@@ -77,8 +77,9 @@ class Tally {
   #lastPlace = 0
   #lastTier: TierCount | undefined
   #lastTrip: Trip | undefined
-  /** Batches and calls that have been counted: their time is one, however many keys they were for. */
-  readonly #counted = new Set<Trip | LoadCall>()
+  #lastCall: LoadCall | undefined
+  /** Batches and calls that have been counted, where there were several: their time is one, however many keys they were for. */
+  #counted: Set<Trip | LoadCall> | undefined
 
   landed (path: ReadPath, { origin, stale, trip, call }: Landed): void {
     if (stale) this.stale++
@@ -86,12 +87,16 @@ class Tally {
     else if (origin === 'loaded') this.loaded++
     else if (origin === 'waited') this.waited++
 
-    if (trip !== this.#lastTrip && this.#isNew(trip)) trip.milliseconds.forEach((milliseconds, place) => { this.tier(path, place).milliseconds += milliseconds })
-    this.#lastTrip = trip
-    if (call !== undefined && origin === 'loaded' && this.#isNew(call)) {
+    if (trip !== this.#lastTrip) {
+      if (this.#isNew(trip, this.#lastTrip)) trip.milliseconds.forEach((milliseconds, place) => { this.tier(path, place).milliseconds += milliseconds })
+      this.#lastTrip = trip
+    }
+    if (origin !== 'loaded' || call === undefined || call === this.#lastCall) return
+    if (this.#isNew(call, this.#lastCall)) {
       this.loads++
       this.loadMilliseconds += call.milliseconds
     }
+    this.#lastCall = call
   }
 
   tier (path: ReadPath, place: number): TierCount {
@@ -107,9 +112,11 @@ class Tally {
     return tier
   }
 
-  #isNew (counted: Trip | LoadCall): boolean {
-    if (this.#counted.has(counted)) return false
-    this.#counted.add(counted)
-    return true
+  /** `last` was counted as well: most requests have no other. */
+  #isNew <T extends Trip | LoadCall>(one: T, last: T | undefined): boolean {
+    if (last === undefined) return true
+    const counted = this.#counted ??= new Set()
+    counted.add(last)
+    return !counted.has(one)
   }
 }
