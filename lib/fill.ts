@@ -21,6 +21,9 @@ export type Filling = Flight & { readonly entry: Entry }
 /** A row that a load found besides what it was asked for. */
 export interface Priming { readonly flight: Flight, readonly prime: Primed }
 
+/** The same, as it is to be kept. */
+export interface Primable { readonly flight: Flight, readonly key: string, readonly entry: Entry }
+
 const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
 /** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
@@ -124,12 +127,9 @@ export class Fill {
     for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
   }
 
-  /**
-   * Rows for other keys, which nobody holds a lease of. They are kept only where there is nothing yet, and where no key of
-   * the region was invalidated since the load began: any of these could have been theirs. Never rejects.
-   */
-  async prime (primings: readonly Priming[]): Promise<void> {
-    const { locals, shared } = this.#options
+  /** Rows for other keys, in memory: where there is nothing yet, see `prime`. Returns what is left for the shared tiers. */
+  primeLocals (primings: readonly Priming[]): readonly Primable[] {
+    const { locals } = this.#options
     const entries = primings.flatMap(({ flight, prime: { key, value, tags, policy } }) => {
       try {
         return [{ flight, key, entry: this.enter(copyIn(value), policy, tags) }]
@@ -143,7 +143,15 @@ export class Fill {
         if (flight.generation?.deleted === tier.generation.deleted && tier.get(key) === undefined) tier.set(key, entry, flight.generation)
       }
     }
-    await Promise.all(shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s]?.stamp })))))
+    return entries
+  }
+
+  /**
+   * Rows for other keys, which nobody holds a lease of. They are kept only where there is nothing yet, and where no key of
+   * the region was invalidated since the load began: any of these could have been theirs. Never rejects.
+   */
+  async prime (entries: readonly Primable[]): Promise<void> {
+    await Promise.all(this.#options.shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s]?.stamp })))))
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {

@@ -13,6 +13,13 @@ export class FlightsUnderWay {
     return this.#joinable.get(key)
   }
 
+  /** Whether one of them has been loaded: it may be on its way into the tiers. */
+  isLoaded (key: string): boolean {
+    if (this.#joinable.get(key)?.loaded === true) return true
+    for (const stray of this.#strays.get(key) ?? []) if (stray.loaded) return true
+    return false
+  }
+
   /** Of a key that has none that may be joined. */
   add (flight: Flight): void {
     flight.place = this.#joinable.add(flight.key, flight)

@@ -177,6 +177,12 @@ export class Flight implements Landing {
     if (maxAge !== this.want.maxAge) (this.otherAges ??= []).push(maxAge)
   }
 
+  /** Whether the load of `key`, or one that this waits for, waits for it. */
+  isWaitedForBy (key: string, seen?: Set<LoadCall>): boolean {
+    for (const { caller } of this.awaitedBy ?? []) if (caller.isWaitedForBy(key, seen)) return true
+    return false
+  }
+
   /** For everybody but the first: what they get is somebody else's load. For some, what is stale won't do. */
   join (other: Landing, takesStale = true): void {
     if (this.#landed !== undefined) other.land(asWaited(this.#landed))

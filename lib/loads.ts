@@ -20,10 +20,7 @@ export class LoadCall {
     seen.add(this)
     this.#keys ??= new Set(this.flights.map(flight => flight.key))
     if (this.#keys.has(key)) return true
-    for (const flight of this.flights) {
-      for (const { caller } of flight.awaitedBy ?? []) if (caller.isWaitedForBy(key, seen)) return true
-    }
-    return false
+    return this.flights.some(flight => flight.isWaitedForBy(key, seen))
   }
 }
 

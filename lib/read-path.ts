@@ -66,6 +66,8 @@ export class ReadPath {
   readonly #isLineInOrder: boolean
   readonly #flights = new FlightsUnderWay()
   readonly #underWay = new Set<Promise<unknown>>()
+  /** What callers have already, and the tiers are about to get. */
+  readonly #unwritten = new Set<() => void>()
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
   /** Some of them may have the same key. */
@@ -197,12 +199,13 @@ export class ReadPath {
     return freshness(entry, this.#context.now(), maxAge) !== 'gone'
   }
 
-  /** Nothing can have been invalidated, unheard, since it took off. */
+  /** Nothing can have been invalidated, unheard, since it took off, or since what it has brought from memory was believed. */
   #isCurrent (flight: Flight): boolean {
-    return !flight.departed || this.#isTrusted()
+    return (!flight.departed && flight.stale === undefined) || this.#isTrusted()
   }
 
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
+    if (this.#unwritten.size > 0 && (want.anew || this.#flights.isLoaded(want.key))) this.#writeBack()
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
     if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
@@ -330,7 +333,7 @@ export class ReadPath {
     }
     const other = flight.joinable ? flight : this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked && (!other.loaded || flight.want.maxAge === undefined)) {
+      if (other.loading && !flight.revoked && (!other.loaded || flight.want.maxAge === undefined) && !flight.isWaitedForBy(flight.key)) {
         this.#leaveTo(other, flight)
         return false
       }
@@ -438,8 +441,11 @@ export class ReadPath {
     const own = claimed instanceof Promise ? await claimed : claimed
     const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
     if (!takeOver) for (const flight of missing) if (!flight.landed) this.#serveStale(flight)
-    await Promise.all(bySource(missing).map(({ source, members }) => this.#call(source, members, elected)))
-    if (elected !== undefined) await elected.release()
+    try {
+      await Promise.all(bySource(missing).map(({ source, members }) => this.#call(source, members, elected)))
+    } finally {
+      await elected?.release()
+    }
   }
 
   /** Whether somebody has; otherwise the flight has the right to. */
@@ -481,21 +487,44 @@ export class ReadPath {
     }
     clearTimeout(lasting)
 
-    // Callers first; what is written back is off their path.
     const refreshed: (() => void)[] = []
     const outcomes = flights.map((flight, i) => this.#bring(flight, loaded[i]!, call, refreshed))
-    const written = this.#track(this.#changes.write(flights.filter((_, i) => outcomes[i]!.kind !== 'failed')))
-    // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
-    if (refreshed.length > 0) void written.then(() => { for (const land of refreshed) land() })
-    const primings = flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime })))
-    if (primings.length > 0) void this.#track(this.#fill.prime(primings))
-    const isOrdered = this.#isLockInOrder && this.#isLineInOrder
-    if (elected === undefined || !isOrdered) await written
-    if (elected !== undefined) {
+    const primed = this.#fill.primeLocals(flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime }))))
+    await this.#afterCallers(elected, async () => {
+      const written = this.#track(this.#changes.write(flights.filter((_, i) => outcomes[i]!.kind !== 'failed')))
+      // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
+      if (refreshed.length > 0) void written.then(() => { for (const land of refreshed) land() })
+      if (primed.length > 0) void this.#track(this.#fill.prime(primed))
+      const isOrdered = this.#isLockInOrder && this.#isLineInOrder
+      void this.#track(written.finally(() => flights.forEach(flight => this.#flights.end(flight))))
+      if (elected === undefined || !isOrdered) await written
+      if (elected === undefined) return
       const announced = this.#track(this.#announce(elected, flights, outcomes.map((outcome, i) => newsOf(flights[i]!, outcome))))
       if (!isOrdered) await announced // the lock is released next
-    }
-    void this.#track(written.then(() => flights.forEach(flight => this.#flights.end(flight))))
+    })
+  }
+
+  /**
+   * Callers first: to serialise what is written back, and to send it, would take them longer than the rest of their way. What
+   * they want next departs first as well: it joins what was loaded, or else has it written before. But nobody in another process
+   * waits for the callers of this one, and a tier that refuses nothing must not get it later than it has to.
+   */
+  async #afterCallers (elected: Elected | undefined, work: () => Promise<void>): Promise<void> {
+    const mayBeAwaited = elected !== undefined && this.#context.coherence?.alone !== true
+    if (mayBeAwaited || this.#shared.length === 0 || !this.#shared.every(tier => tier.isLeasing)) return await work()
+    await new Promise<void>(resolve => {
+      const start = () => { if (this.#unwritten.delete(start)) resolve(work()) }
+      this.#unwritten.add(start)
+      process.nextTick(() => {
+        if (this.#batch.length === 0) start()
+        else process.nextTick(start)
+      })
+    })
+  }
+
+  /** What this process does next, others have to find done after what it has loaded. */
+  #writeBack (): void {
+    for (const start of this.#unwritten) start()
   }
 
   /** Gives a flight what its loader gave. `refreshed`: what is left to be done when it has been written. */
@@ -587,24 +616,28 @@ export class ReadPath {
   /** Replaces whatever is there; loads that are under way will not. Rejects with what the serializer throws; then nothing has changed. */
   async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
+    this.#writeBack()
     await this.#changes.set(sets)
   }
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
     this.#assertOpen()
+    this.#writeBack()
     await this.#changes.forget(keys)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
     this.#assertOpen()
+    this.#writeBack()
     await this.#changes.revise(kind)
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
     this.#assertOpen()
+    this.#writeBack()
     await this.#changes.forgetTags(tags)
   }
 

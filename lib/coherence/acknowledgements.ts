@@ -56,6 +56,11 @@ export class Acknowledgements {
     this.#release(id, upTo)
   }
 
+  /** Everybody is known, and there is nobody. */
+  get alone (): boolean {
+    return this.#allKnown && this.#members.size === 0
+  }
+
   /** All members were asked to show themselves. Who hasn't when a lease is over has stopped to believe his memory. */
   asked (): void {
     if (this.#allKnown) return

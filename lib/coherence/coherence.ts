@@ -91,6 +91,11 @@ export class Coherence {
     return this.#trust.held
   }
 
+  /** Whether no other process shares the channel. */
+  get alone (): boolean {
+    return this.#acknowledgements.alone
+  }
+
   attach (region: string, heard: Heard): void {
     this.#regions.set(region, heard)
   }

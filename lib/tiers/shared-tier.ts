@@ -110,6 +110,11 @@ export class SharedTier {
     return this.backend.name
   }
 
+  /** Whether it refuses a fill that comes too late. */
+  get isLeasing (): boolean {
+    return this.#leasing !== undefined
+  }
+
   /** Whether it didn't answer when it was last asked. */
   get away (): boolean {
     return this.#breaker.failing

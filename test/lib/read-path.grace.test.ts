@@ -286,3 +286,23 @@ t.test('a loader that has got a stale value waits no more for whoever reloads it
   t.equal(await b, 'b a old')
   t.equal(await a, 'a old')
 })
+
+t.test('who reads when the lease is over joins nobody who has brought a stale value from memory before', async t => {
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  const clock = fakeClock()
+  const lease = 200
+  const namespace = randomUUID()
+  const manager = new CachingManager({ namespace, lineLease: lease, now: clock.now, regions: { people: { tiers: [memory(), redis(client)], ttl: minute, grace: '10s', jitter: 0, refresh: 'inline' } } })
+  t.teardown(() => manager.close())
+  await manager.ready()
+  const region = manager.region('people')
+  await region.set('k', 'old')
+  await client.del(`${namespace}:people:k:k`)
+  clock.advance(minute + 1)
+  const read = async () => await region.getOrCreate('k', () => 'new')
+  const first = read()
+  for (const started = performance.now(); performance.now() - started <= lease;); // nothing is heard in one tick
+  t.equal(await read(), 'new')
+  t.equal(await first, 'old', 'who has begun before may have it')
+})

@@ -4,6 +4,8 @@ import t, { type Test } from 'tap'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadOne } from '../../lib/cached-object.js'
 import type { Line } from '../../lib/line.js'
+import type { DogpileLock } from '../../lib/locks/lock.js'
+import { redlock } from '../../lib/locks/redlock.js'
 import type { Region } from '../../lib/region.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, LeasingBackend } from '../../lib/tiers/backend.js'
@@ -44,9 +46,9 @@ function interruptible (t: Test) {
 interface Look { readonly found: Gate, readonly late: Gate }
 
 /** What one process has of a region. Another one of the same namespace is another process, as far as the region knows. */
-async function processOf (t: Test, tiers: RegionOptions['tiers'], { namespace = randomUUID() as string, bus, ...options }: Partial<RegionOptions> & { namespace?: string, bus?: Line } = {}) {
+async function processOf (t: Test, tiers: RegionOptions['tiers'], { namespace = randomUUID() as string, bus, lock, ...options }: Partial<RegionOptions> & { namespace?: string, bus?: Line, lock?: DogpileLock } = {}) {
   const clock = fakeClock()
-  const manager = new CachingManager({ namespace, ...bus !== undefined && { bus }, now: clock.now, regions: { people: { tiers: [...tiers], ttl: '60s', jitter: 0, tierTimeout: '20s', ...options } } })
+  const manager = new CachingManager({ namespace, ...bus !== undefined && { bus }, ...lock !== undefined && { lock }, now: clock.now, regions: { people: { tiers: [...tiers], ttl: '60s', jitter: 0, tierTimeout: '20s', ...options } } })
   t.teardown(() => manager.close())
   await manager.ready()
   return { manager, region: manager.region('people'), clock }
@@ -708,4 +710,146 @@ t.test('a request whose refreshes fail, one after another, keeps what it has rea
     }
     t.equal(await api.get(Person, 'byId', [1]), read)
   }
+})
+
+t.test('two loaders that wait for each other get an error, though one of them has waited before it was clear for whom', async t => {
+  const { backend, after } = interruptible(t)
+  const { region } = await processOf(t, [backend])
+  const [looks, asked] = [[gate(), gate(), gate()], [gate(), gate(), gate()]] as const
+  let looked = 0
+  after.getMany = async () => {
+    const look = looked++
+    asked[look]?.open()
+    await looks[look]?.opened
+  }
+  const waiting = gate()
+  const b = async (options = {}) => await region.getOrCreate('b', async () => { const waited = a(); waiting.open(); return await waited }, options)
+  const a = async (): Promise<unknown> => await region.getOrCreate('a', async () => await b({ maxAge: '30s' }))
+  const codeOf = async (reading: Promise<unknown>) => await reading.catch(error => error.code)
+  const readingB = codeOf(b())
+  await asked[0].opened
+  const readingA = codeOf(a())
+  looks[1].open()
+  await asked[2].opened // of b, which nobody loads yet
+  looks[0].open()
+  await waiting.opened
+  looks[2].open()
+  t.equal(await readingA, 'FST_CACHING_API_REENTRANT_LOAD')
+  t.equal(await readingB, 'FST_CACHING_API_REENTRANT_LOAD')
+})
+
+/** A process that notes in which order its tier is asked. */
+async function notingProcess (t: Test, options: Parameters<typeof processOf>[2] = {}) {
+  const { backend, before } = interruptible(t)
+  const asked: string[] = []
+  before.getMany = () => { asked.push('look') }
+  before.fillMany = before.fillUnchanged = () => { asked.push('fill') }
+  const { region, manager } = await processOf(t, [backend], options)
+  let loads = 0
+  /** Whether it was written back before its caller had it. */
+  const isWrittenFirst = async () => {
+    await region.getOrCreate(`k${loads++}`, () => 'new')
+    const isWritten = asked.includes('fill')
+    await manager.idle()
+    asked.length = 0
+    return isWritten
+  }
+  return { region, manager, asked, isWrittenFirst }
+}
+
+t.test('callers have what was loaded before it is written back, and so does what they read next', async t => {
+  const { region, manager, asked, isWrittenFirst } = await notingProcess(t)
+  t.notOk(await isWrittenFirst())
+  await region.set('other', 'known')
+  asked.length = 0
+  t.equal(await region.getOrCreate('k', () => 'new'), 'new')
+  t.equal(await region.getOrCreate('other', () => 'new'), 'known')
+  await manager.idle()
+  t.strictSame(asked, ['look', 'look', 'fill'])
+  t.equal(await region.get('k'), 'new')
+})
+
+t.test('an elected load is written back before its callers have it, unless there is no other process', async t => {
+  const namespace = randomUUID()
+  const { isWrittenFirst } = await notingProcess(t, { namespace, lock: redlock([clientOf(t)]) })
+  t.ok(await isWrittenFirst(), 'perhaps there are others')
+  await eventually(t, async () => !await isWrittenFirst(), 'there are none')
+  const other = await processOf(t, [redis(clientOf(t))], { namespace })
+  await eventually(t, isWrittenFirst, 'there is one')
+  await other.manager.close()
+})
+
+t.test('what a backend of three methods is given, it is given before its callers have it', async t => {
+  const kept = new Map<string, Uint8Array>()
+  const backend: Backend = {
+    name: 'map',
+    getMany: async keys => keys.map(key => kept.get(key)),
+    setMany: async entries => { for (const { key, value } of entries) kept.set(key, value) },
+    deleteMany: async keys => { for (const key of keys) kept.delete(key) }
+  }
+  const { region } = await processOf(t, [backend])
+  await region.getOrCreate('k', () => 'new')
+  t.ok([...kept.keys()].some(key => key.endsWith(':k')))
+})
+
+t.test('a load that others may not join any more is found by who reads after it', async t => {
+  for (const invalidate of [async (region: Region) => await region.invalidateTags('unrelated'), async (region: Region) => await region.invalidate({ soft: true })]) {
+    const { region, manager } = await processOf(t, [interruptible(t).backend], { grace: '60s' })
+    const [loading, held] = [gate(), gate()]
+    const reading = region.getOrCreate('k', async () => { loading.open(); await held.opened; return 'first' })
+    await loading.opened
+    await invalidate(region)
+    held.open()
+    await reading
+    t.equal(await region.getOrCreate('k', () => 'second'), 'first')
+    await manager.idle()
+  }
+})
+
+t.test('rows that came along with a load are in memory when its callers go on', async t => {
+  let loads = 0
+  const Person = cachedObject({
+    name: 'Person',
+    region: 'people',
+    methods: {
+      getById: loadOne(async (_context, id: number) => ({ id, name: `n${id}` }), { primes: { getByName: row => [row.name] } }),
+      getByName: loadOne(async (_context, name: string) => { loads++; return { id: 1, name } })
+    }
+  })
+  const { manager } = await processOf(t, [memory(), redis(clientOf(t))])
+  await manager.createApi().get(Person, 'getById', [1])
+  t.strictSame(await manager.createApi().get(Person, 'getByName', ['n1']), { id: 1, name: 'n1' })
+  t.equal(loads, 0)
+})
+
+t.test('what comes after a load in its own process finds it done', async t => {
+  const { backend } = interruptible(t)
+  const namespace = randomUUID()
+  const { region, manager } = await processOf(t, [backend], { namespace, grace: '60s' })
+  const load = async (options = {}) => await region.getOrCreate('k', count, options)
+  let loads = 0
+  const count = () => ++loads
+  t.equal(await load(), 1)
+  t.equal(await region.get('k'), 1, 'who only looks')
+  await region.delete('k')
+  t.equal(await load(), 2)
+  t.equal(await load({ maxAge: '30s' }), 2, 'who wants it younger')
+  await region.delete('k')
+  t.equal(await load(), 3)
+  await region.invalidate({ soft: true })
+  t.equal(await load(), 3, 'who softens it')
+  await manager.idle()
+  await region.delete('k')
+  t.equal(await load(), 5)
+  await region.set('k', 'set')
+  t.equal(await load(), 'set', 'who sets it')
+  await region.delete('k')
+  const wrapped = region.wrap('f', count)
+  t.equal(await wrapped(), 6)
+  t.equal(await wrapped.refresh(), 7, 'who loads it anew')
+  t.equal(await wrapped(), 7)
+  t.equal(await load(), 8)
+  await manager.close()
+  const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+  t.equal(await theirs.get('k'), 8, 'who closes')
 })

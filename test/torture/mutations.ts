@@ -73,8 +73,8 @@ export const mutations: readonly Mutation[] = [
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
     file: 'lib/read-path.ts',
-    find: 'if (other !== flight && !flight.detached) this.#flights.lead(flight)',
-    replace: 'if (other !== flight) this.#flights.lead(flight)'
+    find: 'if (other !== flight && !flight.detached && this.#isCurrent(flight)) this.#flights.lead(flight)',
+    replace: 'if (other !== flight && this.#isCurrent(flight)) this.#flights.lead(flight)'
   },
   {
     name: 'drop-again',
@@ -96,7 +96,7 @@ export const mutations: readonly Mutation[] = [
     name: 'current',
     what: 'a process that may have missed something joins its own older loads',
     file: 'lib/read-path.ts',
-    find: 'return !flight.departed || this.#isTrusted()',
+    find: 'return (!flight.departed && flight.stale === undefined) || this.#isTrusted()',
     replace: 'return true',
     run: { ...silence, rows: 8, slow: 4 }
   },
