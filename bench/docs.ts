@@ -82,8 +82,9 @@ ${wrapped(`${machineLine(machine)}. ${Object.entries(versions).map(([name, versi
 - A dash: a package can't do it. What it would take to do it by hand around the package is not measured as its own.
 - Ours, the limit and the peers take turns in one process, ${rounds ?? 'several'} rounds, each round from another one on; a number is the
   median. Each one's answers are compared with what they should be, before it is timed.
-- A workload runs in a process of its own, warm, with \`NODE_ENV=production\`. All garbage is collected before a round, and
-  what a side leaves in its turn, it collects in its turn.
+- A workload runs in a process of its own, warm, with \`NODE_ENV=production\`. What a side leaves in its turn, it collects in
+  its turn. All garbage is collected before the first round only: to do so between rounds, when nothing is under way, makes V8
+  throw away most of what it has compiled.
 - The servers of *http* are new processes in each of their rounds, all with a young generation of 16 MB, which V8 would
   otherwise size by what was allocated at boot; sides take turns, slice by slice, and a round counts its fastest.
 - Where the wait of callers is reported, it counts from the moment at which they meant to start: a process that is late

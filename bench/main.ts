@@ -17,7 +17,7 @@ import { judge } from './targets.js'
 import { chosen, type Workload } from './workloads.js'
 
 /** Rounds, and what a side gets of each, and before them: milliseconds. */
-const turns = { quick: { rounds: 5, slice: 5, warmUp: 40 }, full: { rounds: 15, slice: 60, warmUp: 500 } }
+const turns = { quick: { rounds: 5, slice: 5, warmUp: 40 }, full: { rounds: 15, slice: 60, warmUp: 1000 } }
 /** Of one workload. Milliseconds. */
 const longest = 20 * 60_000
 

@@ -4,19 +4,21 @@ import { median, quantile } from './statistics.js'
  * Lets sides take turns, every round from another one on. Before the first they run until they are warm, and until it is
  * known how often they do it in a slice of time.
  *
- * Before each round all garbage is collected. That also throws away compiled code whose shapes no living object has, so
- * each turn begins with one that isn't timed; and what garbage that leaves is collected before the clock starts.
+ * Each turn begins with one that isn't timed, and before the clock starts what garbage is young is collected: what a side
+ * leaves in its turn, it collects in its turn. All garbage is collected only before they are warmed up. To do so while nothing
+ * is under way throws away most of the compiled code, since no object has the shapes that it was compiled for. To a server
+ * that is at work this doesn't happen, and whoever has more code would pay more for it.
  *
  * A side is a function that does the work `count` times. Resolves to name → samples, nanoseconds for one time.
  */
 export async function takeTurns (sides, { rounds, slice, warmUp, most = Infinity, between = async () => {} }) {
   const names = [...sides.keys()]
   const counts = new Map()
+  globalThis.gc()
   for (const [name, run] of sides) counts.set(name, await warm(run, { slice, warmUp, most, between }))
 
   const samples = new Map(names.map(name => [name, []]))
   for (let round = 0; round < rounds; round++) {
-    globalThis.gc()
     for (let turn = 0; turn < names.length; turn++) {
       const name = names[(round + turn) % names.length]
       const [run, count] = [sides.get(name), counts.get(name)]

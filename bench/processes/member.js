@@ -53,10 +53,6 @@ const orders = {
 
   async idle ({ side }) {
     await sides.caches.get(side).idle?.()
-  },
-
-  async collect () {
-    globalThis.gc()
   }
 }
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 /** Starts processes that do what they are told; they end with this one. `flags` are Node's own. */
 export function startProcesses (module, count, args = [], flags = []) {
   return Array.from({ length: count }, () => {
-    const child = fork(fileURLToPath(new URL(module, import.meta.url)), args, { execArgv: ['--expose-gc', ...flags], serialization: 'advanced' })
+    const child = fork(fileURLToPath(new URL(module, import.meta.url)), args, { execArgv: flags, serialization: 'advanced' })
     const calls = new Map()
     let last = 0
     let ended

@@ -4,7 +4,7 @@ import { rowOf, withOurs } from '../rounds.js'
 import { quantile } from '../statistics.js'
 
 export async function run ({ redis: { port }, quick }) {
-  const rounds = quick ? 20 : 200
+  const [warmUps, rounds] = quick ? [5, 15] : [50, 200]
   const members = startProcesses('./member.js', 2)
   const [deleting, reading] = members
   try {
@@ -14,10 +14,9 @@ export async function run ({ redis: { port }, quick }) {
 
     const reloaded = new Map(sides.map(side => [side, []]))
     const deleted = new Map(sides.map(side => [side, []]))
-    for (let round = -10; round < rounds; round++) { // the first ones warm up
-      if (round % 20 === 0) for (const member of members) await member.tell('collect')
+    for (let round = -warmUps; round < rounds; round++) {
       for (let turn = 0; turn < sides.length; turn++) {
-        const side = sides[(round + 10 + turn) % sides.length]
+        const side = sides[(round + warmUps + turn) % sides.length]
         const id = turn
         for (const member of members) await member.tell('read', { side, id })
         await Promise.all(members.map(member => member.tell('idle', { side })))
@@ -26,7 +25,7 @@ export async function run ({ redis: { port }, quick }) {
         const { started, ended } = await deleting.tell('delete', { side, id })
         const loadedAt = await watched
         await Promise.all(members.map(member => member.tell('idle', { side })))
-        if (round < 0 || round % 20 < 3) continue // code is compiled again after a collection
+        if (round < 0) continue
         reloaded.get(side).push(1000 * (loadedAt - started))
         deleted.get(side).push(1000 * (ended - started))
       }

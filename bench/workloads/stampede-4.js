@@ -7,13 +7,12 @@ import { median, quantile } from '../statistics.js'
 const processes = 4
 const callers = 25
 const takes = 50
-/** With loads that take no time. */
-const warmUps = 6
 /** How long before the moment the processes are told of it. Milliseconds. */
 const notice = 10
 
 export async function run ({ redis: { port }, quick }) {
-  const rounds = quick ? 4 : 40
+  /** The first with loads that take no time. */
+  const [warmUps, rounds] = quick ? [4, 3] : [40, 40]
   const members = startProcesses('./member.js', processes)
   const tellAll = (order, arg) => Promise.all(members.map(member => member.tell(order, arg)))
   try {
@@ -37,10 +36,9 @@ export async function run ({ redis: { port }, quick }) {
 
     for (let i = 0; i < warmUps; i++) for (const side of sides) await stampede(side, 0)
     for (let round = 0; round < rounds; round++) {
-      await tellAll('collect')
       for (let turn = 0; turn < sides.length; turn++) {
         const side = sides[(round + turn) % sides.length]
-        await stampede(side, 0) // see takeTurns: code is compiled again after a collection
+        await stampede(side, 0) // the processes are awake, as in takeTurns
         const results = await stampede(side, takes)
         waited.get(side).push(...results.flatMap(result => result.waited))
         loads.get(side).push(results.reduce((sum, result) => sum + result.loads, 0))
