@@ -74,6 +74,15 @@ async function isUsedAgain (t: Test, mine: Process, theirs: Process): Promise<vo
   }, 'Redis is used again')
 }
 
+/** The old value of `k` is there. On a busy machine the first answers of a server may take longer than its budget. */
+async function isKept (t: Test, mine: Process, theirs: Process): Promise<void> {
+  await eventually(t, async () => {
+    await mine.region.set('k', 'old', { tags: ['t'] })
+    const api = theirs.manager.createApi()
+    return await api.region('rows').get('k') === 'old' && api.stats.tiers['redis'] === 1
+  }, 'it is kept')
+}
+
 const invalidations: Record<string, (region: Region) => Promise<void>> = {
   'a deletion': region => region.delete('k'),
   'an invalidation of a tag': region => region.invalidateTags('t'),
@@ -88,9 +97,7 @@ for (const how of ['hangs', 'is killed, and comes back empty'] as const) {
       const server = await startRedis(t)
       const namespace = randomUUID()
       const [mine, theirs] = await Promise.all([0, 1].map(() => overRedis(t, server, namespace, { near: near === '' ? [] : [memory()] }))) as [Process, Process]
-      t.equal(await mine.region.getOrCreate('k', () => 'old'), 'old')
-      await mine.manager.idle()
-      t.equal(await theirs.region.get('k'), 'old')
+      await isKept(t, mine, theirs)
 
       await (how === 'hangs' ? server.pause() : server.kill())
       for (let i = 0; i < 5; i++) t.equal(await mine.region.getOrCreate(`k${i}`, () => i), i)
@@ -117,8 +124,8 @@ t.test('a Redis that has no room caches nothing and costs no read; what was inva
   const admin = clientOf(t, server)
   for (const [invalidation, invalidate] of Object.entries(invalidations)) {
     const namespace = randomUUID()
-    const [mine, theirs] = await Promise.all([0, 1].map(() => overRedis(t, server, namespace))) as [Process, Process]
-    for (const key of ['k', 'other']) await mine.region.set(key, 'old', { tags: ['t'] })
+    const [mine, theirs] = await Promise.all([0, 1].map(() => overRedis(t, server, namespace, { tierTimeout: '20s' }))) as [Process, Process]
+    await isKept(t, mine, theirs)
 
     await t.rejects((async () => { for (;;) await admin.rpush('filling', 'x'.repeat(10_000)) })(), /OOM/)
     await admin.config('SET', 'maxmemory', '1mb') // whatever buffers come and go
@@ -149,8 +156,8 @@ for (const how of ['is a replica', 'has too few replicas'] as const) {
     const admin = clientOf(t, server)
     for (const [invalidation, invalidate] of Object.entries(invalidations)) {
       const namespace = randomUUID()
-      const [mine, theirs] = await Promise.all([0, 1].map(() => overRedis(t, server, namespace))) as [Process, Process]
-      await mine.region.set('k', 'old', { tags: ['t'] })
+      const [mine, theirs] = await Promise.all([0, 1].map(() => overRedis(t, server, namespace, { tierTimeout: '20s' }))) as [Process, Process]
+      await isKept(t, mine, theirs)
 
       await (how === 'is a replica' ? admin.replicaof('127.0.0.1', nobody) : admin.config('SET', 'min-replicas-to-write', '1'))
       await t.rejects(admin.set('any', 1), /READONLY|NOREPLICAS/)
