@@ -86,6 +86,7 @@ for (const [kind, setting] of Object.entries(kinds)) {
       t.ok(took >= lease, `${how}: ${took}`)
       t.ok(took < 10 * lease, `${how}: ${took}`)
       t.equal((await c.call('read', 'alice')).value, 2)
+      await c.call('idle')
       if (how === 'hangs for long') await eventually(t, async () => await a.call('delete', 'nothing') < lease / 2, 'nobody waits for it any more')
       // The first that it hears of when it goes on.
       const read = b.call('read', 'alice')

@@ -120,6 +120,11 @@ const handlers = {
     return { value, from: loaded > before.loaded ? 'the database' : decoded > before.decoded ? 'the shared tier' : 'memory' }
   },
 
+  /** What was loaded here, others find now. */
+  async idle (): Promise<void> {
+    await manager!.idle()
+  },
+
   /** Reads all the time, until `seen`. */
   readOn (key: string): void {
     const state = reading = { stop: false, seen: Promise.resolve({ last: new Map(), fromMemory: 0 }) }

@@ -1262,6 +1262,7 @@ t.test('primes', async t => {
     t.equal((await reading)?.photoId, 20)
     await here.idle()
     t.equal((await there.createApi().get(User, 'getById', [2]))?.photoId, 21)
+    await there.idle()
     t.equal((await here.createApi().get(User, 'getById', [2]))?.photoId, 21)
     t.strictSame(byId.calls, [[2]])
   })
