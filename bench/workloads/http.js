@@ -11,7 +11,7 @@ const connections = 20
 const peers = ['async-cache-dedupe', 'bentocache', 'layered-loader']
 
 export async function run ({ quick, only }) {
-  const setting = quick ? { rounds: 1, warmUp: 3000, slices: 4, amount: 600 } : { rounds: 13, warmUp: 12_000, slices: 5, amount: 2000 }
+  const setting = quick ? { rounds: 1, warmUp: 1500, slices: 3, amount: 600 } : { rounds: 13, warmUp: 12_000, slices: 5, amount: 2000 }
   const rows = []
   if (only('http') || only('http-cpu')) {
     const { wall, processor } = await compare(['ours', 'limit', 'bare', ...peers], setting)

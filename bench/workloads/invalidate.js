@@ -4,7 +4,7 @@ import { rowOf, withOurs } from '../rounds.js'
 import { quantile } from '../statistics.js'
 
 export async function run ({ redis: { port }, quick }) {
-  const [warmUps, rounds] = quick ? [5, 15] : [50, 200]
+  const [warmUps, rounds] = quick ? [3, 9] : [50, 200]
   const members = startProcesses('./member.js', 2)
   const [deleting, reading] = members
   try {

@@ -8,12 +8,10 @@ import { median } from '../statistics.js'
 
 const callers = 1000
 const takes = 50
-/** With loads that take no time. */
-const warmUps = 12
-const untimed = 6
 
 export async function run ({ redis: { port }, quick }) {
-  const rounds = quick ? 2 : 25
+  /** The first two with loads that take no time. */
+  const [warmUps, untimed, rounds] = quick ? [3, 1, 2] : [12, 6, 25]
   const { caches, sources, close } = await sharedSides({ port })
   // By hand it is the load alone, which a thousand wait for.
   const alone = sources.get('limit')

@@ -12,7 +12,7 @@ const notice = 10
 
 export async function run ({ redis: { port }, quick }) {
   /** The first with loads that take no time. */
-  const [warmUps, rounds] = quick ? [4, 3] : [40, 40]
+  const [warmUps, rounds] = quick ? [2, 2] : [40, 40]
   const members = startProcesses('./member.js', processes)
   const tellAll = (order, arg) => Promise.all(members.map(member => member.tell(order, arg)))
   try {
