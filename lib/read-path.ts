@@ -68,6 +68,8 @@ export class ReadPath {
   readonly #underWay = new Set<Promise<unknown>>()
   /** What callers have already, and the tiers are about to get. */
   readonly #unwritten = new Set<() => void>()
+  /** What was found in one tier, and is about to be copied into a nearer one. */
+  readonly #copying: { readonly from: number, readonly to: SharedTier, readonly keys: string[] }[] = []
   readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
   /** Some of them may have the same key. */
@@ -309,8 +311,20 @@ export class ReadPath {
     for (let nearer = 0; nearer < place; nearer++) {
       const tier = this.tiers[nearer]!
       if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
-      else void this.#track(tier.copyMany([flight.key], async keys => await this.#readFrom(place, keys)))
+      else this.#copyLater(flight.key, place, tier)
     }
+  }
+
+  /** With the others that the same answer has brought. */
+  #copyLater (key: string, from: number, to: SharedTier): void {
+    if (this.#copying.length === 0) queueMicrotask(this.#copy)
+    let copying = this.#copying.find(one => one.from === from && one.to === to)
+    if (copying === undefined) this.#copying.push(copying = { from, to, keys: [] })
+    copying.keys.push(key)
+  }
+
+  readonly #copy = (): void => {
+    for (const { from, to, keys } of this.#copying.splice(0)) void this.#track(to.copyMany(keys, async keys => await this.#readFrom(from, keys)))
   }
 
   async #readFrom (place: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {

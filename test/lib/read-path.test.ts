@@ -487,6 +487,22 @@ for (const [invalidation, invalidate] of Object.entries(invalidations)) {
   })
 }
 
+t.test('what one answer of a far tier brings is copied to a nearer one together', async t => {
+  const far = new MapBackend('far')
+  const near = new MapBackend('near')
+  const { region, manager } = await processOf(t, { tiers: [near, far] })
+  const keys = Array.from({ length: 100 }, (_, i) => `k${i}`)
+  await region.setMany(keys.map(key => [key, key] as const))
+  near.kept.clear()
+  near.reads.length = far.reads.length = 0
+  t.strictSame(await region.getMany(keys), keys)
+  await manager.idle()
+  t.equal(near.reads.length, 2, 'asked for, and claimed')
+  t.equal(far.reads.length, 2, 'asked for, and once more for the copy')
+  far.kept.clear()
+  t.strictSame(await region.getMany(keys), keys, 'the nearer one has them all')
+})
+
 t.test('what a far tier is about to forget, or has just forgotten, does not stay in a nearer one', async t => {
   const prepared = async () => {
     const far = new MapBackend('far')
