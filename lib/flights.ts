@@ -46,8 +46,10 @@ export interface Want {
   readonly anew: boolean
 }
 
-/** Where a value came from. */
-export type Origin = { readonly tier: number } | 'loaded' | 'waited' | 'nowhere'
+/** Where a value came from: of a region's tier, it is always the same object. */
+export type Origin = TierOrigin | 'loaded' | 'waited' | 'nowhere'
+
+export interface TierOrigin { readonly tier: string }
 
 export interface Landed {
   readonly shared: Shared
@@ -61,8 +63,8 @@ export interface Landed {
   readonly trip: Trip
 }
 
-/** Milliseconds that a batch waited for each tier, by the tier's place. */
-export interface Trip { readonly milliseconds: number[] }
+/** What a batch waited for. */
+export interface Trip { readonly waits: { readonly tier: string, readonly milliseconds: number }[] }
 
 /** Who waits for a flight. What it does with what it gets is done in the middle of landing: neither may throw, or run callers' code. */
 export interface Landing {
@@ -116,7 +118,7 @@ export class Flight implements Landing {
   /** What it has loaded, if that is to be kept. */
   entry: Entry | undefined
   /** What may be served until the load has ended, or if it fails. */
-  stale: { entry: Entry, tier: number } | undefined
+  stale: { entry: Entry, origin: Origin } | undefined
   trip: Trip = noTrip
   /** Those that who has joined it wants, besides its own. */
   otherAges: (number | undefined)[] | undefined
@@ -275,7 +277,7 @@ export class Awaited implements Landing {
   }
 }
 
-const noTrip: Trip = { milliseconds: [] }
+export const noTrip: Trip = { waits: [] }
 
 /** For whoever joins. The other keys that came with it were asked for by somebody else, perhaps before this one has invalidated them. */
 const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }

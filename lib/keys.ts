@@ -105,19 +105,19 @@ export class Keyspace {
   readonly region: string
   /** Of every entry. */
   readonly prefix: string
+  readonly stamp: string
   readonly #own: string
 
   constructor (namespace: string, region: string) {
     this.region = region
     this.prefix = `${namespace}:${region}:`
     this.#own = `{${namespace}:${region}}`
+    this.stamp = `${this.#own}:stamp`
   }
 
   entry (kind: KeyKind, rest: string): string {
     return `${this.prefix}${kind}:${rest}`
   }
-
-  get stamp (): string { return `${this.#own}:stamp` }
 
   get wakeUps (): string { return `${this.#own}:wake-ups` }
 

@@ -6,7 +6,8 @@ import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
-import { Awaited, Flight, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Primed, type Source, type Trip, type Want } from './flights.js'
+import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Primed, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
+import type { Recorded } from './recorder.js'
 import { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
@@ -51,7 +52,9 @@ export class ReadPath {
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   /** By the tier's place. */
-  readonly #origins: readonly Origin[]
+  readonly #origins: readonly TierOrigin[]
+  /** A fresh value of the first tier, without a flight. */
+  readonly hit: Recorded
   readonly #shared: readonly SharedTier[]
   readonly #fill: Fill
   readonly #changes: Changes
@@ -84,7 +87,8 @@ export class ReadPath {
     this.#context = context
     this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
     this.tiers = this.#tiersOf(options)
-    this.#origins = this.tiers.map((_, tier) => ({ tier }))
+    this.#origins = this.tiers.map(({ name }) => ({ tier: name }))
+    this.hit = { origin: this.#origins[0]!, stale: false, trip: noTrip }
     this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
     this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
@@ -172,7 +176,7 @@ export class ReadPath {
     const joinable = flight !== undefined && this.#isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
       if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
-      return landing.land({ shared: stale, origin: { tier: 0 }, stale: true, trip: noTrip })
+      return landing.land({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip })
     }
     const waiting = caller === undefined ? landing : new Awaited(landing, caller)
     const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
@@ -209,7 +213,7 @@ export class ReadPath {
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
     if (this.#unwritten.size > 0 && (want.anew || this.#flights.isLoaded(want.key))) this.#writeBack()
     const flight = new Flight(want, this.#locals[0]?.generation, first)
-    if (stale !== undefined) flight.stale = { entry: stale, tier: 0 }
+    if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
     if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
     if (want.load === undefined || underWay !== undefined) this.#repeats = true
     // Nobody joins a refresh: it may fail, or take its time, while the old value is still there.
@@ -245,12 +249,15 @@ export class ReadPath {
   async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
     try {
       let missing = flights.filter(flight => !flight.want.anew)
-      const trip: Trip = { milliseconds: [] }
+      const trip: Trip = { waits: [] }
       // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
       const areForgotten = missing.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
       const first = areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
       for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
-        missing = await this.#lookIn(place, missing, trip, repeats)
+        const tier = this.tiers[place]!
+        missing = tier instanceof LocalTier
+          ? missing.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
+          : await this.#lookIn(tier, place, missing, trip, repeats)
       }
       const toLoad = flights.filter(flight => flight.want.anew)
       for (const flight of missing) {
@@ -262,7 +269,7 @@ export class ReadPath {
         this.#serveStale(flight)
         toLoad.push(flight)
       }
-      await this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
+      if (toLoad.length > 0) await this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#fail(flight, error)
@@ -270,14 +277,12 @@ export class ReadPath {
   }
 
   /** Resolves to those that were not found there. */
-  async #lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Flight[]> {
-    const tier = this.tiers[place]!
-    if (tier instanceof LocalTier) return flights.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
+  async #lookIn (tier: SharedTier, place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Flight[]> {
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
     const look = await tier.lookMany(asked)
-    trip.milliseconds[place] = performance.now() - started
+    trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
     const now = this.#context.now()
     const places = asked.length === flights.length ? undefined : new Map(asked.map((key, i) => [key, i]))
     return flights.filter((flight, i) => {
@@ -299,7 +304,7 @@ export class ReadPath {
         return true
       case 'stale':
         if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
-        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, tier: place }
+        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
         return false
       default:
         return false
@@ -692,10 +697,9 @@ export class ReadPath {
 }
 
 const settled = Promise.resolve()
-const noTrip: Trip = { milliseconds: [] }
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
 
-const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, origin: { tier: flight.stale!.tier }, stale: true, trip: flight.trip })
+const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, origin: flight.stale!.origin, stale: true, trip: flight.trip })
 
 /** What others are told of a load's outcome. */
 function newsOf (flight: Flight, outcome: Outcome): Outcome {

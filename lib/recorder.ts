@@ -1,6 +1,5 @@
 import type { Landed, Trip } from './flights.js'
 import type { LoadCall } from './loads.js'
-import type { ReadPath } from './read-path.js'
 
 /** Where a request's values came from. */
 export interface RequestStats {
@@ -19,25 +18,24 @@ export interface RequestStats {
 
 interface TierCount { readonly name: string, found: number, milliseconds: number }
 
+/** What is recorded of a read. */
+export type Recorded = Pick<Landed, 'origin' | 'stale' | 'trip' | 'call'>
+
 /** Counts one request's reads. */
 export class Recorder {
   local = 0
-  /** Fresh values of a memory tier, not yet among the others: of most requests there is nothing else. */
+  /** Fresh values like the last one, from one tier by one trip, not yet among the others: of most requests there is nothing else. */
   #hits = 0
-  #hitPath: ReadPath | undefined
+  #lastHit: Recorded | undefined
   #others: Tally | undefined
 
-  /** A fresh value of the memory tier. */
-  hit (path: ReadPath): void {
-    if (path !== this.#hitPath) {
+  landed (one: Recorded): void {
+    if (typeof one.origin !== 'object' || one.stale) return this.#tally().count(one, 1)
+    if (one.origin !== this.#lastHit?.origin || one.trip !== this.#lastHit.trip) {
       if (this.#hits > 0) this.#tally()
-      this.#hitPath = path
+      this.#lastHit = one
     }
     this.#hits++
-  }
-
-  landed (path: ReadPath, landed: Landed): void {
-    this.#tally().landed(path, landed)
   }
 
   get stats (): RequestStats {
@@ -59,7 +57,7 @@ export class Recorder {
   /** With the hits so far. */
   #tally (): Tally {
     const others = this.#others ??= new Tally()
-    if (this.#hits > 0) others.tier(this.#hitPath!, 0).found += this.#hits
+    if (this.#hits > 0) others.count(this.#lastHit!, this.#hits)
     this.#hits = 0
     return others
   }
@@ -73,22 +71,20 @@ class Tally {
   loadMilliseconds = 0
   readonly tiers: TierCount[] = []
   /** Of the last read. */
-  #lastPath: ReadPath | undefined
-  #lastPlace = 0
-  #lastTier: TierCount | undefined
   #lastTrip: Trip | undefined
   #lastCall: LoadCall | undefined
   /** Batches and calls that have been counted, where there were several: their time is one, however many keys they were for. */
   #counted: Set<Trip | LoadCall> | undefined
 
-  landed (path: ReadPath, { origin, stale, trip, call }: Landed): void {
-    if (stale) this.stale++
-    if (typeof origin === 'object') this.tier(path, origin.tier).found++
-    else if (origin === 'loaded') this.loaded++
-    else if (origin === 'waited') this.waited++
+  /** So many reads that have ended alike. */
+  count ({ origin, stale, trip, call }: Recorded, times: number): void {
+    if (stale) this.stale += times
+    if (typeof origin === 'object') this.#tier(origin.tier).found += times
+    else if (origin === 'loaded') this.loaded += times
+    else if (origin === 'waited') this.waited += times
 
     if (trip !== this.#lastTrip) {
-      if (this.#isNew(trip, this.#lastTrip)) trip.milliseconds.forEach((milliseconds, place) => { this.tier(path, place).milliseconds += milliseconds })
+      if (this.#isNew(trip, this.#lastTrip)) for (const { tier, milliseconds } of trip.waits) this.#tier(tier).milliseconds += milliseconds
       this.#lastTrip = trip
     }
     if (origin !== 'loaded' || call === undefined || call === this.#lastCall) return
@@ -99,14 +95,7 @@ class Tally {
     this.#lastCall = call
   }
 
-  tier (path: ReadPath, place: number): TierCount {
-    if (path === this.#lastPath && place === this.#lastPlace) return this.#lastTier!
-    this.#lastPath = path
-    this.#lastPlace = place
-    return (this.#lastTier = this.#find(path.tiers[place]!.name))
-  }
-
-  #find (name: string): TierCount {
+  #tier (name: string): TierCount {
     let tier = this.tiers.find(tier => tier.name === name)
     if (tier === undefined) this.tiers.push(tier = { name, found: 0, milliseconds: 0 })
     return tier

@@ -142,11 +142,11 @@ export class Region {
   async #read (want: Want): Promise<unknown> {
     const remembered = want.anew ? undefined : this.path.remembered(want.key)
     if (remembered !== undefined && this.path.isFresh(remembered, want.maxAge)) {
-      this.#recorder?.hit(this.path)
+      this.#recorder?.landed(this.path.hit)
       return own(remembered)
     }
     const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }, remembered))
-    this.#recorder?.landed(this.path, landed)
+    this.#recorder?.landed(landed)
     return own(landed.shared)
   }
 

@@ -140,11 +140,13 @@ export class SharedTier {
     const isEnough = this.#leasing === undefined || this.#isCalm()
     const seenUntil = performance.now() + this.#leaseTtl
     const replays = this.#replays()
-    const found = await this.#getMany([this.#keyspace.stamp, ...keys])
+    const asked = [this.#keyspace.stamp, ...keys]
+    const found = this.#assertAnswered(asked, await this.#run(() => this.backend.getMany(asked)))
     const stamp = this.#readStamp(found[0])
     this.#hasStamp = stamp !== undefined
     if (stamp === undefined) return undefined
-    const entries = await this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp, replays)
+    const believed = this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp, replays)
+    const entries = believed instanceof Promise ? await believed : believed
     return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seenUntil } : undefined }
   }
 
@@ -439,7 +441,7 @@ export class SharedTier {
    * What the stamp and undelivered invalidations leave of entries: nothing, where some were delivered since the tier was
    * asked. A node of a cluster may have answered before it was told, and another one after.
    */
-  async #believe (keys: readonly string[], entries: (Entry | undefined)[], stamp: Stamp, replays: number): Promise<(Entry | undefined)[]> {
+  #believe (keys: readonly string[], entries: (Entry | undefined)[], stamp: Stamp, replays: number): (Entry | undefined)[] | Promise<(Entry | undefined)[]> {
     if (this.#replays() !== replays) return entries.map(() => undefined)
     let tagged = false
     for (let i = 0; i < entries.length; i++) {
@@ -449,7 +451,7 @@ export class SharedTier {
       else if (entry.stamp.softened !== stamp.softened) entries[i] = { ...entry, softened: true }
       if (entry.tags.length > 0 && entry.stamp.tagged !== stamp.tagged) tagged = true
     }
-    return tagged ? await this.#believeTags(entries, stamp) : entries
+    return tagged ? this.#believeTags(entries, stamp) : entries
   }
 
   /** Only when some tag of the region was invalidated since the load began is each one looked at. */
@@ -488,8 +490,11 @@ export class SharedTier {
     return this.#lastStamp.stamp
   }
 
-  async #getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
-    const found = await this.#run(() => this.backend.getMany(keys))
+  async #getMany (keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return this.#assertAnswered(keys, await this.#run(() => this.backend.getMany(keys)))
+  }
+
+  #assertAnswered <T> (keys: readonly string[], found: readonly T[]): readonly T[] {
     if (!Array.isArray(found) || found.length !== keys.length) throw new TypeError(`${this.name}.getMany must answer each of ${keys.length} keys`)
     return found
   }

@@ -13,10 +13,10 @@ function take () {
   return { flight, first, join: () => given(landing => flight.join(landing)) }
 }
 
-const trip = { milliseconds: [] }
+const trip = { waits: [] }
 const loaded: Landed = { shared: { value: 1, loose: undefined }, origin: 'loaded', stale: false, trip }
-const stale: Landed = { shared: { value: 0, loose: undefined }, origin: { tier: 0 }, stale: true, trip }
-const found: Landed = { shared: { value: 2, loose: undefined }, origin: { tier: 1 }, stale: false, trip }
+const stale: Landed = { shared: { value: 0, loose: undefined }, origin: { tier: 'memory' }, stale: true, trip }
+const found: Landed = { shared: { value: 2, loose: undefined }, origin: { tier: 'redis' }, stale: false, trip }
 
 t.test('everybody gets what was loaded; all but the first have waited for somebody else’s load', async t => {
   const { flight, first, join } = take()

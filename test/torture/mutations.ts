@@ -165,7 +165,7 @@ export const mutations: readonly Mutation[] = [
     name: 'tags',
     what: 'a tag that was invalidated is not looked at',
     file: 'lib/tiers/shared-tier.ts',
-    find: 'return tagged ? await this.#believeTags(entries, stamp) : entries',
+    find: 'return tagged ? this.#believeTags(entries, stamp) : entries',
     replace: 'return entries'
   },
   {
