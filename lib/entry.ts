@@ -1,4 +1,4 @@
-import { randomBytes, randomFillSync } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { decodeFrom, encodeAfter, withRoom, type Serializer } from './serializer.js'
 import { own, share, type Shared } from './values.js'
 
@@ -49,7 +49,7 @@ export interface Stamp {
   readonly deleted: number
 }
 
-export const newStamp = (): Stamp => ({ epoch: randomBytes(6).readUIntBE(0, 6), softened: 0, tagged: 0, deleted: 0 })
+export const newStamp = (): Stamp => ({ epoch: random.readUIntBE(draw(6), 6), softened: 0, tagged: 0, deleted: 0 })
 
 export const formatStamp = (stamp: Stamp): string => `${stamp.epoch}|${stamp.softened}|${stamp.tagged}|${stamp.deleted}`
 
@@ -81,16 +81,22 @@ function writeHeader (bytes: Buffer, kind: number): void {
   bytes[1] = 0xa9
   bytes[2] = format
   bytes[3] = kind
-  if (identityAt === identities.length) {
-    randomFillSync(identities)
-    identityAt = 0
-  }
-  identities.copy(bytes, 4, identityAt, identityAt += 8)
+  const at = draw(8)
+  random.copy(bytes, 4, at, at + 8)
 }
 
-/** Drawn many at a time: each draw is a call of the system. */
-const identities = Buffer.alloc(4096)
-let identityAt = identities.length
+/** Filled as a whole: each time is a call of the system. */
+const random = Buffer.alloc(4096)
+let drawn = random.length
+
+/** Where so many random bytes are that nobody else gets. */
+function draw (count: number): number {
+  if (drawn + count > random.length) {
+    randomFillSync(random)
+    drawn = 0
+  }
+  return (drawn += count) - count
+}
 
 /** A mark that stands where an entry will be: whoever holds it may fill the key, until somebody deletes it. */
 export function newLease (): Buffer {
