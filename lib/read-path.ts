@@ -1,10 +1,9 @@
-import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
 import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
 import { Dogpile, type Elected, type Outcome } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
-import { ClosedError, LoadTimeoutError, ReentrantLoadError } from './errors.js'
+import { ClosedError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
 import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Primed, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
 import type { Recorded } from './recorder.js'
@@ -14,6 +13,7 @@ import type { Line } from './line.js'
 import { LoadCall, currentCall, type Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
+import { StaleValues } from './stale-values.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Claim } from './tiers/shared-tier.js'
@@ -30,10 +30,6 @@ export interface RegionContext {
   readonly outside: Outside
 }
 
-/** After a reload that failed, the stale value is served this long before the next try. Milliseconds. */
-const pauseAfterFailure = 1000
-/** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
-const pauseAfterDefeat = 100
 /** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
 const pauseUntrusted = 10
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
@@ -67,13 +63,13 @@ export class ReadPath {
   /** One connection carries the tier's commands and the lock's, or the line's: they arrive in the order in which they were sent. */
   readonly #isLockInOrder: boolean
   readonly #isLineInOrder: boolean
+  readonly #stale: StaleValues
   readonly #flights = new FlightsUnderWay()
   readonly #underWay = new Set<Promise<unknown>>()
   /** What callers have already, and the tiers are about to get. */
   readonly #unwritten = new Set<() => void>()
   /** What was found in one tier, and is about to be copied into a nearer one. */
   readonly #copying: { readonly from: number, readonly to: SharedTier, readonly keys: string[] }[] = []
-  readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
   #batch: Flight[] = []
   /** Some of them may have the same key. */
   #repeats = false
@@ -92,6 +88,7 @@ export class ReadPath {
     this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
     this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
+    this.#stale = new StaleValues({ region: keyspace.region, options, flights: this.#flights, logger, now })
     this.#fill = new Fill({ locals: this.#locals, shared: this.#shared, region: keyspace.region, leaseTtl: this.#leaseTtl, jitter: options.jitter, logger, now })
     // Without a shared tier nobody could see what somebody else has loaded.
     this.#dogpile = lock === undefined || this.#shared.length === 0
@@ -174,8 +171,8 @@ export class ReadPath {
     const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && this.#isJoinable(flight, want) && this.#isCurrent(flight)
-    if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#isPaused(want.key))) {
-      if (!joinable && !this.#isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
+    if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#stale.isPaused(want.key))) {
+      if (!joinable && !this.#stale.isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
       return landing.land({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip })
     }
     const waiting = caller === undefined ? landing : new Awaited(landing, caller)
@@ -198,11 +195,7 @@ export class ReadPath {
   /** What is there already has an age, which may be too old for somebody who asks for one. */
   #suits ({ loaded, stale, want: { maxAge } }: Flight, want: Want): boolean {
     if (loaded) return want.maxAge === undefined
-    return stale === undefined || (maxAge === want.maxAge && this.#isServable(stale.entry, want))
-  }
-
-  #isServable (entry: Entry, { maxAge }: Want): boolean {
-    return freshness(entry, this.#context.now(), maxAge) !== 'gone'
+    return stale === undefined || (maxAge === want.maxAge && this.#stale.isServable(stale.entry, want))
   }
 
   /** Nothing can have been invalidated, unheard, since it took off, or since what it has brought from memory was believed. */
@@ -266,13 +259,13 @@ export class ReadPath {
           this.#arrive(flight, nowhere)
           continue
         }
-        this.#serveStale(flight)
+        this.#stale.serve(flight)
         toLoad.push(flight)
       }
       if (toLoad.length > 0) await this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
-      for (const flight of flights) this.#fail(flight, error)
+      for (const flight of flights) this.#stale.fail(flight, error)
     }
   }
 
@@ -337,16 +330,9 @@ export class ReadPath {
     return tier instanceof LocalTier ? keys.map(key => tier.get(key)) : await tier.readMany(keys)
   }
 
-  /** What is stale is served while it is reloaded: to everybody, or to all but the first. */
-  #serveStale (flight: Flight): void {
-    if (!this.#hasServable(flight)) return
-    if (this.options.refresh === 'background' || this.#isPaused(flight.key)) this.#landStale(flight)
-    else flight.landOthers(staleOf(flight))
-  }
-
   /** Whether the flight is the one that loads its key; otherwise it waits for the one that does. */
   #leads (flight: Flight): boolean {
-    if (flight.landed && this.#isPaused(flight.key)) {
+    if (flight.landed && this.#stale.isPaused(flight.key)) {
       this.#flights.end(flight)
       return false
     }
@@ -366,7 +352,7 @@ export class ReadPath {
   #leaveTo (other: Flight, flight: Flight): void {
     this.#flights.end(flight)
     if (flight.landed) return
-    if (this.#hasServable(flight)) return this.#landStale(flight)
+    if (this.#stale.has(flight)) return this.#stale.land(flight)
     other.admit(flight.want.maxAge)
     for (const awaited of flight.awaitedBy ?? []) awaited.await(other)
     other.join(flight, this.#suits(other, flight.want))
@@ -390,7 +376,7 @@ export class ReadPath {
 
   async #load (flights: readonly Flight[]): Promise<void> {
     if (flights.length === 0) return
-    const disarm = this.#armTimeouts(flights)
+    const disarm = this.#stale.armTimeouts(flights)
     const anew = flights.filter(flight => flight.want.anew)
     const revoked = flights.filter(flight => !flight.want.anew && flight.revoked)
     const others = this.#oneForEachKey(flights.filter(flight => !flight.want.anew && !flight.revoked))
@@ -417,7 +403,7 @@ export class ReadPath {
     // In the same round trip, where one connection carries both in their order: so it is a look from behind the lock.
     const claims = this.#isLockInOrder ? this.#claimAnew(flights) : undefined
     const { elected, others } = await election
-    const waiting = others.filter(name => !this.#leaveToOthers(byName.get(name)!))
+    const waiting = others.filter(name => !this.#stale.leave(byName.get(name)!))
     await Promise.all([
       // With a lock for each key, some were claimed before theirs was held.
       ...elected.map(one => this.#lead(of(one.names), one, { claims: one.names.length === flights.length ? claims : undefined })),
@@ -425,20 +411,10 @@ export class ReadPath {
         ? undefined
         : dogpile.follow(waiting, {
           look: async names => (await this.#lookForOthers(of(names))).map(flight => this.#keyspace.lock(flight.key)),
-          failed: (name, error) => this.#fail(byName.get(name)!, error),
+          failed: (name, error) => this.#stale.fail(byName.get(name)!, error),
           lead: one => this.#lead(of(one.names), one)
         })
     ])
-  }
-
-  /** A stale value needn't wait for the process that reloads it. */
-  #leaveToOthers (flight: Flight): boolean {
-    if (!this.#hasServable(flight)) return false
-    this.#pause(flight.key, pauseAfterDefeat)
-    if (!flight.landed) this.#landStale(flight)
-    if (flight.isAwaited) return false
-    this.#flights.end(flight)
-    return true
   }
 
   async #lookForOthers (flights: readonly Flight[]): Promise<readonly Flight[]> {
@@ -459,7 +435,7 @@ export class ReadPath {
     // Look again: another process may have filled while we asked for the lock.
     const own = claimed instanceof Promise ? await claimed : claimed
     const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
-    if (!takeOver) for (const flight of missing) if (!flight.landed) this.#serveStale(flight)
+    if (!takeOver) for (const flight of missing) if (!flight.landed) this.#stale.serve(flight)
     try {
       await Promise.all(bySource(missing).map(({ source, members }) => this.#call(source, members, elected)))
     } finally {
@@ -550,7 +526,7 @@ export class ReadPath {
   #bring (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
     const admitted = 'error' in loaded ? loaded : this.#fill.admit(flight, loaded)
     if ('error' in admitted) {
-      this.#fail(flight, admitted.error)
+      this.#stale.fail(flight, admitted.error)
       return { kind: 'failed', error: admitted.error }
     }
     flight.loaded = true
@@ -574,60 +550,11 @@ export class ReadPath {
     await Promise.all([...groups.values()].map(({ outcome, names }) => elected.announce(names, outcome)))
   }
 
-  #armTimeouts (flights: readonly Flight[]): () => void {
-    const { softTimeout, hardTimeout } = this.options
-    if (softTimeout === undefined && hardTimeout === undefined) return () => {}
-    const soft = softTimeout === undefined
-      ? undefined
-      : setTimeout(() => {
-        for (const flight of flights) if (!flight.landed && this.#hasServable(flight)) this.#landStale(flight)
-      }, softTimeout)
-    const hard = hardTimeout === undefined
-      ? undefined
-      : setTimeout(() => {
-        for (const flight of flights) {
-          if (flight.loaded || flight.over) continue
-          if (!flight.landed && this.#hasServable(flight)) this.#landStale(flight)
-          flight.fail(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
-        }
-      }, hardTimeout)
-    return () => {
-      clearTimeout(soft)
-      clearTimeout(hard)
-    }
-  }
-
   // ─── landing ───────────────────────────────────────────────────────────────────────────────────
 
   #arrive (flight: Flight, landed: Landed): void {
     this.#flights.end(flight)
     flight.land(landed)
-  }
-
-  #hasServable ({ stale, want }: Flight): boolean {
-    return stale !== undefined && this.#isServable(stale.entry, want)
-  }
-
-  #landStale (flight: Flight): void {
-    flight.land(staleOf(flight))
-  }
-
-  #fail (flight: Flight, error: unknown): void {
-    this.#flights.end(flight)
-    if (!this.#hasServable(flight)) return flight.fail(error)
-    this.#context.logger.warn({ region: this.#keyspace.region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
-    this.#pause(flight.key, pauseAfterFailure)
-    if (!flight.landed) this.#landStale(flight)
-    flight.fail(error) // for whom it won't do
-  }
-
-  #pause (key: string, milliseconds: number): void {
-    this.#pausedUntil.set(key, this.#context.now() + milliseconds)
-  }
-
-  #isPaused (key: string): boolean {
-    const until = this.#pausedUntil.size === 0 ? undefined : this.#pausedUntil.get(key)
-    return until !== undefined && this.#context.now() < until
   }
 
   // ─── changes ───────────────────────────────────────────────────────────────────────────────────
@@ -698,8 +625,6 @@ export class ReadPath {
 
 const settled = Promise.resolve()
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
-
-const staleOf = (flight: Flight): Landed => ({ shared: flight.stale!.entry, origin: flight.stale!.origin, stale: true, trip: flight.trip })
 
 /** What others are told of a load's outcome. */
 function newsOf (flight: Flight, outcome: Outcome): Outcome {

@@ -1,0 +1,116 @@
+import { LRUCache } from 'lru-cache'
+import type { Logger } from './caching-manager.js'
+import { freshness, type Entry } from './entry.js'
+import { LoadTimeoutError } from './errors.js'
+import type { Flight, Landed, Want } from './flights.js'
+import type { FlightsUnderWay } from './flights-under-way.js'
+import type { ResolvedRegionOptions } from './region-options.js'
+
+export interface StaleValuesOptions {
+  region: string
+  options: Pick<ResolvedRegionOptions, 'refresh' | 'softTimeout' | 'hardTimeout'>
+  flights: FlightsUnderWay
+  logger: Pick<Logger, 'warn'>
+  now: () => number
+}
+
+/** After a reload that failed, the stale value is served this long before the next try. Milliseconds. */
+const pauseAfterFailure = 1000
+/** While another process reloads, the stale value is served this long without asking again. Milliseconds. */
+const pauseAfterDefeat = 100
+
+/**
+ * Values in their grace, which are served while they are reloaded, and when that fails or takes too long
+ * (`stale-while-revalidate` and `stale-if-error` of RFC 5861).
+ */
+export class StaleValues {
+  readonly #options: StaleValuesOptions['options']
+  readonly #region: string
+  readonly #flights: FlightsUnderWay
+  readonly #logger: StaleValuesOptions['logger']
+  readonly #now: () => number
+  readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
+
+  constructor ({ region, options, flights, logger, now }: StaleValuesOptions) {
+    this.#region = region
+    this.#options = options
+    this.#flights = flights
+    this.#logger = logger
+    this.#now = now
+  }
+
+  /** Whether it may still be served, fresh or stale. */
+  isServable (entry: Entry, { maxAge }: Want): boolean {
+    return freshness(entry, this.#now(), maxAge) !== 'gone'
+  }
+
+  /** Whether the flight has found one that may be served instead of what it loads. */
+  has ({ stale, want }: Flight): boolean {
+    return stale !== undefined && this.isServable(stale.entry, want)
+  }
+
+  /** Of a key that is about to be reloaded: to everybody, or to all but the first. */
+  serve (flight: Flight): void {
+    if (!this.has(flight)) return
+    if (this.#options.refresh === 'background' || this.isPaused(flight.key)) this.land(flight)
+    else flight.landOthers(landedWith(flight))
+  }
+
+  land (flight: Flight): void {
+    flight.land(landedWith(flight))
+  }
+
+  /** Of a key that another process reloads: it needn't be waited for. False: it must, there is nothing stale for all who wait. */
+  leave (flight: Flight): boolean {
+    if (!this.has(flight)) return false
+    this.#pause(flight.key, pauseAfterDefeat)
+    if (!flight.landed) this.land(flight)
+    if (flight.isAwaited) return false
+    this.#flights.end(flight)
+    return true
+  }
+
+  /** Ends a flight that has failed: with its stale value for whom that will do. */
+  fail (flight: Flight, error: unknown): void {
+    this.#flights.end(flight)
+    if (this.has(flight)) {
+      this.#logger.warn({ region: this.#region, key: flight.key, err: error }, 'a reload failed: the stale value is served')
+      this.#pause(flight.key, pauseAfterFailure)
+      if (!flight.landed) this.land(flight)
+    }
+    flight.fail(error)
+  }
+
+  /** Whether the key is not to be reloaded just now. */
+  isPaused (key: string): boolean {
+    const until = this.#pausedUntil.size === 0 ? undefined : this.#pausedUntil.get(key)
+    return until !== undefined && this.#now() < until
+  }
+
+  /** Ends the patience of those who wait for a load, at `softTimeout` and `hardTimeout`. Call what it returns when all is loaded. */
+  armTimeouts (flights: readonly Flight[]): () => void {
+    const { softTimeout, hardTimeout } = this.#options
+    if (softTimeout === undefined && hardTimeout === undefined) return () => {}
+    const serve = (flight: Flight): void => { if (!flight.landed && this.has(flight)) this.land(flight) }
+    const soft = softTimeout === undefined ? undefined : setTimeout(() => flights.forEach(serve), softTimeout)
+    const hard = hardTimeout === undefined
+      ? undefined
+      : setTimeout(() => {
+        for (const flight of flights) {
+          if (flight.loaded || flight.over) continue
+          serve(flight)
+          flight.fail(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
+        }
+      }, hardTimeout)
+    return () => {
+      clearTimeout(soft)
+      clearTimeout(hard)
+    }
+  }
+
+  #pause (key: string, milliseconds: number): void {
+    this.#pausedUntil.set(key, this.#now() + milliseconds)
+  }
+}
+
+const landedWith = ({ stale, trip }: Flight): Landed => ({ shared: stale!.entry, origin: stale!.origin, stale: true, trip })
