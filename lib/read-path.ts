@@ -1,16 +1,18 @@
 import type { Logger } from './caching-manager.js'
 import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
-import { Dogpile, type Elected, type Outcome } from './dogpile.js'
+import { Copying } from './copying.js'
+import { Dogpile, type Elected } from './dogpile.js'
 import { freshness, type Entry } from './entry.js'
 import { ClosedError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
-import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Loaded, type Origin, type Policy, type Primed, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
+import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Origin, type Policy, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
 import type { Recorded } from './recorder.js'
 import { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
-import { LoadCall, currentCall, type Outside } from './loads.js'
+import { Loading } from './loading.js'
+import { currentCall, type Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 import { StaleValues } from './stale-values.js'
@@ -44,32 +46,29 @@ type Claims = readonly (readonly Claim[])[] | 'seen'
 export class ReadPath {
   readonly options: ResolvedRegionOptions
   readonly tiers: readonly (LocalTier | SharedTier)[]
+  /** A fresh value of the first tier, found without a flight. */
+  readonly hit: Recorded
   /** The first tier, where that is a memory: it is asked without a flight. */
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   /** By the tier's place. */
   readonly #origins: readonly TierOrigin[]
-  /** A fresh value of the first tier, without a flight. */
-  readonly hit: Recorded
   readonly #shared: readonly SharedTier[]
   readonly #fill: Fill
   readonly #changes: Changes
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #dogpile: Dogpile | undefined
+  readonly #loading: Loading
+  readonly #copying: Copying
   /** What memory and flights have to know of other processes before they are believed. Undefined: nothing. */
   readonly #trust: { readonly trusted: boolean } | undefined
   readonly #leaseTtl: number
-  /** One connection carries the tier's commands and the lock's, or the line's: they arrive in the order in which they were sent. */
+  /** One connection carries the tier's commands and the lock's: they arrive in the order in which they were sent. */
   readonly #isLockInOrder: boolean
-  readonly #isLineInOrder: boolean
   readonly #stale: StaleValues
   readonly #flights = new FlightsUnderWay()
   readonly #underWay = new Set<Promise<unknown>>()
-  /** What callers have already, and the tiers are about to get. */
-  readonly #unwritten = new Set<() => void>()
-  /** What was found in one tier, and is about to be copied into a nearer one. */
-  readonly #copying: { readonly from: number, readonly to: SharedTier, readonly keys: string[] }[] = []
   #batch: Flight[] = []
   /** Some of them may have the same key. */
   #repeats = false
@@ -97,7 +96,7 @@ export class ReadPath {
     const [only, ...more] = this.#shared
     const connection = more.length === 0 ? only?.connection : undefined
     this.#isLockInOrder = connection !== undefined && lock?.connection === connection
-    this.#isLineInOrder = connection !== undefined && line === only?.line
+    const isLineInOrder = connection !== undefined && line === only?.line
     const { coherence } = context
     this.#changes = new Changes({
       region: keyspace.region,
@@ -107,8 +106,23 @@ export class ReadPath {
       flights: this.#flights,
       fill: this.#fill,
       coherence,
-      isLineInOrder: this.#isLineInOrder,
+      isLineInOrder,
       logger,
+      track: work => this.#track(work)
+    })
+    this.#copying = new Copying(this.tiers, work => this.#track(work))
+    this.#loading = new Loading({
+      keyspace,
+      flights: this.#flights,
+      stale: this.#stale,
+      fill: this.#fill,
+      changes: this.#changes,
+      coherence,
+      outside: context.outside,
+      leaseTtl: this.#leaseTtl,
+      isFenced: this.#shared.length > 0 && this.#shared.every(tier => tier.isLeasing),
+      isInOrder: this.#isLockInOrder && isLineInOrder,
+      isBatchWaiting: () => this.#batch.length > 0,
       track: work => this.#track(work)
     })
     if (this.#shared.length > 0 && options.coherence !== 'eventual') this.#trust = coherence
@@ -204,7 +218,7 @@ export class ReadPath {
   }
 
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
-    if (this.#unwritten.size > 0 && (want.anew || this.#flights.isLoaded(want.key))) this.#writeBack()
+    if (this.#loading.hasUnwritten && (want.anew || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
     if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
@@ -292,7 +306,7 @@ export class ReadPath {
     switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':
         if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') === true) return false
-        this.#copyNearer(flight, entry, place)
+        this.#copying.nearer(flight, entry, place)
         this.#arrive(flight, { shared: entry, origin, stale: false, trip })
         return true
       case 'stale':
@@ -304,30 +318,9 @@ export class ReadPath {
     }
   }
 
-  #copyNearer (flight: Flight, entry: Entry, place: number): void {
-    if (flight.revoked) return
-    for (let nearer = 0; nearer < place; nearer++) {
-      const tier = this.tiers[nearer]!
-      if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
-      else this.#copyLater(flight.key, place, tier)
-    }
-  }
-
-  /** With the others that the same answer has brought. */
-  #copyLater (key: string, from: number, to: SharedTier): void {
-    if (this.#copying.length === 0) queueMicrotask(this.#copy)
-    let copying = this.#copying.find(one => one.from === from && one.to === to)
-    if (copying === undefined) this.#copying.push(copying = { from, to, keys: [] })
-    copying.keys.push(key)
-  }
-
-  readonly #copy = (): void => {
-    for (const { from, to, keys } of this.#copying.splice(0)) void this.#track(to.copyMany(keys, async keys => await this.#readFrom(from, keys)))
-  }
-
-  async #readFrom (place: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {
-    const tier = this.tiers[place]!
-    return tier instanceof LocalTier ? keys.map(key => tier.get(key)) : await tier.readMany(keys)
+  #arrive (flight: Flight, landed: Landed): void {
+    this.#flights.end(flight)
+    flight.land(landed)
   }
 
   /** Whether the flight is the one that loads its key; otherwise it waits for the one that does. */
@@ -437,7 +430,7 @@ export class ReadPath {
     const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
     if (!takeOver) for (const flight of missing) if (!flight.landed) this.#stale.serve(flight)
     try {
-      await Promise.all(bySource(missing).map(({ source, members }) => this.#call(source, members, elected)))
+      await Promise.all(bySource(missing).map(({ source, members }) => this.#loading.call(source, members, elected)))
     } finally {
       await elected?.release()
     }
@@ -468,122 +461,33 @@ export class ReadPath {
     return await tier.claimMany(keys, { ttl: this.#leaseTtl, takeOver })
   }
 
-  // ─── the loader ────────────────────────────────────────────────────────────────────────────────
-
-  async #call (source: Source, flights: readonly Flight[], elected: Elected | undefined): Promise<void> {
-    const call = new LoadCall(flights)
-    // If it never ends, its lease and its lock do: then somebody else may try, and nothing of it is kept any more.
-    const lasting = setTimeout(() => { for (const flight of flights) this.#flights.abandon(flight) }, this.#leaseTtl).unref()
-    let loaded: readonly Loaded[]
-    try {
-      loaded = await this.#context.outside.runCall(call, () => source.load(flights.map(flight => flight.want.arg)))
-    } catch (error) {
-      loaded = flights.map(() => ({ error }))
-    }
-    clearTimeout(lasting)
-
-    const refreshed: (() => void)[] = []
-    const outcomes = flights.map((flight, i) => this.#bring(flight, loaded[i]!, call, refreshed))
-    const primed = this.#fill.primeLocals(flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime }))))
-    await this.#afterCallers(elected, async () => {
-      const written = this.#track(this.#changes.write(flights.filter((_, i) => outcomes[i]!.kind !== 'failed')))
-      // A refresh replaces: whoever asked for it knows that nobody finds the old value any more.
-      if (refreshed.length > 0) void written.then(() => { for (const land of refreshed) land() })
-      if (primed.length > 0) void this.#track(this.#fill.prime(primed))
-      const isOrdered = this.#isLockInOrder && this.#isLineInOrder
-      void this.#track(written.finally(() => flights.forEach(flight => this.#flights.end(flight))))
-      if (elected === undefined || !isOrdered) await written
-      if (elected === undefined) return
-      const announced = this.#track(this.#announce(elected, flights, outcomes.map((outcome, i) => newsOf(flights[i]!, outcome))))
-      if (!isOrdered) await announced // the lock is released next
-    })
-  }
-
-  /**
-   * Callers first: to serialise what is written back, and to send it, would take them longer than the rest of their way. What
-   * they want next departs first as well: it joins what was loaded, or else has it written before. But nobody in another process
-   * waits for the callers of this one, and a tier that refuses nothing must not get it later than it has to.
-   */
-  async #afterCallers (elected: Elected | undefined, work: () => Promise<void>): Promise<void> {
-    const mayBeAwaited = elected !== undefined && this.#context.coherence?.alone !== true
-    if (mayBeAwaited || this.#shared.length === 0 || !this.#shared.every(tier => tier.isLeasing)) return await work()
-    await new Promise<void>(resolve => {
-      const start = () => { if (this.#unwritten.delete(start)) resolve(work()) }
-      this.#unwritten.add(start)
-      process.nextTick(() => {
-        if (this.#batch.length === 0) start()
-        else process.nextTick(start)
-      })
-    })
-  }
-
-  /** What this process does next, others have to find done after what it has loaded. */
-  #writeBack (): void {
-    for (const start of this.#unwritten) start()
-  }
-
-  /** Gives a flight what its loader gave. `refreshed`: what is left to be done when it has been written. */
-  #bring (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
-    const admitted = 'error' in loaded ? loaded : this.#fill.admit(flight, loaded)
-    if ('error' in admitted) {
-      this.#stale.fail(flight, admitted.error)
-      return { kind: 'failed', error: admitted.error }
-    }
-    flight.loaded = true
-    const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
-    if (flight.want.anew) refreshed.push(() => flight.land(landed))
-    else {
-      if (flight.entry === undefined) this.#flights.detach(flight) // what it gives is for who waits already
-      flight.land(landed)
-    }
-    return flight.entry === undefined ? unshared : done
-  }
-
-  /** One message for each way that it ended. */
-  async #announce (elected: Elected, flights: readonly Flight[], outcomes: readonly Outcome[]): Promise<void> {
-    const groups = new Map<unknown, { outcome: Outcome, names: string[] }>()
-    for (const [i, outcome] of outcomes.entries()) {
-      const group = outcome.kind === 'failed' ? outcome.error : outcome.kind
-      const { names } = groups.get(group) ?? groups.set(group, { outcome, names: [] }).get(group)!
-      names.push(this.#keyspace.lock(flights[i]!.key))
-    }
-    await Promise.all([...groups.values()].map(({ outcome, names }) => elected.announce(names, outcome)))
-  }
-
-  // ─── landing ───────────────────────────────────────────────────────────────────────────────────
-
-  #arrive (flight: Flight, landed: Landed): void {
-    this.#flights.end(flight)
-    flight.land(landed)
-  }
-
   // ─── changes ───────────────────────────────────────────────────────────────────────────────────
 
   /** Replaces whatever is there; loads that are under way will not. Rejects with what the serializer throws; then nothing has changed. */
   async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
     this.#assertOpen()
-    this.#writeBack()
+    this.#loading.writeBack()
     await this.#changes.set(sets)
   }
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
     this.#assertOpen()
-    this.#writeBack()
+    this.#loading.writeBack()
     await this.#changes.forget(keys)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
     this.#assertOpen()
-    this.#writeBack()
+    this.#loading.writeBack()
     await this.#changes.revise(kind)
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
     this.#assertOpen()
-    this.#writeBack()
+    this.#loading.writeBack()
     await this.#changes.forgetTags(tags)
   }
 
@@ -625,18 +529,6 @@ export class ReadPath {
 
 const settled = Promise.resolve()
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
-
-/** What others are told of a load's outcome. */
-function newsOf (flight: Flight, outcome: Outcome): Outcome {
-  if (flight.revoked) return { kind: 'done' } // who waits now came after the invalidation: nothing of this is theirs
-  return flight.unshared ? { kind: 'unshared' } : outcome
-}
-
-const done: Outcome = { kind: 'done' }
-const unshared: Outcome = { kind: 'unshared' }
-
-const primedBy = (loaded: Loaded): readonly Primed[] => ('error' in loaded ? undefined : loaded.primed) ?? noPrimed
-const noPrimed: readonly Primed[] = []
 
 /** The calls that a loader is asked in: each its own source, no larger than that wants. */
 function bySource (flights: readonly Flight[]): { source: Source, members: Flight[] }[] {
