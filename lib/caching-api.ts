@@ -4,7 +4,7 @@ import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } fr
 import type { CachingManager, Logger } from './caching-manager.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Landed, Landing, Want } from './flights.js'
+import type { Landed, Landing } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
 import { RequestMemory, hasPlainArgument } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
@@ -240,22 +240,22 @@ export class CachingApi {
 
   #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry, before?: Read): Read {
     const arg = ownArguments(args)
-    const fetching = new Fetching(this, bound, arg, key, maxAge, anew, before)
+    const fetching = new Fetching(this, bound, arg, key, before)
     this.#memory.set(bound, arg, key, fetching)
     this.#fetching++
-    bound.region.path.fetch(fetching, fetching, remembered)
+    bound.region.path.fetch({ key, maxAge, anew, load: bound, arg }, fetching, remembered)
     return fetching
   }
 
   /** @internal */
   landed (fetching: Fetching, landed: Landed): void {
-    const { load } = fetching
+    const { bound } = fetching
     this.#recorder.landed(landed)
     this.#prime(landed)
     this.#ended()
-    if (load.definition.postCache === undefined) this.#done(fetching, landed.shared)
+    if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
-    else this.#settle(fetching, settled.then(() => this.#present(load, landed.shared)))
+    else this.#settle(fetching, settled.then(() => this.#present(bound, landed.shared)))
   }
 
   /** @internal */
@@ -264,29 +264,29 @@ export class CachingApi {
     this.#forget(fetching, error)
   }
 
-  #done (reading: Presenting, shared: Shared): void {
+  #done (fetching: Fetching, shared: Shared): void {
     try {
-      reading.done(own(shared))
+      fetching.done(own(shared))
     } catch (error) {
-      this.#forget(reading, error)
+      this.#forget(fetching, error)
     }
   }
 
   /** What could not be read is tried again by the next read; what could not be refreshed stays as it was read. */
-  #forget (reading: Presenting, error: unknown): void {
-    const { load, arg, key } = reading
-    reading.failed(error)
-    let { before } = reading
-    while (before instanceof Presenting && before.hasFailed) before = before.before
-    if (this.#memory.delete(load, arg, key, reading) && before !== undefined) this.#memory.set(load, arg, key, before)
+  #forget (fetching: Fetching, error: unknown): void {
+    const { bound, args, key } = fetching
+    fetching.failed(error)
+    let { before } = fetching
+    while (before instanceof Fetching && before.hasFailed) before = before.before
+    if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
   }
 
   #ended (): void {
     if (--this.#fetching === 0) this.#overtaken = undefined
   }
 
-  #settle (reading: Presenting, promise: Promise<unknown>): void {
-    promise.then(value => reading.done(value), error => this.#forget(reading, error))
+  #settle (fetching: Fetching, promise: Promise<unknown>): void {
+    promise.then(value => fetching.done(value), error => this.#forget(fetching, error))
   }
 
   #overtake (key: string): void {
@@ -312,17 +312,17 @@ export class CachingApi {
       this.#memory.set(bound, args, key, read)
       return read
     }
-    const presenting = new Presenting(bound, ownArguments(args), key)
-    this.#memory.set(bound, presenting.arg, key, presenting) // first: it may read this very key
+    const fetching = new Fetching(this, bound, ownArguments(args), key)
+    this.#memory.set(bound, fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
-      if (isPromise(value)) this.#settle(presenting, Promise.resolve(value))
-      else presenting.done(value)
+      if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
+      else fetching.done(value)
     } catch (error) {
-      this.#forget(presenting, error)
+      this.#forget(fetching, error)
       throw error
     }
-    return presenting
+    return fetching
   }
 
   /** This request sees what it writes. Rejects with what `postCache` throws: by then it has been written. */
@@ -336,35 +336,22 @@ export class CachingApi {
   }
 }
 
-/** A read that has no value yet, if only because `postCache` isn't done. */
-class Presenting extends Reading {
-  readonly load: BoundMethod
-  readonly arg: readonly unknown[]
+/** A read whose value is on its way. */
+class Fetching extends Reading implements Landing {
+  readonly bound: BoundMethod
+  readonly args: readonly unknown[]
   readonly key: string | undefined
-  /** What has been read before, and is there again if this one fails. */
+  /** Of a refresh: what had been read. */
   readonly before: Read | undefined
-
-  constructor (load: BoundMethod, arg: readonly unknown[], key: string | undefined, before?: Read) {
-    super()
-    this.load = load
-    this.arg = arg
-    this.key = key
-    this.before = before
-  }
-}
-
-/** A read whose value is on its way: what it wants of a region, and what lands there. */
-class Fetching extends Presenting implements Want, Landing {
-  declare readonly key: string
-  readonly maxAge: number | undefined
-  readonly anew: boolean
   readonly #api: CachingApi
 
-  constructor (api: CachingApi, load: BoundMethod, arg: readonly unknown[], key: string, maxAge: number | undefined, anew: boolean, before: Read | undefined) {
-    super(load, arg, key, before)
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
+    super()
+    this.before = before
     this.#api = api
-    this.maxAge = maxAge
-    this.anew = anew
+    this.bound = bound
+    this.args = args
+    this.key = key
   }
 
   land (landed: Landed): void {
