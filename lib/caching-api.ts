@@ -37,6 +37,9 @@ export class CachingApi {
   /** By class and id. */
   #objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
   #unsaved: UnsavedObjects | undefined
+  /** Of a request of the plugin's: for what can't be saved. */
+  #logger: Pick<Logger, 'warn'> | undefined
+  #response: Response | null = null
 
   /** @internal Made by the plugin for each request, and by CachingManager.createApi(). */
   constructor (manager: CachingManager) {
@@ -179,18 +182,26 @@ export class CachingApi {
     // eslint-disable-next-line new-cap -- a class that was handed in
     const made = new cacheObject(id) as InstanceType<C> & { id: string }
     assertUnhidden(made)
-    if (this.#unsaved !== undefined) saveBy(made, this.#unsaved)
+    if (this.#logger !== undefined) saveBy(made, this.#unsaved ??= new UnsavedObjects(this.#manager.unsaved, this.#logger, this.#response))
     byId.set(made.id, made)
     return made
   }
 
   /** @internal This is a request's: what is assigned to its objects is saved, and what couldn't be is a line of `logger`. */
   savesObjects (logger: Pick<Logger, 'warn'>, response: Response | null): this {
-    this.#unsaved = new UnsavedObjects(this.#manager.unsaved, logger, response)
+    this.#logger = logger
+    this.#response = response
     return this
   }
 
-  /** @internal */
+  /** @internal Its response, where that isn't known yet. */
+  answeredBy (response: Response): void {
+    if (this.#response !== null) return
+    this.#response = response
+    this.#unsaved?.answeredBy(response)
+  }
+
+  /** @internal Undefined: it has no objects, or nobody but its maker saves them. */
   get unsaved (): UnsavedObjects | undefined {
     return this.#unsaved
   }

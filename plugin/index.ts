@@ -1,18 +1,16 @@
 import type { DoneFuncWithErrOrRes, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { CachingApi } from '../lib/caching-api.js'
+import { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
 import type { Response } from '../lib/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
 
-/** Where a request keeps its CachingApi, from its first use. */
+/** Where a request keeps its raw response, which it doesn't know; and from the first use its CachingApi, which has that then. */
 const kApi = Symbol('fastify-caching-api')
-/** And its raw response, which a request doesn't know. */
-const kResponse = Symbol('fastify-caching-api response')
 
-interface Request extends FastifyRequest { [kApi]: CachingApi | null, [kResponse]: Response | null }
+interface Request extends FastifyRequest { [kApi]: CachingApi | Response | null }
 
 async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
   const { serverTiming, manager: managerOptions } = resolveOptions(options)
@@ -23,13 +21,13 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   fastify.addHook('onClose', () => manager.close())
 
   fastify.decorate('cachingManager', manager)
-  // A property of every request, so that all of them keep one shape; the getter fills it for those that use it.
+  // A property of every request, so that all of them keep one shape. Only one: each takes as long as half a hook.
   fastify.decorateRequest(kApi, null)
-  fastify.decorateRequest(kResponse, null)
   const { logger } = managerOptions
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
-      return ((this as Request)[kApi] ??= manager.createApi().savesObjects(logger ?? this.log, (this as Request)[kResponse]))
+      const known = (this as Request)[kApi]
+      return known instanceof CachingApi ? known : ((this as Request)[kApi] = manager.createApi().savesObjects(logger ?? this.log, known))
     }
   })
   fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
@@ -39,24 +37,29 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
 }
 
 function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {
-  (request as Request)[kResponse] = raw
-  ;(request as Request)[kApi]?.unsaved?.answeredBy(raw) // an earlier hook has used it
+  const known = (request as Request)[kApi]
+  if (known instanceof CachingApi) known.answeredBy(raw) // an earlier hook has used it
+  else (request as Request)[kApi] = raw
 }
 
 /** With a callback where nothing is to be saved: most requests don't wait for a promise. */
 function saveObjects (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): Promise<void> | void {
-  if ((request as Request)[kResponse] === null) learnResponse(request, reply) // an earlier hook has answered
-  const saving = (request as Request)[kApi]?.unsaved?.save()
+  learnResponse(request, reply) // an earlier hook may have answered
   // By a promise, since what `done` throws must get back to Fastify: a handler may have sent twice.
-  return saving ?? done()
+  return apiOf(request)?.unsaved?.save() ?? done()
 }
 
 async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const api = (request as Request)[kApi]
-  if (api === null) return
+  const api = apiOf(request)
+  if (api === undefined) return
   // Fastify sends twice where a later hook fails: the second time this is among the others.
   const others = String(reply.getHeader('server-timing') ?? '').split(', ').filter(metric => metric !== '' && !metric.startsWith('cache-'))
   reply.header('server-timing', [...others, api.serverTiming].join(', '))
+}
+
+function apiOf (request: FastifyRequest): CachingApi | undefined {
+  const known = (request as Request)[kApi]
+  return known instanceof CachingApi ? known : undefined
 }
 
 /**

@@ -1414,8 +1414,9 @@ t.test('object', async t => {
     const manager = managerOf(t)
     const logger = silentLogger()
     const [request, job] = [manager.createApi().savesObjects(logger, null), manager.createApi()]
-    t.equal(request.unsaved!.save(), undefined, 'nothing to save')
+    t.equal(request.unsaved, undefined, 'nothing to save')
     request.object(UserCache, 20)
+    t.equal(request.unsaved!.save(), undefined, 'nothing to save yet')
     request.object(UserCache, 21).username = 'saved'
     job.object(UserCache, 22).username = 'not saved'
     await request.unsaved!.save()
