@@ -74,7 +74,7 @@ async function mutate (chosen: readonly Mutated[], database: string): Promise<Re
   return results
 }
 
-/** One run of the time that was asked for; or as many short ones as fit into it, of what shows only when a run is over. */
+/** One run of the time that was asked for, or that the mutation needs; or as many short ones as fit into it, of what shows only when a run is over. */
 async function untilFound ({ mutation: { run = {} }, options, seconds }: Mutated, build: string, database: string): Promise<Result[]> {
   const ran: Result[] = []
   do {

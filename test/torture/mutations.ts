@@ -13,7 +13,7 @@ export interface Mutation {
   /** Occurs exactly once. */
   readonly find: string
   readonly replace: string
-  /** How it shows, where that is not by memory and Redis. */
+  /** How it shows, where that is not by memory and Redis, or not in a minute. */
   readonly run?: Partial<Pick<TortureOptions, 'tier' | 'memory' | 'faults' | 'rows' | 'slow' | 'seconds'>>
 }
 
@@ -74,7 +74,8 @@ export const mutations: readonly Mutation[] = [
     what: 'a load that an invalidation has overtaken on its way may be joined again',
     file: 'lib/read-path.ts',
     find: 'if (other !== flight && !flight.detached && this.#isCurrent(flight)) this.#flights.lead(flight)',
-    replace: 'if (other !== flight && this.#isCurrent(flight)) this.#flights.lead(flight)'
+    replace: 'if (other !== flight && this.#isCurrent(flight)) this.#flights.lead(flight)',
+    run: { seconds: 300 } // several chances have to meet: once in a minute or two
   },
   {
     name: 'drop-again',
