@@ -208,6 +208,7 @@ function recordable (t: Owner, server: PausableServer): RedisServer {
 
 async function recordCommands (t: Owner, url: string): Promise<CommandRecorder> {
   const client = new Redis(url, { retryStrategy: () => null })
+  await client.ping() // what it says when it connects is nobody's that is recorded
   const monitor = await client.monitor()
   for (const connection of [client, monitor]) connection.on('error', () => {})
   t.teardown(() => {
