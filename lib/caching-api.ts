@@ -27,16 +27,8 @@ export class CachingApi {
   readonly #manager: CachingManager
   readonly #recorder = new Recorder()
   readonly #memory = new RequestMemory<BoundMethod>()
-  /** By key: rows that came with others, until they are read. */
-  #primed: Map<string, Shared> | undefined
   #fetching = 0
-  /** Keys that were written or invalidated here while something was fetched: rows that come with that are older. */
-  #overtaken: Set<string> | undefined
-  #stash: Map<string, unknown> | undefined
-  #regions: Map<string, RequestRegion> | undefined
-  /** By class and id. */
-  #objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
-  #unsaved: UnsavedObjects | undefined
+  #more: More | undefined
   /** Of a request of the plugin's: for what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
@@ -96,12 +88,12 @@ export class CachingApi {
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
     const presented = this.#handWritten(bound, args, key, entry)
     presented.catch(() => {}) // told at the end
-    this.#primed?.delete(key)
+    this.#more?.primed?.delete(key)
     this.#overtake(key)
     for (const prime of primed) {
       this.#overtake(prime.key)
       this.#memory.delete(prime.method, prime.args, prime.key)
-      ;(this.#primed ??= new Map()).set(prime.key, prime.entry)
+      ;(this.#need().primed ??= new Map()).set(prime.key, prime.entry)
     }
     // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
     if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
@@ -114,7 +106,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
-    this.#primed?.delete(key)
+    this.#more?.primed?.delete(key)
     this.#overtake(key)
     await bound.region.path.forget([key])
   }
@@ -124,7 +116,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     const seen = this.#memory.get(bound, args, () => key)
-    this.#primed?.delete(key)
+    this.#more?.primed?.delete(key)
     this.#overtake(key)
     return await this.#fetch(bound, key, args, undefined, true, undefined, seen).promise as ResultOf<O, M>
   }
@@ -143,18 +135,18 @@ export class CachingApi {
 
   /** Anything at all, kept for this request. Returns it. */
   stash<T> (key: string, value: T): T {
-    (this.#stash ??= new Map()).set(key, value)
+    (this.#need().stash ??= new Map()).set(key, value)
     return value
   }
 
   /** What `stash` was given, or undefined. */
   stashed<T> (key: string): T | undefined {
-    return this.#stash?.get(key) as T | undefined
+    return this.#more?.stash?.get(key) as T | undefined
   }
 
   /** The region with this request's memory in front of it. @throws UnknownRegionError */
   region (name: string): Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
-    const regions = this.#regions ??= new Map()
+    const regions = this.#need().regions ??= new Map()
     let region = regions.get(name)
     if (region === undefined) {
       region = new RequestRegion(this.#manager.region(name), this.#recorder)
@@ -169,7 +161,8 @@ export class CachingApi {
    * @throws InvalidDefinitionError, InvalidArgumentError
    */
   object<C extends AnyCacheObjectClass> (cacheObject: C, id: string | number | bigint): InstanceType<C> {
-    const objects = this.#objects ??= new Map()
+    const more = this.#need()
+    const objects = more.objects ??= new Map()
     let byId = objects.get(cacheObject)
     if (byId === undefined) {
       const model = modelOf(cacheObject)
@@ -182,7 +175,7 @@ export class CachingApi {
     // eslint-disable-next-line new-cap -- a class that was handed in
     const made = new cacheObject(id) as InstanceType<C> & { id: string }
     assertUnhidden(made)
-    if (this.#logger !== undefined) saveBy(made, this.#unsaved ??= new UnsavedObjects(this.#manager.unsaved, this.#logger, this.#response))
+    if (this.#logger !== undefined) saveBy(made, more.unsaved ??= new UnsavedObjects(this.#manager.unsaved, this.#logger, this.#response))
     byId.set(made.id, made)
     return made
   }
@@ -198,12 +191,12 @@ export class CachingApi {
   answeredBy (response: Response): void {
     if (this.#response !== null) return
     this.#response = response
-    this.#unsaved?.answeredBy(response)
+    this.#more?.unsaved?.answeredBy(response)
   }
 
   /** @internal Undefined: it has no objects, or nobody but its maker saves them. */
   get unsaved (): UnsavedObjects | undefined {
-    return this.#unsaved
+    return this.#more?.unsaved
   }
 
   /** Where this request's values came from, so far. */
@@ -216,7 +209,34 @@ export class CachingApi {
     return this.#recorder.serverTiming
   }
 
+  /** What a hit needs, and no more: V8 has so much room for what it inlines. */
   #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
+    if (options === undefined && hasPlainArgument(args)) {
+      const known = this.#seen(bound, args[0]) ?? this.#recalled(bound, args[0])
+      if (known !== undefined) return known
+    }
+    return this.#readByKey(bound, args, options)
+  }
+
+  #seen (bound: BoundMethod, arg: unknown): Read | undefined {
+    const seen = this.#memory.getPlain(bound, arg)
+    if (seen !== undefined) this.#recorder.local++
+    return seen
+  }
+
+  /** What the memory tier finds without a key. */
+  #recalled (bound: BoundMethod, arg: unknown): Read | undefined {
+    if (this.#more?.primed !== undefined || bound.definition.postCache !== undefined) return undefined
+    const { path } = bound.region
+    const known = path.recalled(bound.shortcuts, arg)
+    if (known === undefined) return undefined
+    this.#recorder.hit(path.hit)
+    const read = new Read(own(known))
+    this.#memory.setPlain(bound, arg, read)
+    return read
+  }
+
+  #readByKey (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     if (options?.force !== true) {
       const seen = this.#memory.get(bound, args, keyOf)
       if (seen !== undefined) {
@@ -225,27 +245,19 @@ export class CachingApi {
       }
     }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
-    const { path } = bound.region
-    const plain = hasPlainArgument(args)
-    if (plain && this.#primed === undefined) {
-      const known = path.recalled(bound.shortcuts, args[0])
-      if (known !== undefined && path.isFresh(known, maxAge)) {
-        this.#recorder.landed(path.hit)
-        return this.#hand(bound, args, undefined, known)
-      }
-    }
     const key = bound.key(args)
-    const primed = this.#primed?.get(key)
+    const primed = this.#more?.primed?.get(key)
     if (primed !== undefined) {
-      this.#primed!.delete(key)
+      this.#more!.primed!.delete(key)
       if (options?.force !== true) {
         this.#recorder.local++
         return this.#hand(bound, args, key, primed)
       }
     }
-    const remembered = plain ? path.recalled(bound.shortcuts, args[0], key) : path.remembered(key)
+    const { path } = bound.region
+    const remembered = hasPlainArgument(args) ? path.remembered(key, bound.shortcuts, args[0]) : path.remembered(key)
     if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered)
-    this.#recorder.landed(path.hit)
+    this.#recorder.hit(path.hit)
     return this.#hand(bound, args, key, remembered)
   }
 
@@ -292,8 +304,12 @@ export class CachingApi {
     if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
   }
 
+  #need (): More {
+    return (this.#more ??= new More())
+  }
+
   #ended (): void {
-    if (--this.#fetching === 0) this.#overtaken = undefined
+    if (--this.#fetching === 0 && this.#more !== undefined) this.#more.overtaken = undefined
   }
 
   #settle (fetching: Fetching, promise: Promise<unknown>): void {
@@ -301,15 +317,15 @@ export class CachingApi {
   }
 
   #overtake (key: string): void {
-    if (this.#fetching > 0) (this.#overtaken ??= new Set()).add(key)
+    if (this.#fetching > 0) (this.#need().overtaken ??= new Set()).add(key)
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
   #prime ({ primed }: Landed): void {
     for (const { key, value } of primed ?? []) {
-      if (this.#overtaken?.has(key) === true) continue
+      if (this.#more?.overtaken?.has(key) === true) continue
       try {
-        (this.#primed ??= new Map()).set(key, copyIn(value))
+        (this.#need().primed ??= new Map()).set(key, copyIn(value))
       } catch {
         // What can't be copied isn't kept, here as in the tiers.
       }
@@ -345,6 +361,19 @@ export class CachingApi {
     const value = own(shared)
     return postCache === undefined || value === null ? value : postCache(value, this)
   }
+}
+
+/** What few requests have: made with the first of it, since every property of a request costs each read. */
+class More {
+  /** By key: rows that came with others, until they are read. */
+  primed: Map<string, Shared> | undefined
+  /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */
+  overtaken: Set<string> | undefined
+  stash: Map<string, unknown> | undefined
+  regions: Map<string, RequestRegion> | undefined
+  /** By class and id. */
+  objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
+  unsaved: UnsavedObjects | undefined
 }
 
 /** A read whose value is on its way. */

@@ -169,7 +169,10 @@ export class CachingManager {
   /** @internal What a method of a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
   method (object: AnyCachedObject, name: string): BoundMethod {
     // Most reads are of the method that was read last, by this request or another one.
-    if (this.#lastMethod !== undefined && object === this.#lastObject && name === this.#lastName) return this.#lastMethod
+    return this.#lastMethod !== undefined && object === this.#lastObject && name === this.#lastName ? this.#lastMethod : this.#find(object, name)
+  }
+
+  #find (object: AnyCachedObject, name: string): BoundMethod {
     const method = this.bind(object).method(name)
     this.#lastObject = object
     this.#lastName = name

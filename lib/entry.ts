@@ -30,6 +30,10 @@ export function freshness (entry: Entry, now: number, maxAge: number | undefined
   return age < maxAge! ? 'fresh' : age < maxAge! + grace ? 'stale' : 'gone'
 }
 
+/** The same for a hit, which asks nothing else. */
+export const isFresh = (entry: Entry, now: number, maxAge: number | undefined): boolean =>
+  maxAge === undefined && entry.softened !== true ? now < entry.freshUntil : freshness(entry, now, maxAge) === 'fresh'
+
 /**
  * What has happened to a region as a whole: counters, and no clocks, so that nothing is compared between the clocks of
  * two machines. A shared tier keeps it under one key and every read brings it along. An entry carries the stamp that its

@@ -3,7 +3,7 @@ import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
 import { Copying } from './copying.js'
 import { Dogpile, type Elected } from './dogpile.js'
-import { freshness, type Entry } from './entry.js'
+import { freshness, isFresh, type Entry } from './entry.js'
 import { ClosedError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
 import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Origin, type Policy, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
@@ -58,6 +58,7 @@ export class ReadPath {
   readonly #changes: Changes
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
+  readonly #now: () => number
   readonly #dogpile: Dogpile | undefined
   readonly #loading: Loading
   readonly #copying: Copying
@@ -80,6 +81,7 @@ export class ReadPath {
     this.options = options
     this.#keyspace = keyspace
     this.#context = context
+    this.#now = now
     this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
     this.tiers = this.#tiersOf(options)
     this.#origins = this.tiers.map(({ name }) => ({ tier: name }))
@@ -152,20 +154,20 @@ export class ReadPath {
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
 
-  /** What the memory tier has of a key, at once, where it can be believed. */
-  remembered (key: string): Entry | undefined {
-    const entry = this.#memory?.get(key)
+  /** What the memory tier has of a key, at once, where it can be believed. With `shortcuts`: for `recalled`, by what readers call it. */
+  remembered (key: string, shortcuts?: Shortcuts, alias?: unknown): Entry | undefined {
+    const entry = shortcuts === undefined ? this.#memory?.get(key) : this.#memory?.remember(key, shortcuts, alias)
     return entry !== undefined && this.#isTrusted() ? entry : undefined
   }
 
-  /** The same by what readers call it, at first by its key. */
-  recalled (shortcuts: Shortcuts, alias: unknown, key?: string): Entry | undefined {
-    const entry = key === undefined ? this.#memory?.recall(shortcuts, alias) : this.#memory?.remember(key, shortcuts, alias)
-    return entry !== undefined && this.#isTrusted() ? entry : undefined
+  /** The same without its key, if it is fresh, and was remembered by what readers call it. */
+  recalled (shortcuts: Shortcuts, alias: unknown): Entry | undefined {
+    const entry = this.#memory?.recall(shortcuts, alias)
+    return entry !== undefined && isFresh(entry, this.#now(), undefined) && this.#isTrusted() ? entry : undefined
   }
 
   isFresh (entry: Entry, maxAge: number | undefined): boolean {
-    return freshness(entry, this.#context.now(), maxAge) === 'fresh'
+    return isFresh(entry, this.#now(), maxAge)
   }
 
   /** Whether this process would know of every invalidation that is over, wherever it was made. */
@@ -198,7 +200,7 @@ export class ReadPath {
   }
 
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
-    return entry !== undefined && freshness(entry, this.#context.now(), maxAge) === 'stale'
+    return entry !== undefined && freshness(entry, this.#now(), maxAge) === 'stale'
   }
 
   /** One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. */
@@ -290,7 +292,7 @@ export class ReadPath {
     const asked = repeats ? [...new Set(keys)] : keys
     const look = await tier.lookMany(asked)
     trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
-    const now = this.#context.now()
+    const now = this.#now()
     const places = asked.length === flights.length ? undefined : new Map(asked.map((key, i) => [key, i]))
     return flights.filter((flight, i) => {
       const at = places === undefined ? i : places.get(flight.key)!
@@ -301,7 +303,7 @@ export class ReadPath {
   }
 
   /** Whether the entry is what the flight was to bring. */
-  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, now = this.#context.now(), origin: Origin = this.#origins[place]!): boolean {
+  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, now = this.#now(), origin: Origin = this.#origins[place]!): boolean {
     if (entry === undefined) return false
     switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':

@@ -29,6 +29,13 @@ export class Recorder {
   #lastHit: Recorded | undefined
   #others: Tally | undefined
 
+  /** A fresh value of a tier, found without waiting for it. */
+  hit (one: Recorded): void {
+    if (this.#lastHit !== undefined && one !== this.#lastHit) return this.landed(one)
+    this.#lastHit = one
+    this.#hits++
+  }
+
   landed (one: Recorded): void {
     if (typeof one.origin !== 'object' || one.stale) return this.#tally().count(one, 1)
     if (one.origin !== this.#lastHit?.origin || one.trip !== this.#lastHit.trip) {

@@ -11,38 +11,44 @@ export class RequestMemory<Method extends object> {
   #firstMethod: Method | undefined
   #firstArg: unknown
   #first: Read | undefined
-  /** Most requests use few methods: a list is smaller than a Map, and the last one used is asked first. */
+  /** Most requests use few methods: a list is smaller than a Map. The last one used is the first. */
   #all: Seen<Method>[] | undefined
-  #last: Seen<Method> | undefined
 
   /** `keyOf` is asked only where the arguments need a key. */
   get (method: Method, args: readonly unknown[], keyOf: (method: Method, args: readonly unknown[]) => string): Read | undefined {
-    const plain = hasPlainArgument(args)
-    if (plain && this.#isFirst(method, args)) return this.#first
-    if (this.#all === undefined) return undefined
-    const seen = this.#find(method)
-    if (seen === undefined) return undefined
-    return plain ? seen.plain.get(args[0]) : seen.keyed?.get(keyOf(method, args))
+    if (hasPlainArgument(args)) return this.getPlain(method, args[0])
+    return this.#all === undefined ? undefined : this.#find(method)?.keyed?.get(keyOf(method, args))
+  }
+
+  /** Of a single argument that is no object. */
+  getPlain (method: Method, arg: unknown): Read | undefined {
+    if (arg === this.#firstArg && method === this.#firstMethod && this.#first !== undefined) return this.#first
+    return this.#all === undefined ? undefined : this.#find(method)?.plain.get(arg)
   }
 
   set (method: Method, args: readonly unknown[], key: string | undefined, read: Read): void {
-    const plain = hasPlainArgument(args)
-    if (plain && (this.#isFirst(method, args) || (this.#isEmpty() && !Number.isNaN(args[0])))) {
+    if (hasPlainArgument(args)) return this.setPlain(method, args[0], read)
+    const seen = this.#find(method) ?? this.#add(method)
+    ;(seen.keyed ??= new Map()).set(key!, read)
+  }
+
+  setPlain (method: Method, arg: unknown, read: Read): void {
+    if (this.#all === undefined && (this.#first === undefined || this.#isFirst(method, arg)) && !Number.isNaN(arg)) {
       this.#firstMethod = method
-      this.#firstArg = args[0]
+      this.#firstArg = arg
       this.#first = read
-      return
-    }
-    let seen = this.#find(method)
-    if (seen === undefined) (this.#all ??= []).push(this.#last = seen = { method, plain: new Map(), keyed: undefined })
-    if (plain) seen.plain.set(args[0], read)
-    else (seen.keyed ??= new Map()).set(key!, read)
+    } else this.#setOther(method, arg, read)
+  }
+
+  #setOther (method: Method, arg: unknown, read: Read): void {
+    if (this.#isFirst(method, arg)) this.#first = read
+    else (this.#find(method) ?? this.#add(method)).plain.set(arg, read)
   }
 
   /** With `read`: only if it is that. Returns whether something was. */
   delete (method: Method, args: readonly unknown[], key: string | undefined, read?: Read): boolean {
     const plain = hasPlainArgument(args)
-    if (plain && this.#isFirst(method, args)) {
+    if (plain && this.#isFirst(method, args[0])) {
       if (read !== undefined && read !== this.#first) return false
       this.#first = undefined
       return true
@@ -53,18 +59,24 @@ export class RequestMemory<Method extends object> {
     return map !== undefined && (read === undefined || map.get(at) === read) && map.delete(at)
   }
 
-  #isEmpty (): boolean {
-    return this.#all === undefined && this.#first === undefined
+  #isFirst (method: Method, arg: unknown): boolean {
+    return method === this.#firstMethod && arg === this.#firstArg && this.#first !== undefined
   }
 
-  #isFirst (method: Method, args: readonly unknown[]): boolean {
-    return method === this.#firstMethod && args[0] === this.#firstArg && this.#first !== undefined
+  #add (method: Method): Seen<Method> {
+    const seen: Seen<Method> = { method, plain: new Map(), keyed: undefined }
+    ;(this.#all ??= []).unshift(seen)
+    return seen
   }
 
   #find (method: Method): Seen<Method> | undefined {
-    if (this.#last?.method === method) return this.#last
-    if (this.#all !== undefined) for (const seen of this.#all) if (seen.method === method) return (this.#last = seen)
-    return undefined
+    const all = this.#all
+    if (all === undefined || all[0]!.method === method) return all?.[0]
+    const at = all.findIndex(seen => seen.method === method)
+    if (at === -1) return undefined
+    const seen = all[at]!
+    all[at] = all[0]!
+    return (all[0] = seen)
   }
 }
 

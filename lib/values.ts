@@ -80,7 +80,11 @@ function shareDeep (value: object): Shared {
 }
 
 /** What one reader gets: its own at the top level, and wherever it isn't frozen. */
-export function own ({ value, loose }: Shared): unknown {
+export const own = ({ value, loose }: Shared): unknown =>
+  loose === undefined && typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : ownOther(value, loose)
+
+/** Of what most rows aren't. */
+function ownOther (value: unknown, loose: Shared['loose']): unknown {
   if (typeof value !== 'object' || value === null || loose === 'uncopied') return value
   if (loose === 'all') return copy(value)
   const mine = (Array.isArray(value) ? value.slice() : { ...value }) as Record<string | number, unknown>
