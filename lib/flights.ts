@@ -90,7 +90,6 @@ export const nobody: Landing = { land: () => {}, fail: () => {} }
  * keys would make hundreds of them.
  */
 export class Flight implements Landing {
-  readonly key: string
   readonly want: Want
   generation: Generation | undefined
   /** It is on its way: what it finds may be older than who comes later. */
@@ -120,26 +119,30 @@ export class Flight implements Landing {
   /** What may be served until the load has ended, or if it fails. */
   stale: { entry: Entry, origin: Origin } | undefined
   trip: Trip = noTrip
-  /** Those that who has joined it wants, besides its own. */
-  otherAges: (number | undefined)[] | undefined
-  /** Loaders that wait for it. */
-  awaitedBy: Set<Awaited> | undefined
   #first: Landing | undefined
-  #others: Landing[] | undefined
-  /** Others for whom what is stale won't do. */
-  #patient: Landing[] | undefined
-  /** What the others get until it has landed. */
-  #forOthers: Landed | undefined
-  #hasStale = false
   #landed: Landed | undefined
-  #error: { error: unknown } | undefined
+  /** Undefined: it has one who waits, and was landed at once. */
+  #more: More | undefined
 
   /** `first` is who it takes off for. */
   constructor (want: Want, generation: Generation | undefined, first: Landing) {
-    this.key = want.key
     this.want = want
     this.generation = generation
     this.#first = first
+  }
+
+  get key (): string {
+    return this.want.key
+  }
+
+  /** Those that who has joined it wants, besides its own. */
+  get otherAges (): readonly (number | undefined)[] | undefined {
+    return this.#more?.otherAges
+  }
+
+  /** Loaders that wait for it. */
+  get awaitedBy (): ReadonlySet<Awaited> {
+    return this.#more?.awaitedBy ?? nothing
   }
 
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
@@ -176,73 +179,110 @@ export class Flight implements Landing {
 
   /** Who joins with this `maxAge` has to be content as well with what it finds. */
   admit (maxAge: number | undefined): void {
-    if (maxAge !== this.want.maxAge) (this.otherAges ??= []).push(maxAge)
+    if (maxAge !== this.want.maxAge) (this.#need().otherAges ??= []).push(maxAge)
   }
 
   /** Whether the load of `key`, or one that this waits for, waits for it. */
   isWaitedForBy (key: string, seen?: Set<LoadCall>): boolean {
-    for (const { caller } of this.awaitedBy ?? []) if (caller.isWaitedForBy(key, seen)) return true
+    for (const { caller } of this.awaitedBy) if (caller.isWaitedForBy(key, seen)) return true
     return false
+  }
+
+  /** By a loader, which must not come to wait for itself. */
+  awaited (by: Awaited): void {
+    (this.#need().awaitedBy ??= new Set()).add(by)
+  }
+
+  awaitedNoMore (by: Awaited): void {
+    this.#more?.awaitedBy?.delete(by)
   }
 
   /** For everybody but the first: what they get is somebody else's load. For some, what is stale won't do. */
   join (other: Landing, takesStale = true): void {
-    if (this.#landed !== undefined) other.land(asWaited(this.#landed))
-    else if (takesStale && this.#forOthers !== undefined) other.land(this.#forOthers)
-    else if (this.#error !== undefined) other.fail(this.#error.error)
-    else if (takesStale) (this.#others ??= []).push(other)
-    else (this.#patient ??= []).push(other)
+    if (this.#landed !== undefined) return other.land(asWaited(this.#landed))
+    const more = this.#need()
+    if (takesStale && more.forOthers !== undefined) other.land(more.forOthers)
+    else if (more.error !== undefined) other.fail(more.error.error)
+    else if (takesStale) (more.others ??= []).push(other)
+    else (more.patient ??= []).push(other)
   }
 
   /** Whether the first has something, though it may be stale. */
   get landed (): boolean {
-    return this.#landed !== undefined || this.#error !== undefined || this.#hasStale
+    return this.over || this.#more?.hasStale === true
   }
 
   /** Whether there is nothing to come any more. */
   get over (): boolean {
-    return this.#landed !== undefined || this.#error !== undefined
+    return this.#landed !== undefined || this.#more?.error !== undefined
   }
 
   /** Whether somebody waits who can do with nothing stale. */
   get isAwaited (): boolean {
-    return this.#patient !== undefined
+    return this.#more?.patient !== undefined
   }
 
   land (landed: Landed): void {
-    const waited = asWaited(landed)
     // What was loaded takes the place of a stale value for those who come later.
-    if (landed.stale) this.#forOthers = waited
+    if (landed.stale) this.#need().serve(asWaited(landed))
     else this.#landed = landed
-    this.#hasStale ||= landed.stale
     const first = this.#first
     this.#first = undefined
     first?.land(landed)
-    this.#landWaiting(waited)
+    this.#more?.land(asWaited(landed))
   }
 
   /** Lets all but the first have it already: a stale value, dogpile's own way. */
   landOthers (stale: Landed): void {
-    this.#forOthers = asWaited(stale)
-    this.#landWaiting(this.#forOthers)
+    const [more, waited] = [this.#need(), asWaited(stale)]
+    more.forOthers = waited
+    more.land(waited)
   }
 
   /** What is stale is still there for those who come later. */
   fail (error: unknown): void {
     if (this.over) return
-    this.#error = { error }
-    const waiting = [this.#first, ...this.#others ?? [], ...this.#patient ?? []]
-    this.#first = this.#others = this.#patient = undefined
-    for (const one of waiting) one?.fail(error)
+    const [more, first] = [this.#need(), this.#first]
+    more.error = { error }
+    this.#first = undefined
+    first?.fail(error)
+    more.fail(error)
   }
 
-  #landWaiting (landed: Landed): void {
-    const [others, patient] = [this.#others, landed.stale ? undefined : this.#patient]
-    if (others === undefined && patient === undefined) return
-    this.#others = undefined
-    if (!landed.stale) this.#patient = undefined
+  #need (): More {
+    return (this.#more ??= new More())
+  }
+}
+
+/** What most flights don't have: others who wait as well, something stale, an error. */
+class More {
+  otherAges: (number | undefined)[] | undefined
+  awaitedBy: Set<Awaited> | undefined
+  others: Landing[] | undefined
+  /** Others for whom what is stale won't do. */
+  patient: Landing[] | undefined
+  /** What the others get until it has landed. */
+  forOthers: Landed | undefined
+  hasStale = false
+  error: { error: unknown } | undefined
+
+  serve (stale: Landed): void {
+    this.hasStale = true
+    this.forOthers = stale
+  }
+
+  land (landed: Landed): void {
+    const [others, patient] = [this.others, landed.stale ? undefined : this.patient]
+    this.others = undefined
+    if (!landed.stale) this.patient = undefined
     for (const other of others ?? []) other.land(landed)
     for (const other of patient ?? []) other.land(landed)
+  }
+
+  fail (error: unknown): void {
+    const waiting = [...this.others ?? [], ...this.patient ?? []]
+    this.others = this.patient = undefined
+    for (const one of waiting) one.fail(error)
   }
 }
 
@@ -259,7 +299,7 @@ export class Awaited implements Landing {
 
   await (flight: Flight): void {
     this.#flights.push(flight)
-    ;(flight.awaitedBy ??= new Set()).add(this)
+    flight.awaited(this)
   }
 
   land (landed: Landed): void {
@@ -273,10 +313,11 @@ export class Awaited implements Landing {
   }
 
   #end (): void {
-    for (const flight of this.#flights) flight.awaitedBy!.delete(this)
+    for (const flight of this.#flights) flight.awaitedNoMore(this)
   }
 }
 
+const nothing: ReadonlySet<Awaited> = new Set()
 export const noTrip: Trip = { waits: [] }
 
 /** For whoever joins. The other keys that came with it were asked for by somebody else, perhaps before this one has invalidated them. */

@@ -349,7 +349,7 @@ export class ReadPath {
     if (flight.landed) return
     if (this.#stale.has(flight)) return this.#stale.land(flight)
     other.admit(flight.want.maxAge)
-    for (const awaited of flight.awaitedBy ?? []) awaited.await(other)
+    for (const awaited of flight.awaitedBy) awaited.await(other)
     other.join(flight, this.#suits(other, flight.want))
   }
 

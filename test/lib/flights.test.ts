@@ -165,7 +165,7 @@ t.test('a loader that waits for a flight twice does so until both have what they
     flight.join(waiting, takesStale)
   }
   flight.land(stale)
-  t.strictSame(Array.from(flight.awaitedBy!, ({ caller }) => caller), [call])
+  t.strictSame(Array.from(flight.awaitedBy, ({ caller }) => caller), [call])
   flight.land(loaded)
-  t.equal(flight.awaitedBy!.size, 0)
+  t.equal(flight.awaitedBy.size, 0)
 })
