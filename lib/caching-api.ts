@@ -212,7 +212,7 @@ export class CachingApi {
   /** What a hit needs, and no more: V8 has so much room for what it inlines. */
   #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     if (options === undefined && hasPlainArgument(args)) {
-      const known = this.#seen(bound, args[0]) ?? this.#recalled(bound, args[0])
+      const known = this.#seen(bound, args[0]) ?? this.#recalled(bound, args)
       if (known !== undefined) return known
     }
     return this.#readByKey(bound, args, options)
@@ -225,15 +225,13 @@ export class CachingApi {
   }
 
   /** What the memory tier finds without a key. */
-  #recalled (bound: BoundMethod, arg: unknown): Read | undefined {
-    if (this.#more?.primed !== undefined || bound.definition.postCache !== undefined) return undefined
+  #recalled (bound: BoundMethod, args: readonly unknown[]): Read | undefined {
+    if (this.#more?.primed !== undefined) return undefined
     const { path } = bound.region
-    const known = path.recalled(bound.shortcuts, arg)
+    const known = path.recalled(bound.shortcuts, args[0])
     if (known === undefined) return undefined
     this.#recorder.hit(path.hit)
-    const read = new Read(own(known))
-    this.#memory.setPlain(bound, arg, read)
-    return read
+    return this.#hand(bound, args, undefined, known)
   }
 
   #readByKey (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
@@ -334,11 +332,13 @@ export class CachingApi {
 
   /** A value that is here already. @throws what `postCache` throws */
   #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
-    if (bound.definition.postCache === undefined) {
-      const read = new Read(own(shared))
-      this.#memory.set(bound, args, key, read)
-      return read
-    }
+    if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared)
+    const read = new Read(own(shared))
+    this.#memory.set(bound, args, key, read)
+    return read
+  }
+
+  #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
     const fetching = new Fetching(this, bound, ownArguments(args), key)
     this.#memory.set(bound, fetching.args, key, fetching) // first: it may read this very key
     try {
