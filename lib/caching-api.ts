@@ -4,7 +4,7 @@ import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } fr
 import type { CachingManager, Logger } from './caching-manager.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Landed, Landing } from './flights.js'
+import type { Landed, Landing, Primed } from './flights.js'
 import { Recorder, type RequestStats } from './recorder.js'
 import { RequestMemory, hasPlainArgument } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
@@ -272,7 +272,7 @@ export class CachingApi {
   landed (fetching: Fetching, landed: Landed): void {
     const { bound } = fetching
     this.#recorder.landed(landed)
-    this.#prime(landed)
+    if (landed.primed !== undefined) this.#prime(landed.primed)
     this.#ended()
     if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
@@ -319,8 +319,8 @@ export class CachingApi {
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
-  #prime ({ primed }: Landed): void {
-    for (const { key, value } of primed ?? []) {
+  #prime (primed: readonly Primed[]): void {
+    for (const { key, value } of primed) {
       if (this.#more?.overtaken?.has(key) === true) continue
       try {
         (this.#need().primed ??= new Map()).set(key, copyIn(value))

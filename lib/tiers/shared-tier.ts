@@ -373,7 +373,9 @@ export class SharedTier {
 
   /** Whether there is, here or behind it, what was invalidated and could not be told yet. */
   #concerns (key: string, tags: readonly string[]): boolean {
-    return this.#undelivered.concerns(key, tags) || this.#farther.some(tier => tier.#concerns(key, tags))
+    if (this.#undelivered.concerns(key, tags)) return true
+    for (const tier of this.#farther) if (tier.#concerns(key, tags)) return true // no function: this is asked for every key
+    return false
   }
 
   /** Of what was kept back, here and behind it. */
