@@ -28,7 +28,7 @@ export class CachingApi {
   readonly #recorder = new Recorder()
   readonly #memory = new RequestMemory<BoundMethod>()
   #fetching = 0
-  #more: More | undefined
+  #extras: Extras | undefined
   /** Of a request of the plugin's: for what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
@@ -88,7 +88,7 @@ export class CachingApi {
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
     const presented = this.#handWritten(bound, args, key, entry)
     presented.catch(() => {}) // told at the end
-    this.#more?.primed?.delete(key)
+    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     for (const prime of primed) {
       this.#overtake(prime.key)
@@ -106,7 +106,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
-    this.#more?.primed?.delete(key)
+    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     await bound.region.path.forget([key])
   }
@@ -116,7 +116,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     const seen = this.#memory.get(bound, args, () => key)
-    this.#more?.primed?.delete(key)
+    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     return await this.#fetch(bound, key, args, undefined, true, undefined, seen).promise as ResultOf<O, M>
   }
@@ -141,7 +141,7 @@ export class CachingApi {
 
   /** What `stash` was given, or undefined. */
   stashed<T> (key: string): T | undefined {
-    return this.#more?.stash?.get(key) as T | undefined
+    return this.#extras?.stash?.get(key) as T | undefined
   }
 
   /** The region with this request's memory in front of it. @throws UnknownRegionError */
@@ -161,8 +161,8 @@ export class CachingApi {
    * @throws InvalidDefinitionError, InvalidArgumentError
    */
   object<C extends AnyCacheObjectClass> (cacheObject: C, id: string | number | bigint): InstanceType<C> {
-    const more = this.#need()
-    const objects = more.objects ??= new Map()
+    const extras = this.#need()
+    const objects = extras.objects ??= new Map()
     let byId = objects.get(cacheObject)
     if (byId === undefined) {
       const model = modelOf(cacheObject)
@@ -175,7 +175,7 @@ export class CachingApi {
     // eslint-disable-next-line new-cap -- a class that was handed in
     const made = new cacheObject(id) as InstanceType<C> & { id: string }
     assertUnhidden(made)
-    if (this.#logger !== undefined) saveBy(made, more.unsaved ??= new UnsavedObjects(this.#manager.unsaved, this.#logger, this.#response))
+    if (this.#logger !== undefined) saveBy(made, extras.unsaved ??= new UnsavedObjects(this.#manager.unsaved, this.#logger, this.#response))
     byId.set(made.id, made)
     return made
   }
@@ -191,12 +191,12 @@ export class CachingApi {
   answeredBy (response: Response): void {
     if (this.#response !== null) return
     this.#response = response
-    this.#more?.unsaved?.answeredBy(response)
+    this.#extras?.unsaved?.answeredBy(response)
   }
 
   /** @internal Undefined: it has no objects, or nobody but its maker saves them. */
   get unsaved (): UnsavedObjects | undefined {
-    return this.#more?.unsaved
+    return this.#extras?.unsaved
   }
 
   /** Where this request's values came from, so far. */
@@ -209,13 +209,11 @@ export class CachingApi {
     return this.#recorder.serverTiming
   }
 
-  /** What a hit needs, and no more: V8 has so much room for what it inlines. */
+  /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
   #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
-    if (options === undefined && hasPlainArgument(args)) {
-      const known = this.#seen(bound, args[0]) ?? this.#recalled(bound, args)
-      if (known !== undefined) return known
-    }
-    return this.#readByKey(bound, args, options)
+    return options === undefined && hasPlainArgument(args)
+      ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
+      : this.#readOther(bound, args, options)
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
@@ -225,17 +223,19 @@ export class CachingApi {
   }
 
   /** What the memory tier finds without a key. */
-  #recalled (bound: BoundMethod, args: readonly unknown[]): Read | undefined {
-    if (this.#more?.primed !== undefined) return undefined
+  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined): Read | undefined {
+    if (this.#extras?.primed !== undefined) return undefined
     const { path } = bound.region
-    const known = path.recalled(bound.shortcuts, args[0])
+    const known = path.recalled(bound.shortcuts, args[0], maxAge)
     if (known === undefined) return undefined
     this.#recorder.hit(path.hit)
     return this.#hand(bound, args, undefined, known)
   }
 
-  #readByKey (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
-    if (options?.force !== true) {
+  /** With options, or arguments that are looked up by their key. */
+  #readOther (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
+    const force = options?.force === true
+    if (!force) {
       const seen = this.#memory.get(bound, args, keyOf)
       if (seen !== undefined) {
         this.#recorder.local++
@@ -243,17 +243,23 @@ export class CachingApi {
       }
     }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
+    const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge) : undefined
+    return known ?? this.#readByKey(bound, args, maxAge, force)
+  }
+
+  /** What came along with another row, what the memory tier has, or a flight. */
+  #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean): Read {
     const key = bound.key(args)
-    const primed = this.#more?.primed?.get(key)
+    const primed = this.#extras?.primed?.get(key)
     if (primed !== undefined) {
-      this.#more!.primed!.delete(key)
-      if (options?.force !== true) {
+      this.#extras!.primed!.delete(key)
+      if (!force) {
         this.#recorder.local++
         return this.#hand(bound, args, key, primed)
       }
     }
     const { path } = bound.region
-    const remembered = hasPlainArgument(args) ? path.remembered(key, bound.shortcuts, args[0]) : path.remembered(key)
+    const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
     if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered)
     this.#recorder.hit(path.hit)
     return this.#hand(bound, args, key, remembered)
@@ -302,12 +308,12 @@ export class CachingApi {
     if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
   }
 
-  #need (): More {
-    return (this.#more ??= new More())
+  #need (): Extras {
+    return (this.#extras ??= new Extras())
   }
 
   #ended (): void {
-    if (--this.#fetching === 0 && this.#more !== undefined) this.#more.overtaken = undefined
+    if (--this.#fetching === 0 && this.#extras !== undefined) this.#extras.overtaken = undefined
   }
 
   #settle (fetching: Fetching, promise: Promise<unknown>): void {
@@ -321,7 +327,7 @@ export class CachingApi {
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
   #prime (primed: readonly Primed[]): void {
     for (const { key, value } of primed) {
-      if (this.#more?.overtaken?.has(key) === true) continue
+      if (this.#extras?.overtaken?.has(key) === true) continue
       try {
         (this.#need().primed ??= new Map()).set(key, copyIn(value))
       } catch {
@@ -363,8 +369,8 @@ export class CachingApi {
   }
 }
 
-/** What few requests have: made with the first of it, since every property of a request costs each read. */
-class More {
+/** What few requests have: made with the first of it, since every property of a request takes time to make. */
+class Extras {
   /** By key: rows that came with others, until they are read. */
   primed: Map<string, Shared> | undefined
   /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */

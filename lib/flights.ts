@@ -121,8 +121,8 @@ export class Flight implements Landing {
   trip: Trip = noTrip
   #first: Landing | undefined
   #landed: Landed | undefined
-  /** Undefined: it has one who waits, and was landed at once. */
-  #more: More | undefined
+  /** Undefined: nobody has joined it, no loader waits for it, and it has brought nothing stale and no error. */
+  #extras: Extras | undefined
 
   /** `first` is who it takes off for. */
   constructor (want: Want, generation: Generation | undefined, first: Landing) {
@@ -137,12 +137,12 @@ export class Flight implements Landing {
 
   /** Those that who has joined it wants, besides its own. */
   get otherAges (): readonly (number | undefined)[] | undefined {
-    return this.#more?.otherAges
+    return this.#extras?.otherAges
   }
 
   /** Loaders that wait for it. */
   get awaitedBy (): ReadonlySet<Awaited> {
-    return this.#more?.awaitedBy ?? nothing
+    return this.#extras?.awaitedBy ?? nothing
   }
 
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
@@ -194,32 +194,32 @@ export class Flight implements Landing {
   }
 
   awaitedNoMore (by: Awaited): void {
-    this.#more?.awaitedBy?.delete(by)
+    this.#extras?.awaitedBy?.delete(by)
   }
 
   /** For everybody but the first: what they get is somebody else's load. For some, what is stale won't do. */
   join (other: Landing, takesStale = true): void {
     if (this.#landed !== undefined) return other.land(asWaited(this.#landed))
-    const more = this.#need()
-    if (takesStale && more.forOthers !== undefined) other.land(more.forOthers)
-    else if (more.error !== undefined) other.fail(more.error.error)
-    else if (takesStale) (more.others ??= []).push(other)
-    else (more.patient ??= []).push(other)
+    const extras = this.#need()
+    if (takesStale && extras.forOthers !== undefined) other.land(extras.forOthers)
+    else if (extras.error !== undefined) other.fail(extras.error.error)
+    else if (takesStale) (extras.others ??= []).push(other)
+    else (extras.patient ??= []).push(other)
   }
 
   /** Whether the first has something, though it may be stale. */
   get landed (): boolean {
-    return this.over || this.#more?.hasStale === true
+    return this.over || this.#extras?.hasStale === true
   }
 
   /** Whether there is nothing to come any more. */
   get over (): boolean {
-    return this.#landed !== undefined || this.#more?.error !== undefined
+    return this.#landed !== undefined || this.#extras?.error !== undefined
   }
 
   /** Whether somebody waits who can do with nothing stale. */
   get isAwaited (): boolean {
-    return this.#more?.patient !== undefined
+    return this.#extras?.patient !== undefined
   }
 
   land (landed: Landed): void {
@@ -229,33 +229,33 @@ export class Flight implements Landing {
     const first = this.#first
     this.#first = undefined
     first?.land(landed)
-    this.#more?.land(asWaited(landed))
+    this.#extras?.land(asWaited(landed))
   }
 
   /** Lets all but the first have it already: a stale value, dogpile's own way. */
   landOthers (stale: Landed): void {
-    const [more, waited] = [this.#need(), asWaited(stale)]
-    more.forOthers = waited
-    more.land(waited)
+    const [extras, waited] = [this.#need(), asWaited(stale)]
+    extras.forOthers = waited
+    extras.land(waited)
   }
 
   /** What is stale is still there for those who come later. */
   fail (error: unknown): void {
     if (this.over) return
-    const [more, first] = [this.#need(), this.#first]
-    more.error = { error }
+    const [extras, first] = [this.#need(), this.#first]
+    extras.error = { error }
     this.#first = undefined
     first?.fail(error)
-    more.fail(error)
+    extras.fail(error)
   }
 
-  #need (): More {
-    return (this.#more ??= new More())
+  #need (): Extras {
+    return (this.#extras ??= new Extras())
   }
 }
 
-/** What most flights don't have: others who wait as well, something stale, an error. */
-class More {
+/** What most flights don't have: others who wait as well, loaders that wait for it, something stale, an error. */
+class Extras {
   otherAges: (number | undefined)[] | undefined
   awaitedBy: Set<Awaited> | undefined
   others: Landing[] | undefined

@@ -154,16 +154,22 @@ export class ReadPath {
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
 
-  /** What the memory tier has of a key, at once, where it can be believed. With `shortcuts`: for `recalled`, by what readers call it. */
-  remembered (key: string, shortcuts?: Shortcuts, alias?: unknown): Entry | undefined {
-    const entry = shortcuts === undefined ? this.#memory?.get(key) : this.#memory?.remember(key, shortcuts, alias)
+  /** What the memory tier has of a key, fresh or not, at once, where it can be believed. */
+  remembered (key: string): Entry | undefined {
+    const entry = this.#memory?.get(key)
     return entry !== undefined && this.#isTrusted() ? entry : undefined
   }
 
-  /** The same without its key, if it is fresh, and was remembered by what readers call it. */
-  recalled (shortcuts: Shortcuts, alias: unknown): Entry | undefined {
+  /** The same, and from now on `recalled` finds it by what readers call it. */
+  rememberedAs (shortcuts: Shortcuts, alias: unknown, key: string): Entry | undefined {
+    const entry = this.#memory?.remember(key, shortcuts, alias)
+    return entry !== undefined && this.#isTrusted() ? entry : undefined
+  }
+
+  /** What the memory tier has, without its key, where it is fresh. */
+  recalled (shortcuts: Shortcuts, alias: unknown, maxAge: number | undefined): Entry | undefined {
     const entry = this.#memory?.recall(shortcuts, alias)
-    return entry !== undefined && isFresh(entry, this.#now(), undefined) && this.#isTrusted() ? entry : undefined
+    return entry !== undefined && isFresh(entry, this.#now(), maxAge) && this.#isTrusted() ? entry : undefined
   }
 
   isFresh (entry: Entry, maxAge: number | undefined): boolean {

@@ -29,7 +29,7 @@ export class Recorder {
   #lastHit: Recorded | undefined
   #others: Tally | undefined
 
-  /** A fresh value of a tier, found without waiting for it. */
+  /** As `landed`, of a fresh value that was found without a flight: of its region's first tier, which is always the same object. */
   hit (one: Recorded): void {
     if (this.#lastHit !== undefined && one !== this.#lastHit) return this.landed(one)
     this.#lastHit = one

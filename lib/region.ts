@@ -142,7 +142,7 @@ export class Region {
   async #read (want: Want): Promise<unknown> {
     const remembered = want.anew ? undefined : this.path.remembered(want.key)
     if (remembered !== undefined && this.path.isFresh(remembered, want.maxAge)) {
-      this.#recorder?.landed(this.path.hit)
+      this.#recorder?.hit(this.path.hit)
       return own(remembered)
     }
     const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }, remembered))

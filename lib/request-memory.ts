@@ -11,7 +11,7 @@ export class RequestMemory<Method extends object> {
   #firstMethod: Method | undefined
   #firstArg: unknown
   #first: Read | undefined
-  /** Most requests use few methods: a list is smaller than a Map. The last one used is the first. */
+  /** Most requests use few methods: a list is smaller than a Map. The one that was used last stands in front. */
   #all: Seen<Method>[] | undefined
 
   /** `keyOf` is asked only where the arguments need a key. */

@@ -56,10 +56,7 @@ export class Undelivered {
 
   /** Whether something that the tier may not know yet concerns this entry. */
   concerns (key: string, tags: readonly string[]): boolean {
-    return (this.#underWay.size > 0 || this.#timer !== undefined) && this.#mayConcern(key, tags)
-  }
-
-  #mayConcern (key: string, tags: readonly string[]): boolean {
+    if (this.#underWay.size === 0 && this.#timer === undefined) return false
     const kept = this.#kept
     if (this.#keysUnderWay.has(key) || kept.keys.has(key) || kept.hard || kept.soft) return true
     if (tags.some(tag => kept.tags.has(tag))) return true

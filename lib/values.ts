@@ -83,7 +83,7 @@ function shareDeep (value: object): Shared {
 export const own = ({ value, loose }: Shared): unknown =>
   loose === undefined && typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : ownOther(value, loose)
 
-/** Of what most rows aren't. */
+/** Of anything but a plain object that is frozen below: most rows are just that. */
 function ownOther (value: unknown, loose: Shared['loose']): unknown {
   if (typeof value !== 'object' || value === null || loose === 'uncopied') return value
   if (loose === 'all') return copy(value)

@@ -50,6 +50,23 @@ function countingBackend (): Backend & { reads: number, writes: number } {
 
 const failing = (message: string) => () => { throw new Error(message) }
 
+t.test('what memory has needs no key when it is read again, with whatever options', async t => {
+  const { User, calls } = usersOf()
+  const manager = managerOf(t)
+  const bound = manager.method(User, 'getById')
+  await manager.createApi().get(User, 'getById', [1])
+  await manager.createApi().get(User, 'getById', [1]) // by its key, for the last time
+  bound.key = failing('no key is needed')
+  for (const options of [undefined, {}, { maxAge: '1h' }, { maxAge: Infinity }, { force: true }]) {
+    const request = manager.createApi()
+    t.strictSame(await request.get(User, 'getById', [1], options), alice)
+    t.strictSame(await request.getMany(User, 'getById', [1, 1], options), [alice, alice])
+    t.equal(request.stats.local, options?.force === true ? 0 : 2)
+  }
+  await t.rejects(manager.createApi().get(User, 'getById', [1], { maxAge: 0 }), { message: 'no key is needed' }, 'what is too old does')
+  t.strictSame(calls, [[1]])
+})
+
 t.test('the seed: every capability of pyramid_caching_api', async t => {
   t.test('cached info comes from the request, then the cloud, then the database', async t => {
     const { User, calls } = usersOf()

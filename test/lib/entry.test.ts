@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import {
-  decodeEntry, encodeEntry, formatStamp, freshness, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp
+  decodeEntry, encodeEntry, formatStamp, freshness, identityLength, isFresh, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp
 } from '../../lib/entry.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
 import { copyIn } from '../../lib/values.js'
@@ -23,6 +23,17 @@ t.test('without grace nothing is ever stale', async t => {
   const entry = entryOf('a', { staleUntil: 2000 })
   t.equal(freshness(entry, 1999, undefined), 'fresh')
   t.equal(freshness(entry, 2000, undefined), 'gone')
+})
+
+t.test('a hit is told from the rest as freshness tells it', async t => {
+  for (const softened of [false, true]) {
+    for (const maxAge of [undefined, 0, 100, 2000, Infinity]) {
+      for (const now of [0, 1000, 1099, 1100, 1999, 2000, 2500, NaN, Infinity]) {
+        const entry = entryOf('a', { softened })
+        t.equal(isFresh(entry, now, maxAge), freshness(entry, now, maxAge) === 'fresh', `softened ${softened}, maxAge ${maxAge}, at ${now}`)
+      }
+    }
+  }
 })
 
 t.test('a reader’s maxAge takes the place of the ttl, and the grace follows it', async t => {
@@ -50,6 +61,8 @@ t.test('an entry comes back as it went', async t => {
     entryOf(null),
     entryOf('a', { tags: ['city', 'country:DE', '日本', ''] }),
     entryOf('a', { loadedAt: 1.7e12 + 0.25, freshUntil: 1.8e12 + 0.5, staleUntil: Infinity }),
+    entryOf('a', { loadedAt: -1, freshUntil: -0.5, staleUntil: -5e-324 }),
+    entryOf('a', { loadedAt: NaN, freshUntil: -Infinity, staleUntil: -0 }),
     entryOf('a', { stamp: { epoch: 0, softened: 0, tagged: 2 ** 40, deleted: Number.MAX_SAFE_INTEGER } })
   ]
   for (const entry of cases) t.ok(isDeepStrictEqual(decode(encode(entry)), entry))

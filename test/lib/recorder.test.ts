@@ -25,6 +25,20 @@ t.test('each key counts where it came from', async t => {
   t.strictSame(recorder.stats, { local: 2, tiers: { memory: 3, redis: 1 }, stale: 1, loaded: 0, loads: 0, waited: 1 })
 })
 
+t.test('a hit counts as what has landed from there does', async t => {
+  const elsewhere = landed(redis, { trip: noTrip })
+  for (const order of [[hit, hit, elsewhere, hit], [elsewhere, hit, landed('loaded'), hit, elsewhere]]) {
+    const [one, other] = [new Recorder(), new Recorder()]
+    for (const read of order) {
+      if (read === hit || read === elsewhere) one.hit(read)
+      else one.landed(read)
+      other.landed(read)
+    }
+    t.strictSame(one.stats, other.stats)
+    t.equal(one.serverTiming, other.serverTiming)
+  }
+})
+
 t.test('a call of a loader counts once, however many keys it was for', async t => {
   const recorder = new Recorder()
   const [one, two] = [new LoadCall([]), new LoadCall([])]
