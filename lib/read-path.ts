@@ -398,16 +398,17 @@ export class ReadPath {
   }
 
   async #contend (dogpile: Dogpile, flights: readonly Flight[]): Promise<void> {
-    const byName = new Map(flights.map(flight => [this.#keyspace.lock(flight.key), flight]))
-    const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
-    const election = dogpile.elect([...byName.keys()])
+    const names = flights.map(flight => this.#keyspace.lock(flight.key))
+    const election = dogpile.elect(names)
     // In the same round trip, where one connection carries both in their order: so it is a look from behind the lock.
     const claims = this.#isLockInOrder ? this.#claimAnew(flights) : undefined
     const { elected, others } = await election
+    if (elected[0]?.names === names) return await this.#lead(flights, elected[0], { claims })
+    const byName = new Map(names.map((name, i) => [name, flights[i]!]))
+    const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
     const waiting = others.filter(name => !this.#stale.leave(byName.get(name)!))
     await Promise.all([
-      // With a lock for each key, some were claimed before theirs was held.
-      ...elected.map(one => this.#lead(of(one.names), one, { claims: one.names.length === flights.length ? claims : undefined })),
+      ...elected.map(one => this.#lead(of(one.names), one)), // with a lock for each key, some were claimed before theirs was held
       waiting.length === 0
         ? undefined
         : dogpile.follow(waiting, {

@@ -1,9 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
-import { Lock, Redlock, type ExecutionError } from '@sesamecare-oss/redlock'
+import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { useRedis, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
+import { RedisLock } from './redis-lock.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
 
@@ -17,27 +18,29 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
   }
   const used = clients.map((client, i) => useRedis(client, `redlock(clients)[${i}]`))
   if (new Set(clients).size !== clients.length) throw new InvalidOptionsError('redlock(clients)', 'an array of different clients', 'the same one twice')
-  return new RedlockElection(used)
+  if (used.length === 1) return new RedisLock(used[0]!)
+  const db = used[0]!.options.db ?? 0
+  if (db > lastDatabase) throw new InvalidOptionsError('redlock(clients)', `clients of a database up to ${lastDatabase}, which is as far as the Redlock library knows them`, `one of database ${db}`)
+  return new RedlockElection(used, db)
 }
 
+const lastDatabase = 15
+
+/** Of several servers: a quorum of them elects. */
 class RedlockElection implements DogpileLock {
-  readonly connection: unknown
   readonly #redlock: Redlock
   readonly #quorum: number
   /** Of one call: what servers said against it, in their order. Followed only while there are calls, see Outside. */
   readonly #against = new AsyncLocalStorage<Error[]>()
   #calls = 0
 
-  constructor (clients: readonly RedisLike[]) {
-    const [first] = clients
-    this.connection = clients.length === 1 && !first?.isCluster ? first : undefined
+  constructor (clients: readonly RedisLike[], db: number) {
     this.#quorum = Math.floor(clients.length / 2) + 1
     this.#redlock = new Redlock(clients as unknown as Clients, {
       // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
       // there already, and its retry window keeps an error object for each attempt.
       retryCount: 0,
-      // Its scripts select a database: the client's own, which it can't know.
-      db: (first as { options?: { db?: number } }).options?.db ?? 0
+      db // its scripts select it
     })
     // A server that has started anew knows no scripts.
     for (const client of clients) client.on('ready', () => { this.prepare().catch(() => {}) })
@@ -51,20 +54,6 @@ class RedlockElection implements DogpileLock {
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
-    return this.#quorum === 1 ? await this.#acquireOfOne(names, ttl) : await this.#acquireOfMany(names, ttl)
-  }
-
-  async #acquireOfOne (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
-    try {
-      return new RedlockHeld(this.#redlock, await this.#redlock.acquire([...names], Math.round(ttl)))
-    } catch (error) {
-      const { votesAgainst } = (await (error as ExecutionError).attempts?.[0]) ?? {}
-      for (const said of votesAgainst?.values() ?? []) if (isLocked(said)) return undefined
-      throw error
-    }
-  }
-
-  async #acquireOfMany (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
     const against: Error[] = []
     let lock: Lock
     this.#calls++

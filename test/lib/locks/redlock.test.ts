@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { Redlock } from '@sesamecare-oss/redlock'
 import { Cluster, Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import type { DivisibleLock, DogpileLock } from '../../../lib/locks/lock.js'
@@ -103,6 +105,19 @@ t.test('locks are in the database of the client', async t => {
   t.equal(await third.exists(name), 0)
 })
 
+t.test('locks of several servers are in a database that the library knows', async t => {
+  const many = await startRedis(t, { args: ['--databases', '20'] })
+  const client = await connected(t, many, { db: 17 })
+  const name = newName()
+  await redlock([client]).acquire([name], 60_000)
+  t.equal(await client.exists(name), 1, 'of one server, in any')
+  const others = [clientOf(t, server), clientOf(t, server)]
+  t.throws(() => redlock([client, ...others]), {
+    code: 'FST_CACHING_API_INVALID_OPTIONS',
+    message: 'redlock(clients) must be clients of a database up to 15, which is as far as the Redlock library knows them, got one of database 17'
+  })
+})
+
 t.test('a cluster elects one holder for each name', async t => {
   const cluster = await startRedisCluster(t)
   const locks = [0, 1].map(() => {
@@ -169,7 +184,68 @@ t.test('a lock that could not be had leaves nothing behind', async t => {
 })
 
 t.test('a time that is none is refused', async t => {
-  await t.rejects(redlock([await connected(t, server)]).acquire([newName()], NaN), /Duration/)
+  const client = await connected(t, server)
+  const name = newName()
+  await t.rejects(redlock([client]).acquire([name], NaN), /integer/)
+  t.equal(await client.exists(name), 0)
+})
+
+t.test('as many names as there may be are one lock', async t => {
+  const client = await connected(t, server)
+  const lock = redlock([client])
+  const names = Array.from({ length: 2500 }, newName)
+  const held = await lock.acquire(names, 10_000) as DivisibleLock
+  t.equal(await client.exists(...names), 2500)
+  for (const name of [names[0]!, names[999]!, names[1000]!, names[2499]!]) t.equal(await lock.acquire([newName(), name], 60_000), undefined, name)
+  t.equal(await held.extend(60_000), true)
+  t.strictSame((await Promise.all(names.map(name => client.pttl(name)))).filter(left => left <= 10_000), [], 'each of them is renewed')
+  await held.releaseSome(names.slice(500, 1500))
+  t.equal(await client.exists(...names), 1500)
+  await client.set(names[2499]!, 'somebody else')
+  t.equal(await held.extend(60_000), false, 'the last of them is lost')
+  await held.release()
+  t.strictSame(await Promise.all([client.exists(...names), client.get(names[2499]!)]), [1, 'somebody else'])
+})
+
+t.test('it excludes who uses the Redlock library, and is excluded by it', async t => {
+  const client = await connected(t, server)
+  const [lock, library] = [redlock([client]), new Redlock([client], { retryCount: 0 })]
+  const name = newName()
+  const held = await lock.acquire([name], 60_000)
+  await t.rejects(library.acquire([name], 60_000))
+  await held!.release()
+  const theirs = await library.acquire([name], 60_000)
+  t.equal(await lock.acquire([name], 60_000), undefined)
+  await theirs.release()
+  t.ok(await lock.acquire([name], 60_000))
+})
+
+t.test('a lock whose answer was lost is let go', async t => {
+  const client = await connected(t, server)
+  const name = newName()
+  const { eval: evaluate } = client
+  t.intercept(client, 'eval', {
+    value: async (...args: Parameters<typeof evaluate>) => {
+      Object.assign(client, { eval: evaluate })
+      t.equal(await evaluate.apply(client, args), 1)
+      throw new Error('the answer was lost')
+    },
+    writable: true
+  })
+  await t.rejects(redlock([client]).acquire([name], 60_000), /the answer was lost/)
+  await eventually(t, async () => await client.exists(name) === 0, 'it was let go')
+})
+
+t.test('without a connection nothing is asked', async t => {
+  const client = await connected(t, server, { enableOfflineQueue: true })
+  const lock = redlock([client])
+  const held = await lock.acquire([newName()], 60_000)
+  const ended = once(client, 'end')
+  client.disconnect()
+  await ended
+  await t.rejects(lock.acquire([newName()], 60_000), /the connection is in status/)
+  t.equal(await held!.extend(60_000), false)
+  await t.resolves(held!.release())
 })
 
 t.test('the connection that it works on is told where there is one', async t => {
@@ -178,16 +254,27 @@ t.test('the connection that it works on is told where there is one', async t => 
   t.equal(redlock([client, await connected(t, server), await connected(t, server)]).connection, undefined)
 })
 
-t.test('it is prepared by teaching the server, and holds nothing afterwards', async t => {
+t.test('of one server it needs no preparation', async t => {
   const own = await startRedis(t)
-  const client = await connected(t, own)
-  const lock = redlock([client])
-  await lock.prepare!()
-  t.equal(await client.dbsize(), 0)
   const recorder = await own.recordCommands()
+  const lock = redlock([await connected(t, own)])
+  t.equal(lock.prepare, undefined)
+  const held = await lock.acquire(['a', 'b'], 1000)
+  await held!.extend(1000)
+  await held!.release()
+  t.strictSame((await recorder.commands()).filter(command => command.startsWith('eval')), ['eval', 'eval', 'eval'], 'each step is one round trip')
+})
+
+t.test('of several servers it is prepared by teaching them, and holds nothing afterwards', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = await Promise.all(servers.map(async server => await connected(t, server)))
+  const lock = redlock(clients)
+  await lock.prepare!()
+  await eventually(t, async () => (await Promise.all(clients.map(client => client.dbsize()))).every(size => size === 0), 'nothing is held')
+  const recorder = await servers[0]!.recordCommands()
   await lock.acquire(['a'], 1000)
   t.strictSame(await recorder.commands(), ['evalsha'], 'an election is one round trip from then on')
-  await own.kill()
+  await Promise.all(servers.map(server => server.kill()))
   await t.rejects(lock.prepare!())
 })
 
