@@ -1,13 +1,18 @@
 import { randomUUID } from 'node:crypto'
-import { assertConnected, type RedisLike } from '../tiers/redis-client.js'
+import { InvalidArgumentError, show } from '../errors.js'
+import { assertConnected, isOne, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
-// As in all scripts of Redlock, a name's key holds its holder's token. A command takes no more than some thousand keys of a script.
+// A name's key holds the token of its holder, as the Redlock library has it: each keeps the other out. A thousand keys at a
+// time, since Lua's unpack has no room for any number.
 const scripts = {
   // ARGV: token, ttl
   acquire: `
 for first = 1, #KEYS, 1000 do
-  if redis.call('EXISTS', unpack(KEYS, first, math.min(first + 999, #KEYS))) > 0 then return 0 end
+  if redis.call('EXISTS', unpack(KEYS, first, math.min(first + 999, #KEYS))) > 0 then
+    -- Its own: a client sends again what it had no answer to when its connection was lost. Whose the first is, they all are.
+    return redis.pcall('GET', KEYS[1]) == ARGV[1] and 1 or 0
+  end
 end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
 return 1`,
@@ -43,12 +48,16 @@ export class RedisLock implements DogpileLock {
     this.connection = client.isCluster ? undefined : client
   }
 
+  /** A client may connect no sooner than it is used. */
+  async prepare (): Promise<void> {
+    await this.#client.eval('return 1', 0)
+  }
+
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
     assertConnected(this.#client)
-    const held = new RedisHeld(this.#client, names)
+    const held = new RedisHeld(this.#client, [...names])
     try {
-      const acquired = await this.#client.eval(scripts.acquire, names.length, ...names, held.token, Math.round(ttl))
-      return acquired === 1 ? held : undefined
+      return await held.acquire(ttl) ? held : undefined
     } catch (error) {
       void held.release() // it may have been taken, and only the answer was lost
       throw error
@@ -66,11 +75,15 @@ class RedisHeld implements DivisibleLock {
     this.#names = names
   }
 
+  async acquire (ttl: number): Promise<boolean> {
+    return isOne(await this.#run(scripts.acquire, this.#names, milliseconds(ttl)))
+  }
+
+  /** Without a connection it waits, as long as the client does: that one is lost is no reason to let go. */
   async extend (ttl: number): Promise<boolean> {
     if (this.#names.length === 0) return false
     try {
-      assertConnected(this.#client)
-      return await this.#client.eval(scripts.extend, this.#names.length, ...this.#names, this.token, Math.round(ttl)) === 1
+      return isOne(await this.#run(scripts.extend, this.#names, milliseconds(ttl)))
     } catch {
       return false
     }
@@ -82,11 +95,22 @@ class RedisHeld implements DivisibleLock {
 
   async releaseSome (names: readonly string[]): Promise<void> {
     if (names.length === 0) return
-    this.#names = names === this.#names ? [] : this.#names.filter(name => !names.includes(name))
+    const released = new Set(names)
+    this.#names = this.#names.filter(name => !released.has(name))
     try {
-      await this.#client.eval(scripts.release, names.length, ...names, this.token)
+      await this.#run(scripts.release, names)
     } catch {
       // It ends by itself when its time is over.
     }
   }
+
+  #run (script: string, names: readonly string[], ...more: number[]): Promise<unknown> {
+    return this.#client.eval(script, names.length, ...names, this.token, ...more)
+  }
+}
+
+function milliseconds (ttl: number): number {
+  const rounded = Math.round(ttl)
+  if (!(rounded >= 1)) throw new InvalidArgumentError("A lock's ttl", 'at least a millisecond', show(ttl))
+  return rounded
 }

@@ -19,9 +19,10 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
   const used = clients.map((client, i) => useRedis(client, `redlock(clients)[${i}]`))
   if (new Set(clients).size !== clients.length) throw new InvalidOptionsError('redlock(clients)', 'an array of different clients', 'the same one twice')
   if (used.length === 1) return new RedisLock(used[0]!)
-  const db = used[0]!.options.db ?? 0
-  if (db > lastDatabase) throw new InvalidOptionsError('redlock(clients)', `clients of a database up to ${lastDatabase}, which is as far as the Redlock library knows them`, `one of database ${db}`)
-  return new RedlockElection(used, db)
+  const databases = used.map(({ options }) => options?.db ?? 0)
+  const beyond = databases.find(db => db > lastDatabase)
+  if (beyond !== undefined) throw new InvalidOptionsError('redlock(clients)', `clients of a database up to ${lastDatabase}, which is as far as the Redlock library knows them`, `one of database ${beyond}`)
+  return new RedlockElection(used, databases[0]!)
 }
 
 const lastDatabase = 15
@@ -40,7 +41,7 @@ class RedlockElection implements DogpileLock {
       // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
       // there already, and its retry window keeps an error object for each attempt.
       retryCount: 0,
-      db // its scripts select it
+      db // of all of them: its scripts select it
     })
     // A server that has started anew knows no scripts.
     for (const client of clients) client.on('ready', () => { this.prepare().catch(() => {}) })

@@ -60,3 +60,6 @@ function handleLostAsking (cluster: ClusterLike): void {
 export function assertConnected ({ status }: { readonly status: string }): void {
   if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
 }
+
+/** Of a script's answer: a client may be set to give numbers as strings. */
+export const isOne = (answer: unknown): boolean => Number(answer) === 1

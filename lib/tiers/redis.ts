@@ -2,7 +2,7 @@ import { identityLength, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus, Line } from '../line.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
-import { assertConnected, useRedis, type RedisLike } from './redis-client.js'
+import { assertConnected, isOne, useRedis, type RedisLike } from './redis-client.js'
 import { RedisLine } from './redis-line.js'
 
 /** What ioredis has of every command, and its types of most. */
@@ -229,8 +229,8 @@ export class RedisBackend extends RedisCommands {
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
     const filled = await Promise.all(chunksOf(entries).map(chunk =>
-      this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(fillArguments)))) as number[][]
-    return filled.flat().map(one => one === 1)
+      this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(fillArguments)))) as unknown[][]
+    return filled.flat().map(isOne)
   }
 
   async fillUnchanged (stampKey: string, { epoch, deleted }: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined> {
@@ -238,11 +238,11 @@ export class RedisBackend extends RedisCommands {
     const refused = await Promise.all(chunks.map(chunk => {
       const [script, args] = chunk.every(isMissing) ? [scripts.fillMissing, missingArguments(chunk)] : [scripts.fillUnchanged, chunk.flatMap(seenArguments)]
       return this.eval(script, [stampKey, ...chunk.map(entry => entry.key)], [epoch, deleted, ...args])
-    })) as (number[] | null)[]
+    })) as (unknown[] | null)[]
     const filled = entries.map(() => true)
     for (const [i, places] of refused.entries()) {
       if (places === null) return undefined
-      for (const place of places) filled[i * mostKeys + place] = false
+      for (const place of places) filled[i * mostKeys + Number(place)] = false
     }
     return filled
   }
@@ -280,7 +280,7 @@ export class RedisClusterBackend extends RedisCommands {
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
     const filled = await Promise.all(entries.map(entry => this.eval(scripts.fill, [entry.key], fillArguments(entry))))
-    return (filled as number[][]).map(([one]) => one === 1)
+    return (filled as unknown[][]).map(([one]) => isOne(one))
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {

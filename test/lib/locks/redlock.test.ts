@@ -112,10 +112,12 @@ t.test('locks of several servers are in a database that the library knows', asyn
   await redlock([client]).acquire([name], 60_000)
   t.equal(await client.exists(name), 1, 'of one server, in any')
   const others = [clientOf(t, server), clientOf(t, server)]
-  t.throws(() => redlock([client, ...others]), {
-    code: 'FST_CACHING_API_INVALID_OPTIONS',
-    message: 'redlock(clients) must be clients of a database up to 15, which is as far as the Redlock library knows them, got one of database 17'
-  })
+  for (const clients of [[client, ...others], [...others, client]]) {
+    t.throws(() => redlock(clients), {
+      code: 'FST_CACHING_API_INVALID_OPTIONS',
+      message: 'redlock(clients) must be clients of a database up to 15, which is as far as the Redlock library knows them, got one of database 17'
+    })
+  }
 })
 
 t.test('a cluster elects one holder for each name', async t => {
@@ -186,8 +188,15 @@ t.test('a lock that could not be had leaves nothing behind', async t => {
 t.test('a time that is none is refused', async t => {
   const client = await connected(t, server)
   const name = newName()
-  await t.rejects(redlock([client]).acquire([name], NaN), /integer/)
+  const lock = redlock([client])
+  for (const ttl of [NaN, 0, 0.4, -5]) {
+    await t.rejects(lock.acquire([name], ttl), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: `A lock's ttl must be at least a millisecond, got ${ttl}` })
+  }
+  await t.rejects(lock.acquire([name], Infinity), /integer/)
   t.equal(await client.exists(name), 0)
+  const held = await lock.acquire([name], 60_000)
+  for (const ttl of [NaN, 0, -5, Infinity]) t.equal(await held!.extend(ttl), false, String(ttl))
+  t.equal(await client.exists(name), 1, 'and it is held on')
 })
 
 t.test('as many names as there may be are one lock', async t => {
@@ -236,6 +245,60 @@ t.test('a lock whose answer was lost is let go', async t => {
   await eventually(t, async () => await client.exists(name) === 0, 'it was let go')
 })
 
+t.test('an acquisition that the client sends again, since its connection was lost, is one', async t => {
+  const client = await connected(t, server)
+  const [lock, names] = [redlock([client]), Array.from({ length: 3 }, newName)]
+  const { eval: evaluate } = client
+  t.intercept(client, 'eval', {
+    value: async (...args: Parameters<typeof evaluate>) => {
+      await evaluate.apply(client, args)
+      return await evaluate.apply(client, args)
+    },
+    writable: true
+  })
+  const held = await lock.acquire(names, 60_000)
+  t.equal(await held!.extend(60_000), true)
+  t.equal(await lock.acquire(names, 60_000), undefined, 'another one is not')
+  await held!.release()
+  t.equal(await client.exists(...names), 0)
+})
+
+t.test('it keeps its names, whatever becomes of the list that it was given', async t => {
+  const client = await connected(t, server)
+  const [name, another] = [newName(), newName()]
+  const names = [name]
+  const held = await redlock([client]).acquire(names, 60_000)
+  names[0] = another
+  await held!.release()
+  t.equal(await client.exists(name), 0)
+})
+
+t.test('a key of another type under a name is held by somebody', async t => {
+  const client = await connected(t, server)
+  const names = [newName(), newName()]
+  await client.lpush(names[0]!, 'a')
+  t.equal(await redlock([client]).acquire(names, 60_000), undefined)
+  t.strictSame(await client.lrange(names[0]!, 0, -1), ['a'])
+  t.equal(await client.exists(names[1]!), 0)
+})
+
+t.test('a client that gives numbers as strings elects as any', async t => {
+  await elects(t, redlock([await connected(t, server, { stringNumbers: true })]), redlock([await connected(t, server)]))
+})
+
+t.test('while the client connects anew, a lock is held on', async t => {
+  const client = await connected(t, server, { enableOfflineQueue: true, maxRetriesPerRequest: null })
+  const [lock, name] = [redlock([client]), newName()]
+  const held = await lock.acquire([name], 60_000)
+  const lost = once(client, 'reconnecting')
+  await (await connected(t, server)).client('KILL', 'ID', await client.client('ID'))
+  await lost
+  await t.rejects(lock.acquire([newName()], 60_000), /the connection is in status/, 'nobody waits for a new one')
+  t.equal(await held!.extend(60_000), true)
+  await held!.release()
+  t.equal(await client.exists(name), 0)
+})
+
 t.test('without a connection nothing is asked', async t => {
   const client = await connected(t, server, { enableOfflineQueue: true })
   const lock = redlock([client])
@@ -254,12 +317,15 @@ t.test('the connection that it works on is told where there is one', async t => 
   t.equal(redlock([client, await connected(t, server), await connected(t, server)]).connection, undefined)
 })
 
-t.test('of one server it needs no preparation', async t => {
+t.test('of one server it is prepared by connecting', async t => {
+  const client = clientOf(t, server, { enableOfflineQueue: true })
+  t.equal(client.status, 'wait')
+  const lock = redlock([client])
+  await lock.prepare!()
+  t.equal(client.status, 'ready')
   const own = await startRedis(t)
   const recorder = await own.recordCommands()
-  const lock = redlock([await connected(t, own)])
-  t.equal(lock.prepare, undefined)
-  const held = await lock.acquire(['a', 'b'], 1000)
+  const held = await redlock([await connected(t, own)]).acquire(['a', 'b'], 1000)
   await held!.extend(1000)
   await held!.release()
   t.strictSame((await recorder.commands()).filter(command => command.startsWith('eval')), ['eval', 'eval', 'eval'], 'each step is one round trip')

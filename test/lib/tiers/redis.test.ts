@@ -60,6 +60,18 @@ for (const kind of ['a server', 'a cluster'] as const) {
     }
   }))
 
+  t.test(`a client of ${kind} that gives numbers as strings is told what was refused as any`, async t => {
+    const { backend, keyspace, keys: [a, b, c], lease, stamp } = backendOn(kind, t, kind === 'a server' ? { stringNumbers: true } : { redisOptions: { stringNumbers: true } })
+    const { held } = await lease([a])
+    const fills = [a, b].map(key => ({ key, lease: held[0]!, value: entryBytes('a'), ttl: 60_000 }))
+    t.strictSame(await backend.fillMany(fills), [true, false])
+    if (backend.fillUnchanged === undefined) return
+    const since = (await stamp())!
+    const missing = [c, a, b].map(key => ({ key, held: undefined, value: entryBytes('b'), ttl: 60_000 }))
+    t.strictSame(await backend.fillUnchanged(keyspace.stamp, since, missing), [true, false, true])
+    t.strictSame(await backend.fillUnchanged(keyspace.stamp, since, [{ ...missing[0]!, held: entryBytes('c') }, missing[1]!]), [false, false])
+  })
+
   t.test(`bytes on ${kind}`, async t => {
     t.test('come back in the order of the keys, with gaps and repetitions', async t => {
       const { backend, keys: [a, b, c] } = backendOn(kind, t)
