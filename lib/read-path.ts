@@ -18,7 +18,7 @@ import type { ResolvedRegionOptions } from './region-options.js'
 import { StaleValues } from './stale-values.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, type Claim } from './tiers/shared-tier.js'
+import { SharedTier, type Claim, type Look } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -268,11 +268,14 @@ export class ReadPath {
       // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
       const areForgotten = missing.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
       const first = areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
+      let landFound = nothingFound
       for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
         const tier = this.tiers[place]!
-        missing = tier instanceof LocalTier
-          ? missing.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
-          : await this.#lookIn(tier, place, missing, trip, repeats)
+        landFound()
+        if (tier instanceof LocalTier) {
+          missing = missing.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
+          landFound = nothingFound
+        } else ({ missing, landFound } = await this.#lookIn(tier, place, missing, trip, repeats))
       }
       const toLoad = flights.filter(flight => flight.want.anew)
       for (const flight of missing) {
@@ -284,39 +287,54 @@ export class ReadPath {
         this.#stale.serve(flight)
         toLoad.push(flight)
       }
-      if (toLoad.length > 0) await this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
+      const loading = toLoad.length === 0 ? undefined : this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
+      landFound() // now: who has found something may have much to do, while the lock and the loader are asked
+      await loading
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#stale.fail(flight, error)
     }
   }
 
-  /** Resolves to those that were not found there. */
-  async #lookIn (tier: SharedTier, place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Flight[]> {
+  /** Resolves to those that were not found there, and what lands the others. */
+  async #lookIn (tier: SharedTier, place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<{ missing: Flight[], landFound: () => void }> {
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
-    const look = await tier.lookMany(asked)
+    const look = inOrderOf(keys, asked, await tier.lookMany(asked))
     trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
     const now = this.#now()
-    const places = asked.length === flights.length ? undefined : new Map(asked.map((key, i) => [key, i]))
-    return flights.filter((flight, i) => {
-      const at = places === undefined ? i : places.get(flight.key)!
-      if (this.#accept(flight, look.entries[at], place, trip, now)) return false
-      ;(flight.leases ??= []).push(look.lease(at))
+    const missing = flights.filter((flight, i) => {
+      if (this.#suffices(look.entries[i], flight, place, now)) return false
+      ;(flight.leases ??= []).push(look.lease(i))
       return true
     })
+    return { missing, landFound: () => this.#landOthers(missing, flights, look.entries, place, trip) }
   }
 
-  /** Whether the entry is what the flight was to bring. */
-  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, now = this.#now(), origin: Origin = this.#origins[place]!): boolean {
+  /** Those of `flights` that are not `missing`, in the same order. */
+  #landOthers (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip): void {
+    let left = 0
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      if (flight === missing[left]) left++
+      else this.#bring(flight, entries[i]!, place, trip)
+    }
+  }
+
+  /** Lands the flight, if the entry is what it was to bring. */
+  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
+    if (!this.#suffices(entry, flight, place, this.#now())) return false
+    this.#bring(flight, entry, place, trip, origin)
+    return true
+  }
+
+  /** Whether the entry is what the flight was to bring. A stale one may still be served. */
+  #suffices (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
     if (entry === undefined) return false
     switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':
-        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') === true) return false
-        this.#copying.nearer(flight, entry, place)
-        this.#arrive(flight, { shared: entry, origin, stale: false, trip })
-        return true
+        return flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') !== true
       case 'stale':
         if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
         if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
@@ -324,6 +342,11 @@ export class ReadPath {
       default:
         return false
     }
+  }
+
+  #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
+    this.#copying.nearer(flight, entry, place)
+    this.#arrive(flight, { shared: entry, origin, stale: false, trip })
   }
 
   #arrive (flight: Flight, landed: Landed): void {
@@ -425,7 +448,7 @@ export class ReadPath {
     for (const [place, tier] of this.tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue
       const entries = await tier.readMany(missing.map(flight => flight.key))
-      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, undefined, 'waited'))
+      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, 'waited'))
     }
     return missing
   }
@@ -538,7 +561,16 @@ export class ReadPath {
 }
 
 const settled = Promise.resolve()
+const nothingFound = (): void => {}
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
+
+/** As if each of `keys` had been asked for, though some are there twice. */
+function inOrderOf (keys: readonly string[], asked: readonly string[], look: Look): Look {
+  if (asked.length === keys.length) return look
+  const places = new Map(asked.map((key, i) => [key, i]))
+  const placeOf = (key: string) => places.get(key)!
+  return { entries: keys.map(key => look.entries[placeOf(key)]), lease: i => look.lease(placeOf(keys[i]!)) }
+}
 
 /** The calls that a loader is asked in: each its own source, no larger than that wants. */
 function bySource (flights: readonly Flight[]): { source: Source, members: Flight[] }[] {

@@ -189,6 +189,19 @@ t.test('a key that is known does not wait for one that is not', async t => {
   t.equal(await missing, 3)
 })
 
+t.test('the lock is asked for what was not found before those go on who have found something', async t => {
+  const order: string[] = []
+  const lock = lockThat(async () => { order.push('the lock'); return undefined })
+  const { manager } = await processOf(t, { tiers: [new MapBackend()], lockWait: 1 }, { lock })
+  const Person = cachedObject({ name: 'Person', region: 'people', methods: { getById: loadMany({ load: (_context, ids: readonly number[]) => ids.map(id => ({ id })), idOf: row => row.id }) } })
+  await manager.createApi().set(Person, 'getById', [1], { id: 1 })
+  await Promise.all([1, 2].map(async id => {
+    await manager.createApi().get(Person, 'getById', [id])
+    order.push(`${id}`)
+  }))
+  t.strictSame(order.slice(0, 2), ['the lock', '1'])
+})
+
 t.test('one tick, one key, two ages: it is loaded once', async t => {
   for (const tiers of [[memory()], [redis(client)]] as const) {
     const { region } = await processOf(t, { tiers })
