@@ -288,8 +288,11 @@ export class ReadPath {
         toLoad.push(flight)
       }
       const loading = toLoad.length === 0 ? undefined : this.#load(toLoad.filter(flight => flight.want.anew || this.#leads(flight)))
-      landFound() // now: who has found something may have much to do, while the lock and the loader are asked
-      await loading
+      try {
+        landFound() // now: who has found something may have much to do, while the lock and the loader are asked
+      } finally {
+        await loading
+      }
     } catch (error) {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#stale.fail(flight, error)

@@ -10,8 +10,9 @@ const scripts = {
   acquire: `
 for first = 1, #KEYS, 1000 do
   if redis.call('EXISTS', unpack(KEYS, first, math.min(first + 999, #KEYS))) > 0 then
-    -- Its own: a client sends again what it had no answer to when its connection was lost. Whose the first is, they all are.
-    return redis.pcall('GET', KEYS[1]) == ARGV[1] and 1 or 0
+    -- A client sends again what it had no answer to when its connection was lost. Whose the first is, they all are.
+    if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+    break
   end
 end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
@@ -55,6 +56,7 @@ export class RedisLock implements DogpileLock {
 
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
     assertConnected(this.#client)
+    assertTtl(ttl)
     const held = new RedisHeld(this.#client, [...names])
     try {
       return await held.acquire(ttl) ? held : undefined
@@ -76,17 +78,13 @@ class RedisHeld implements DivisibleLock {
   }
 
   async acquire (ttl: number): Promise<boolean> {
-    return isOne(await this.#run(scripts.acquire, this.#names, milliseconds(ttl)))
+    return isOne(await this.#run(scripts.acquire, this.#names, Math.round(ttl)))
   }
 
   /** Without a connection it waits, as long as the client does: that one is lost is no reason to let go. */
   async extend (ttl: number): Promise<boolean> {
-    if (this.#names.length === 0) return false
-    try {
-      return isOne(await this.#run(scripts.extend, this.#names, milliseconds(ttl)))
-    } catch {
-      return false
-    }
+    assertTtl(ttl)
+    return this.#names.length > 0 && isOne(await this.#run(scripts.extend, this.#names, Math.round(ttl)))
   }
 
   async release (): Promise<void> {
@@ -109,8 +107,6 @@ class RedisHeld implements DivisibleLock {
   }
 }
 
-function milliseconds (ttl: number): number {
-  const rounded = Math.round(ttl)
-  if (!(rounded >= 1)) throw new InvalidArgumentError("A lock's ttl", 'at least a millisecond', show(ttl))
-  return rounded
+function assertTtl (ttl: number): void {
+  if (!(Math.round(ttl) >= 1)) throw new InvalidArgumentError("A lock's ttl", 'at least a millisecond', show(ttl))
 }

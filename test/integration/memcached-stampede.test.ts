@@ -45,7 +45,7 @@ async function fourProcesses (t: Test, setting: Pick<Setting, 'memory' | 'bus'> 
     /** They listen to the news. */
     waiting: async (count: number) => await eventually(t, async () => await readers() === count, `${count} are waiting`),
     /** Of what the Redis has executed: who asked for the lock of a key. */
-    isElection: (key: string) => ([command, , , lock, , , ttl]: string[]) => command === 'evalsha' && lock === `{${namespace}:people}:lock:k:${key}` && ttl !== undefined,
+    isElection: (key: string) => ([command, , , lock, , ttl]: string[]) => command === 'eval' && lock === `{${namespace}:people}:lock:k:${key}` && ttl !== undefined,
     isNews: ([command, channel]: string[]) => command === 'publish' && channel?.endsWith(`{${namespace}:people}:wake-ups`) === true
   }
 }

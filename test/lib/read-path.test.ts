@@ -10,7 +10,7 @@ import type { DogpileLock } from '../../lib/locks/lock.js'
 import { redlock } from '../../lib/locks/redlock.js'
 import type { Region } from '../../lib/region.js'
 import type { RegionOptions } from '../../lib/region-options.js'
-import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
+import type { Backend, BackendEntry, LocalBackend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { redis, redisBus } from '../../lib/tiers/redis.js'
 import { echoingLine, countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
@@ -961,6 +961,25 @@ t.test('nobody waits for ever for something that is broken', async t => {
 })
 
 // ─── invalidations of other processes ────────────────────────────────────────────────────────────
+
+t.test('a memory that throws where a found value lands ends neither the process nor what is loading besides', async t => {
+  const broken = Object.assign(memory() as LocalBackend, { setEntry: () => { throw new Error('no room') } })
+  const far = new MapBackend()
+  const namespace = randomUUID()
+  const other = await processOf(t, { tiers: [far] }, { namespace })
+  await other.region.set('found', 1)
+  const { region, manager } = await processOf(t, { tiers: [broken, far] }, { namespace })
+  const { load, begun, end } = heldLoad(2)
+  const reads = Promise.allSettled([region.get('found'), region.getOrCreate('missing', load)])
+  await begun
+  let idle = false
+  const settled = manager.idle().then(() => { idle = true })
+  for (let i = 0; i < 5; i++) await new Promise(setImmediate)
+  t.notOk(idle, 'it is waited for')
+  end()
+  await settled
+  t.strictSame((await reads).map(({ status }) => status), ['rejected', 'rejected'])
+})
 
 t.test('a line that can not be heard costs a warning, one that takes no news nothing', async t => {
   const line: Line = {
