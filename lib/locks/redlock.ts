@@ -19,7 +19,7 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
   const used = clients.map((client, i) => useRedis(client, `redlock(clients)[${i}]`))
   if (new Set(clients).size !== clients.length) throw new InvalidOptionsError('redlock(clients)', 'an array of different clients', 'the same one twice')
   if (used.length === 1) return new RedisLock(used[0]!)
-  const databases = used.map(({ options }) => options?.db ?? 0)
+  const databases = used.map(({ options: { db = 0 } }) => db)
   const beyond = databases.find(db => db > lastDatabase)
   if (beyond !== undefined) throw new InvalidOptionsError('redlock(clients)', `clients of a database up to ${lastDatabase}, which is as far as the Redlock library knows them`, `one of database ${beyond}`)
   return new RedlockElection(used, databases[0]!)
