@@ -11,7 +11,7 @@ export class RequestMemory<Method extends object> {
   #firstMethod: Method | undefined
   #firstArg: unknown
   #first: Read | undefined
-  /** Most requests use few methods: a list is smaller than a Map. The one that was used last stands in front. */
+  /** Most requests use few methods: a list is smaller than a Map. */
   #all: Seen<Method>[] | undefined
 
   /** `keyOf` is asked only where the arguments need a key. */
@@ -65,18 +65,13 @@ export class RequestMemory<Method extends object> {
 
   #add (method: Method): Seen<Method> {
     const seen: Seen<Method> = { method, plain: new Map(), keyed: undefined }
-    ;(this.#all ??= []).unshift(seen)
+    ;(this.#all ??= []).push(seen)
     return seen
   }
 
   #find (method: Method): Seen<Method> | undefined {
-    const all = this.#all
-    if (all === undefined || all[0]!.method === method) return all?.[0]
-    const at = all.findIndex(seen => seen.method === method)
-    if (at === -1) return undefined
-    const seen = all[at]!
-    all[at] = all[0]!
-    return (all[0] = seen)
+    if (this.#all !== undefined) for (const seen of this.#all) if (seen.method === method) return seen
+    return undefined
   }
 }
 

@@ -10,7 +10,7 @@ export interface DogpileLock {
 
 export interface HeldLock {
   readonly token: string
-  /** False: it was lost meanwhile. Rejects where that could not be found out. */
+  /** False: it was lost meanwhile, for all that is known. Rejects where nobody could be asked. */
   extend (ttl: number): Promise<boolean>
   /** Never throws. */
   release (): Promise<void>

@@ -4,7 +4,7 @@ import { assertConnected, isOne, type RedisLike } from '../tiers/redis-client.js
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
 // A name's key holds the token of its holder, as the Redlock library has it: each keeps the other out. A thousand keys at a
-// time, since Lua's unpack has no room for any number.
+// time: Lua's unpack takes no more than some thousands.
 const scripts = {
   // ARGV: token, ttl
   acquire: `

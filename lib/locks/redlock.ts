@@ -94,6 +94,7 @@ class RedlockHeld implements DivisibleLock {
       this.#expiration = (await this.#lockOf(this.#names).extend(Math.round(ttl))).expiration
       return true
     } catch {
+      // Or no quorum could be asked: which of both, the library says when the last server has answered, if ever.
       return false
     }
   }
