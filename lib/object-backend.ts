@@ -1,3 +1,4 @@
+import { afterTick } from './after-tick.js'
 import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from './tiers/backend.js'
 import { within } from './within.js'
 
@@ -8,7 +9,6 @@ interface Read {
 }
 
 const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
-const settled = Promise.resolve()
 
 /**
  * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
@@ -36,8 +36,7 @@ export class ObjectBackend {
   }
 
   read (key: string): Promise<Uint8Array | undefined> {
-    // After the promise jobs of this tick, so that what they ask for is in the batch too (DataLoader's own trick).
-    if (this.#batch.size === 0) void settled.then(() => process.nextTick(this.#depart))
+    if (this.#batch.size === 0) afterTick(this.#depart)
     let read = this.#batch.get(key)
     if (read === undefined) this.#batch.set(key, read = newRead())
     return read.promise

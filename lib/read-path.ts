@@ -1,3 +1,4 @@
+import { afterTick } from './after-tick.js'
 import type { Logger } from './caching-manager.js'
 import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
@@ -245,8 +246,7 @@ export class ReadPath {
     // Each reader who may not join what is under way would load anew: those of a moment do it together.
     const pause = this.#isTrusted() ? 0 : this.#departedAt + pauseUntrusted - performance.now()
     if (pause > 0) setTimeout(this.#depart, pause)
-    // After the promise jobs of this tick, so that what they want is in the batch too (DataLoader's own trick).
-    else void settled.then(() => process.nextTick(this.#depart))
+    else afterTick(this.#depart)
   }
 
   readonly #depart = (): void => {
@@ -563,7 +563,6 @@ export class ReadPath {
   }
 }
 
-const settled = Promise.resolve()
 const nothingFound = (): void => {}
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
 

@@ -27,6 +27,11 @@ const orders = {
     return { waited, loads: source.loads - before, took: source.took.splice(0), rows: [...new Set(rows.map(row => JSON.stringify(row)))] }
   },
 
+  /** A memory with a single key would be nobody's: lru-cache, for one, is slow to delete the last one. */
+  async fill ({ side, ids }) {
+    await Promise.all(Array.from(ids, id => sides.caches.get(side).get(id)))
+  },
+
   async read ({ side, id }) {
     return await sides.caches.get(side).get(id)
   },

@@ -3,6 +3,9 @@ import { startProcesses } from '../processes/members.js'
 import { rowOf, withOurs } from '../rounds.js'
 import { quantile } from '../statistics.js'
 
+/** What else is in memory: not the keys that are deleted. */
+const others = Array.from({ length: 1000 }, (_, i) => 1000 + i)
+
 export async function run ({ redis: { port }, quick }) {
   const [warmUps, rounds] = quick ? [3, 9] : [50, 200]
   const members = startProcesses('./member.js', 2)
@@ -11,6 +14,7 @@ export async function run ({ redis: { port }, quick }) {
     const [opened] = await Promise.all(members.map(member => member.tell('open', { port })))
     const sides = opened.filter(({ deletes, name }) => deletes).map(({ name }) => name)
     await pause(1200) // until each knows of the other
+    for (const side of sides) for (const member of members) await member.tell('fill', { side, ids: others })
 
     const reloaded = new Map(sides.map(side => [side, []]))
     const deleted = new Map(sides.map(side => [side, []]))
