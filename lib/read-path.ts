@@ -7,19 +7,20 @@ import { Dogpile, type Elected } from './dogpile.js'
 import { freshness, isFresh, type Entry } from './entry.js'
 import { ClosedError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
-import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Origin, type Policy, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
+import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Policy, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
 import type { Recorded } from './recorder.js'
 import { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import type { Line } from './line.js'
 import { Loading } from './loading.js'
+import { Looking } from './looking.js'
 import { currentCall, type Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 import { StaleValues } from './stale-values.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, type Claim, type Look } from './tiers/shared-tier.js'
+import { SharedTier, type Claim } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
 import { within } from './within.js'
 
@@ -62,7 +63,7 @@ export class ReadPath {
   readonly #now: () => number
   readonly #dogpile: Dogpile | undefined
   readonly #loading: Loading
-  readonly #copying: Copying
+  readonly #looking: Looking
   /** What memory and flights have to know of other processes before they are believed. Undefined: nothing. */
   readonly #trust: { readonly trusted: boolean } | undefined
   readonly #leaseTtl: number
@@ -113,7 +114,14 @@ export class ReadPath {
       logger,
       track: work => this.#track(work)
     })
-    this.#copying = new Copying(this.tiers, work => this.#track(work))
+    this.#looking = new Looking({
+      tiers: this.tiers,
+      origins: this.#origins,
+      flights: this.#flights,
+      copying: new Copying(this.tiers, work => this.#track(work)),
+      isTrusted: () => this.#isTrusted(),
+      now
+    })
     this.#loading = new Loading({
       keyspace,
       flights: this.#flights,
@@ -263,25 +271,21 @@ export class ReadPath {
 
   async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
     try {
-      let missing = flights.filter(flight => !flight.want.anew)
+      let missing: readonly Flight[] = flights.filter(flight => !flight.want.anew)
       const trip: Trip = { waits: [] }
       // What was just forgotten is likely to be missing: whoever claims it looks as well, and that is soon enough.
       const areForgotten = missing.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
       const first = areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
-      let landFound = nothingFound
+      let landFound = (): void => {}
       for (let place = first; place < this.tiers.length && missing.length > 0; place++) {
-        const tier = this.tiers[place]!
         landFound()
-        if (tier instanceof LocalTier) {
-          missing = missing.filter(flight => !this.#accept(flight, this.#isTrusted() ? tier.get(flight.key) : undefined, place, trip))
-          landFound = nothingFound
-        } else ({ missing, landFound } = await this.#lookIn(tier, place, missing, trip, repeats))
+        ;({ missing, landFound } = await this.#looking.lookIn(place, missing, trip, repeats))
       }
       const toLoad = flights.filter(flight => flight.want.anew)
       for (const flight of missing) {
         flight.trip = trip
         if (flight.want.load === undefined) {
-          this.#arrive(flight, nowhere)
+          this.#looking.arrive(flight, nowhere)
           continue
         }
         this.#stale.serve(flight)
@@ -297,64 +301,6 @@ export class ReadPath {
       // Nothing above throws unless it is broken; even then nobody waits for ever.
       for (const flight of flights) this.#stale.fail(flight, error)
     }
-  }
-
-  /** Resolves to those that were not found there, and what lands the others. */
-  async #lookIn (tier: SharedTier, place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<{ missing: Flight[], landFound: () => void }> {
-    const started = performance.now()
-    const keys = flights.map(flight => flight.key)
-    const asked = repeats ? [...new Set(keys)] : keys
-    const look = inOrderOf(keys, asked, await tier.lookMany(asked))
-    trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
-    const now = this.#now()
-    const missing = flights.filter((flight, i) => {
-      if (this.#suffices(look.entries[i], flight, place, now)) return false
-      ;(flight.leases ??= []).push(look.lease(i))
-      return true
-    })
-    return { missing, landFound: () => this.#landOthers(missing, flights, look.entries, place, trip) }
-  }
-
-  /** Those of `flights` that are not `missing`, in the same order. */
-  #landOthers (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip): void {
-    let left = 0
-    for (let i = 0; i < flights.length; i++) {
-      const flight = flights[i]!
-      if (flight === missing[left]) left++
-      else this.#bring(flight, entries[i]!, place, trip)
-    }
-  }
-
-  /** Lands the flight, if the entry is what it was to bring. */
-  #accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
-    if (!this.#suffices(entry, flight, place, this.#now())) return false
-    this.#bring(flight, entry, place, trip, origin)
-    return true
-  }
-
-  /** Whether the entry is what the flight was to bring. A stale one may still be served. */
-  #suffices (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
-    if (entry === undefined) return false
-    switch (freshness(entry, now, flight.want.maxAge)) {
-      case 'fresh':
-        return flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') !== true
-      case 'stale':
-        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
-        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
-        return false
-      default:
-        return false
-    }
-  }
-
-  #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
-    this.#copying.nearer(flight, entry, place)
-    this.#arrive(flight, { shared: entry, origin, stale: false, trip })
-  }
-
-  #arrive (flight: Flight, landed: Landed): void {
-    this.#flights.end(flight)
-    flight.land(landed)
   }
 
   /** Whether the flight is the one that loads its key; otherwise it waits for the one that does. */
@@ -439,21 +385,11 @@ export class ReadPath {
       waiting.length === 0
         ? undefined
         : dogpile.follow(waiting, {
-          look: async names => (await this.#lookForOthers(of(names))).map(flight => this.#keyspace.lock(flight.key)),
+          look: async names => (await this.#looking.lookForOthers(of(names))).map(flight => this.#keyspace.lock(flight.key)),
           failed: (name, error) => this.#stale.fail(byName.get(name)!, error),
           lead: one => this.#lead(of(one.names), one)
         })
     ])
-  }
-
-  async #lookForOthers (flights: readonly Flight[]): Promise<readonly Flight[]> {
-    let missing = flights
-    for (const [place, tier] of this.tiers.entries()) {
-      if (tier instanceof LocalTier || missing.length === 0) continue
-      const entries = await tier.readMany(missing.map(flight => flight.key))
-      missing = missing.filter((flight, i) => !this.#accept(flight, entries[i], place, flight.trip, 'waited'))
-    }
-    return missing
   }
 
   /** Loads what is still missing when the right to fill it has been taken. */
@@ -474,7 +410,7 @@ export class ReadPath {
 
   /** Whether somebody has; otherwise the flight has the right to. */
   #isFilled (flight: Flight, claims: readonly Claim[], takeOver: boolean): boolean {
-    if (!takeOver && this.#shared.some((tier, s) => this.#accept(flight, claims[s]?.entry, this.tiers.indexOf(tier), flight.trip))) return true
+    if (!takeOver && this.#shared.some((tier, s) => this.#looking.accept(flight, claims[s]?.entry, this.tiers.indexOf(tier), flight.trip))) return true
     flight.leases = claims.map(claim => claim?.lease)
     return false
   }
@@ -563,16 +499,7 @@ export class ReadPath {
   }
 }
 
-const nothingFound = (): void => {}
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
-
-/** As if each of `keys` had been asked for, though some are there twice. */
-function inOrderOf (keys: readonly string[], asked: readonly string[], look: Look): Look {
-  if (asked.length === keys.length) return look
-  const places = new Map(asked.map((key, i) => [key, i]))
-  const placeOf = (key: string) => places.get(key)!
-  return { entries: keys.map(key => look.entries[placeOf(key)]), lease: i => look.lease(placeOf(keys[i]!)) }
-}
 
 /** The calls that a loader is asked in: each its own source, no larger than that wants. */
 function bySource (flights: readonly Flight[]): { source: Source, members: Flight[] }[] {
