@@ -235,20 +235,18 @@ export class CachingApi {
   /** With options, or arguments that are looked up by their key. */
   #readOther (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     const force = options?.force === true
-    if (!force) {
-      const seen = this.#memory.get(bound, args, keyOf)
-      if (seen !== undefined) {
-        this.#recorder.local++
-        return seen
-      }
-    }
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
+    const seen = this.#memory.get(bound, args, keyOf)
+    if (seen !== undefined && !force) {
+      this.#recorder.local++
+      return seen
+    }
     const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge) : undefined
-    return known ?? this.#readByKey(bound, args, maxAge, force)
+    return known ?? this.#readByKey(bound, args, maxAge, force, seen)
   }
 
   /** What came along with another row, what the memory tier has, or a flight. */
-  #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean): Read {
+  #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean, before?: Read): Read {
     const key = bound.key(args)
     const primed = this.#extras?.primed?.get(key)
     if (primed !== undefined) {
@@ -260,7 +258,7 @@ export class CachingApi {
     }
     const { path } = bound.region
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
-    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered)
+    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered, before)
     this.#recorder.hit(path.hit)
     return this.#hand(bound, args, key, remembered)
   }
@@ -299,7 +297,7 @@ export class CachingApi {
     }
   }
 
-  /** What could not be read is tried again by the next read; what could not be refreshed stays as it was read. */
+  /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
     const { bound, args, key } = fetching
     fetching.failed(error)
@@ -387,7 +385,7 @@ class Fetching extends Reading implements Landing {
   readonly bound: BoundMethod
   readonly args: readonly unknown[]
   readonly key: string | undefined
-  /** Of a refresh: what had been read. */
+  /** What had been read before it was read anew. */
   readonly before: Read | undefined
   readonly #api: CachingApi
 

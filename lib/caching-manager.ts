@@ -78,6 +78,7 @@ export class CachingManager {
     this.#logger = logger
     this.#bus = bus
     this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
+    for (const used of [...this.#backends, bus]) hold(used)
     const line = bus ?? lineOf([...this.#backends])
     const outside = new Outside()
     const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
@@ -114,7 +115,7 @@ export class CachingManager {
 
   /**
    * Resolves when the lock is prepared and the memory tiers hear of other processes' invalidations, or when `tierTimeout`
-   * is over: it waits for no server that is away. The plugin does so at boot. Never rejects.
+   * is over, or two seconds: it waits for no server that is away. The plugin does so at boot. Never rejects.
    */
   async ready (): Promise<void> {
     await Promise.all([...this.regions.values()].map(region => region.path.ready(this.#prepared)))
@@ -151,7 +152,7 @@ export class CachingManager {
     await this.#coherence?.close()
     const closed = await Promise.allSettled([
       ...Array.from(this.#held, async backend => await backend.release(this)),
-      ...[...this.#backends, this.#bus].map(async ours => await ours?.close?.())
+      ...[...this.#backends, this.#bus].filter(isLetGo).map(async used => await used?.close?.())
     ])
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
@@ -231,8 +232,23 @@ const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
 /** What a region does without is said once, at boot. */
+/** How many managers use a backend or a bus: it is closed with the last of them. */
+const users = new WeakMap<object, number>()
+
+function hold (used: object | undefined): void {
+  if (used !== undefined) users.set(used, (users.get(used) ?? 0) + 1)
+}
+
+/** Whether that was the last one. */
+function isLetGo (used: object | undefined): boolean {
+  if (used === undefined) return false
+  const left = users.get(used)! - 1
+  users.set(used, left)
+  return left === 0
+}
+
 function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {
-  const shared = tiers.filter(backend => !isLocal(backend) && backend.name !== 'nothing')
+  const shared = tiers.filter(backend => !isLocal(backend))
   for (const backend of shared) {
     if (isLeasing(backend)) continue
     logger.info({ region, tier: backend.name }, `region ${region}: ${backend.name} has no compare-and-set: a value that is invalidated while it is loaded may be written back there, and invalidating a tag makes every value with tags be loaded anew`)

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
 import type { Coherence } from './coherence/coherence.js'
 import type { Invalidations } from './coherence/messages.js'
-import type { Entry } from './entry.js'
+import { isFresh, type Entry } from './entry.js'
 import { InvalidationPendingError } from './errors.js'
 import type { Fill, Filling } from './fill.js'
 import { Flight, nobody } from './flights.js'
@@ -24,6 +24,7 @@ export interface ChangesOptions {
   /** The line is the shared tier's connection: messages arrive in the order in which they were sent. */
   isLineInOrder: boolean
   logger: Logger
+  now: () => number
   /** Has what goes on after its caller has what he wants waited for, when the region is closed. */
   track: <T>(work: Promise<T>) => Promise<T>
 }
@@ -124,7 +125,9 @@ export class Changes {
       await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
     }
     await this.#fill.write(kept)
-    await this.#forgetReloaded(loaded.filter(flight => flight.stale !== undefined && !isKept(flight) && !flight.revoked))
+    const now = this.#options.now()
+    // What was too old for a caller's maxAge alone is still for others.
+    await this.#forgetReloaded(loaded.filter(flight => flight.stale !== undefined && !isFresh(flight.stale.entry, now, undefined) && !isKept(flight) && !flight.revoked))
     if (refreshed.length === 0) return
     const anew = refreshed.filter(isKept)
     // What has overtaken one may fail, or could not tell a tier yet: this one resolves before, and leaves nothing old there.

@@ -7,7 +7,7 @@ import type { SharedTier } from './tiers/shared-tier.js'
 export class Copying {
   readonly #tiers: readonly (LocalTier | SharedTier)[]
   readonly #track: (work: Promise<void>) => Promise<void>
-  readonly #waiting: { readonly from: number, readonly to: SharedTier, readonly keys: string[] }[] = []
+  readonly #waiting: { readonly from: number, readonly to: SharedTier, readonly keys: Set<string> }[] = []
 
   /** `track` is told of what goes on after the reader has the value. */
   constructor (tiers: readonly (LocalTier | SharedTier)[], track: (work: Promise<void>) => Promise<void>) {
@@ -28,12 +28,12 @@ export class Copying {
   #later (key: string, from: number, to: SharedTier): void {
     if (this.#waiting.length === 0) queueMicrotask(this.#start)
     let waiting = this.#waiting.find(one => one.from === from && one.to === to)
-    if (waiting === undefined) this.#waiting.push(waiting = { from, to, keys: [] })
-    waiting.keys.push(key)
+    if (waiting === undefined) this.#waiting.push(waiting = { from, to, keys: new Set() })
+    waiting.keys.add(key)
   }
 
   readonly #start = (): void => {
-    for (const { from, to, keys } of this.#waiting.splice(0)) void this.#track(to.copyMany(keys, async keys => await this.#read(from, keys)))
+    for (const { from, to, keys } of this.#waiting.splice(0)) void this.#track(to.copyMany([...keys], async keys => await this.#read(from, keys)))
   }
 
   async #read (place: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {

@@ -69,7 +69,7 @@ export class Elected {
     this.#renewal = setInterval(() => {
       if (performance.now() > until) return clearInterval(this.#renewal)
       // A lock that was lost is somebody else's now. The work goes on: its result is as good as theirs.
-      held.extend(ttl).then(kept => { if (!kept) clearInterval(this.#renewal) }, () => {})
+      ask(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(this.#renewal) }, () => {})
     }, ttl / 3)
     this.#renewal.unref()
   }
@@ -91,7 +91,7 @@ export class Elected {
     if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(budget, isLast || !isDivisible(held) ? held.release() : held.releaseSome([name]), 'the lock').catch(() => {})
+    await within(budget, ask(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
     await publish({ names: [name], outcome: 'done' })
   }
 
@@ -99,7 +99,8 @@ export class Elected {
   async release (): Promise<void> {
     clearInterval(this.#renewal)
     if (this.#holding === undefined || this.#yielded.size === this.names.length) return
-    await within(this.#holding.budget, this.#holding.held.release(), 'the lock').catch(() => {})
+    const { held, budget } = this.#holding
+    await within(budget, ask(() => held.release()), 'the lock').catch(() => {})
   }
 }
 
@@ -142,8 +143,8 @@ export class Dogpile {
     const { lock, longest, budget, logger } = this.#options
     let asked: Promise<HeldLock | undefined> | undefined
     try {
-      const held = await this.#breaker.run(() => (asked = lock.acquire(names, this.#hold)))
-      return held === undefined ? undefined : new Elected(names, { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
+      const held = await this.#breaker.run(() => (asked = ask(() => lock.acquire(names, this.#hold))))
+      return held == null ? undefined : new Elected(names, { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
     } catch (error) {
       logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
       asked?.then(late => late?.release()).catch(() => {})
@@ -234,6 +235,9 @@ export class Dogpile {
     }
   }
 }
+
+/** A lock may be anybody's: what it throws at once is a rejection, too. */
+const ask = async <T>(question: () => Promise<T>): Promise<T> => await question()
 
 /** News that came since it was last emptied. */
 class Mailbox {

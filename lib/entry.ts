@@ -18,12 +18,12 @@ export interface Entry extends Shared {
 
 export type Freshness = 'fresh' | 'stale' | 'gone'
 
-/** With `maxAge`, that age takes the ttl's place for this one question. */
+/** With `maxAge`, that age takes the ttl's place for this one question; with `Infinity`, whatever is there is fresh. */
 export function freshness (entry: Entry, now: number, maxAge: number | undefined): Freshness {
   if (maxAge === undefined && entry.softened !== true) return now < entry.freshUntil ? 'fresh' : now < entry.staleUntil ? 'stale' : 'gone'
   const age = now - entry.loadedAt
   const grace = entry.staleUntil - entry.freshUntil
-  if (entry.softened === true) {
+  if (entry.softened === true && maxAge !== Infinity) {
     const until = maxAge === undefined ? entry.staleUntil : Math.min(entry.staleUntil, entry.loadedAt + maxAge + grace)
     return grace > 0 && now < until ? 'stale' : 'gone'
   }

@@ -1,39 +1,42 @@
-import createError from '@fastify/error'
+import createError, { type FastifyErrorConstructor } from '@fastify/error'
 
 /**
  * Every error that this package makes. `code` is stable; a loader's own errors pass through unchanged.
  * Messages name the thing, what was expected, and what came.
  */
 
+/** Named, since a declaration that is made of `createError` is understood by some module resolutions only. */
+type MadeError<Args extends unknown[]> = FastifyErrorConstructor<{ code: string }, Args>
+
 /** An option that can't work. Thrown at registration, or by the call that was given it. */
-export const InvalidOptionsError = createError<[path: string, expected: string, got: string]>(
+export const InvalidOptionsError: MadeError<[path: string, expected: string, got: string]> = createError(
   'FST_CACHING_API_INVALID_OPTIONS', '%s must be %s, got %s', 500, TypeError)
 
 /** A cached object, or a cache object, that can't work. Thrown where it is defined or first used. */
-export const InvalidDefinitionError = createError<[what: string]>(
+export const InvalidDefinitionError: MadeError<[what: string]> = createError(
   'FST_CACHING_API_INVALID_DEFINITION', '%s', 500, TypeError)
 
-export const UnknownRegionError = createError<[name: string, known: string]>(
+export const UnknownRegionError: MadeError<[name: string, known: string]> = createError(
   'FST_CACHING_API_UNKNOWN_REGION', "There is no region '%s'; there are: %s", 500)
 
 /** An argument that can't be part of a key: two different ones could not be told apart. */
-export const InvalidArgumentError = createError<[where: string, expected: string, got: string]>(
+export const InvalidArgumentError: MadeError<[where: string, expected: string, got: string]> = createError(
   'FST_CACHING_API_INVALID_ARGUMENT', '%s must be %s, got %s', 500, TypeError)
 
 /** A batch creator returned another number of values than it was asked for. */
-export const BatchMismatchError = createError<[where: string, asked: number, got: string]>(
+export const BatchMismatchError: MadeError<[where: string, asked: number, got: string]> = createError(
   'FST_CACHING_API_BATCH_MISMATCH', '%s was asked for %s values, in the order of its keys, and returned %s', 500)
 
 /** A loader waits for a key that only it can provide. */
-export const ReentrantLoadError = createError<[key: string]>(
+export const ReentrantLoadError: MadeError<[key: string]> = createError(
   'FST_CACHING_API_REENTRANT_LOAD', "The loader of '%s' waits for its own value", 500)
 
 /** The load took longer than `loadTimeout.hard`. It goes on, and its value is cached. */
-export const LoadTimeoutError = createError<[key: string, ms: number]>(
+export const LoadTimeoutError: MadeError<[key: string, ms: number]> = createError(
   'FST_CACHING_API_LOAD_TIMEOUT', "Loading '%s' took longer than %s ms", 503)
 
 /** A tier was away, or the line to other processes. The invalidation is done in this process, and replayed there when it is back. */
-export const InvalidationPendingError = createError<[who: string, what: string]>(
+export const InvalidationPendingError: MadeError<[who: string, what: string]> = createError(
   'FST_CACHING_API_INVALIDATION_PENDING', "%s could not be told to forget %s; it will be when it is back, and isn't believed about it until then", 503)
 
 /** Properties of a cache object that a backend could not read or write. */
@@ -44,12 +47,14 @@ export interface FailedProperties {
   readonly error: unknown
 }
 
+const BackendFailed: MadeError<[object: string, failures: string, options: { cause: unknown }]> = createError(
+  'FST_CACHING_API_BACKEND_FAILED', '%s: %s', 503)
+
 /**
  * A backend of a cache object failed, or was silent past the object's `timeout`. It costs only that backend's own
  * properties. `cause`: the backend's own error; an AggregateError, where several backends failed.
  */
-export class BackendFailedError extends createError<[object: string, failures: string, options: { cause: unknown }]>(
-  'FST_CACHING_API_BACKEND_FAILED', '%s: %s', 503) {
+export class BackendFailedError extends BackendFailed {
   /** Those that could not be read or written. */
   readonly properties: readonly string[]
   /** The others, where `getAll` could read them. */
@@ -64,7 +69,7 @@ export class BackendFailedError extends createError<[object: string, failures: s
   }
 }
 
-export const ClosedError = createError<[what: string]>(
+export const ClosedError: MadeError<[what: string]> = createError(
   'FST_CACHING_API_CLOSED', '%s was used after close()', 503)
 
 /** `code` of an error of ours. */

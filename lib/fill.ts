@@ -29,10 +29,12 @@ const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 /** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
 export class Fill {
   readonly #options: FillOptions
+  readonly #keepsNothing: boolean
   #warned = false
 
   constructor (options: FillOptions) {
     this.#options = options
+    this.#keepsNothing = options.locals.length + options.shared.length === 0
   }
 
   /** What the flight's callers get; what is to be kept of it is the flight's entry, and in memory at once. An error is `shouldCache`'s. */
@@ -45,7 +47,7 @@ export class Fill {
       this.#warn(flight.key, error)
       return { value: loaded.value, loose: 'uncopied' }
     }
-    if (loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return shared
+    if (this.#keepsNothing || loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return shared
     try {
       if (policy.shouldCache?.(loaded.value) === false) return shared
     } catch (error) {
@@ -58,10 +60,11 @@ export class Fill {
 
   enter (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
     const { jitter, now } = this.#options
-    const ttl = shared.value === null ? policy.negativeTtl ?? policy.ttl : policy.ttl
+    const isMissing = shared.value === null && policy.negativeTtl !== undefined
+    const [ttl, grace] = isMissing ? [policy.negativeTtl!, 0] : [policy.ttl, policy.grace]
     const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
     const loadedAt = now()
-    return { value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + policy.grace, tags, stamp: unstamped }
+    return { value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped }
   }
 
   /** Into the shared tiers. Never rejects. */
@@ -84,17 +87,18 @@ export class Fill {
 
   /** Resolves to the keys of those loaded anew that were refused. */
   async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[]): Promise<string[]> {
+    const now = this.#options.now()
     const unfilled: string[] = []
     const fills: { flight: Flight, key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[] = []
     for (const flight of fillings) {
       const { key, entry, leases } = flight
       const lease = leases?.[s]
-      const bytes = lease === undefined ? undefined : this.#encode(tier, key, entry, lease.stamp)
+      const bytes = lease === undefined || entry.staleUntil <= now ? undefined : this.#encode(tier, key, entry, lease.stamp)
       if (bytes !== undefined) {
         fills.push({ flight, key, entry, bytes, lease: lease! })
         continue
       }
-      if (lease !== undefined) flight.unshared = true // else the tier was away when the load began
+      if (lease !== undefined) flight.unshared = true // it is over already, or no bytes; else the tier was away when the load began
       if (flight.want.anew) unfilled.push(key)
     }
     // What a refresh was to replace, and can't, is forgotten: later, where the tier is away.

@@ -88,6 +88,12 @@ export class FlightsUnderWay {
     for (const stray of this.#strays.get(key) ?? []) stray.revoke(by)
   }
 
+  /** It has loaded: of loads that were waited for no longer, which began before, nothing is kept. */
+  overtake (flight: Flight): void {
+    if (this.#strays.size === 0) return
+    for (const stray of this.#strays.get(flight.key) ?? []) if (stray !== flight && stray.failed) stray.revoke('elsewhere')
+  }
+
   revokeAll (): void {
     this.detachAll()
     for (const stray of this.#allStrays()) stray.revoke('invalidation')

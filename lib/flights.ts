@@ -9,7 +9,7 @@ import type { Shared } from './values.js'
 export interface Policy {
   readonly ttl: number
   readonly grace: number
-  /** For `null`. Undefined: `null` is a value like others. */
+  /** For `null`, which has no grace then. Undefined: `null` is a value like others. */
   readonly negativeTtl: number | undefined
   /** False for a value that is returned and not cached. */
   readonly shouldCache: ((value: unknown) => boolean) | undefined
@@ -215,6 +215,11 @@ export class Flight implements Landing {
   /** Whether there is nothing to come any more. */
   get over (): boolean {
     return this.#landed !== undefined || this.#extras?.error !== undefined
+  }
+
+  /** Whether those who waited have got an error: what it loads may come all the same. */
+  get failed (): boolean {
+    return this.#extras?.error !== undefined
   }
 
   /** Whether somebody waits who can do with nothing stale. */

@@ -16,7 +16,7 @@ import { Loading } from './loading.js'
 import { Looking } from './looking.js'
 import { currentCall, type Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
-import type { ResolvedRegionOptions } from './region-options.js'
+import { longestTimer, type ResolvedRegionOptions } from './region-options.js'
 import { StaleValues } from './stale-values.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
@@ -36,6 +36,8 @@ export interface RegionContext {
 
 /** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
 const pauseUntrusted = 10
+/** Milliseconds. */
+const longestBoot = 2000
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
@@ -48,7 +50,7 @@ type Claims = readonly (readonly Claim[])[] | 'seen'
 export class ReadPath {
   readonly options: ResolvedRegionOptions
   readonly tiers: readonly (LocalTier | SharedTier)[]
-  /** A fresh value of the first tier, found without a flight. */
+  /** A fresh value of the first tier, a memory, found without a flight. */
   readonly hit: Recorded
   /** The first tier, where that is a memory: it is asked without a flight. */
   readonly #memory: LocalTier | undefined
@@ -84,7 +86,7 @@ export class ReadPath {
     this.#keyspace = keyspace
     this.#context = context
     this.#now = now
-    this.#leaseTtl = Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0))
+    this.#leaseTtl = Math.min(longestTimer, Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0)))
     this.tiers = this.#tiersOf(options)
     this.#origins = this.tiers.map(({ name }) => ({ tier: name }))
     this.hit = { origin: this.#origins[0]!, stale: false, trip: noTrip }
@@ -112,6 +114,7 @@ export class ReadPath {
       coherence,
       isLineInOrder,
       logger,
+      now,
       track: work => this.#track(work)
     })
     this.#looking = new Looking({
@@ -223,9 +226,9 @@ export class ReadPath {
     return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && this.#suits(flight, want)
   }
 
-  /** What is there already has an age, which may be too old for somebody who asks for one. */
-  #suits ({ loaded, stale, want: { maxAge } }: Flight, want: Want): boolean {
-    if (loaded) return want.maxAge === undefined
+  /** What is there already has an age: it may be too old for somebody who asks for one, or its time may be over. */
+  #suits ({ loaded, entry, stale, want: { maxAge } }: Flight, want: Want): boolean {
+    if (loaded) return want.maxAge === undefined && entry !== undefined && this.isFresh(entry, undefined)
     return stale === undefined || (maxAge === want.maxAge && this.#stale.isServable(stale.entry, want))
   }
 
@@ -311,7 +314,7 @@ export class ReadPath {
     }
     const other = flight.joinable ? flight : this.#flights.get(flight.key)
     if (other !== undefined && other !== flight) {
-      if (other.loading && !flight.revoked && (!other.loaded || flight.want.maxAge === undefined) && !flight.isWaitedForBy(flight.key)) {
+      if (other.loading && !flight.revoked && (!other.loaded || this.#suits(other, flight.want)) && !flight.isWaitedForBy(flight.key)) {
         this.#leaveTo(other, flight)
         return false
       }
@@ -468,9 +471,9 @@ export class ReadPath {
     return this.#fill.enter(copyGiven(value), policy, tags)
   }
 
-  /** Resolves when `too` is done, or `tierTimeout` is over. Never rejects. */
+  /** Resolves when `too` is done, or `tierTimeout` is over, or two seconds: it warms up, and no application waits long for that. Never rejects. */
   async ready (too: Promise<unknown>): Promise<void> {
-    await within(this.options.tierTimeout, too, 'the line').catch(() => {})
+    await within(Math.min(longestBoot, this.options.tierTimeout), too, 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */

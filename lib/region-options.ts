@@ -3,6 +3,7 @@ import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 import type { Policy } from './flights.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
 import type { Backend } from './tiers/backend.js'
+import { NothingBackend } from './tiers/nothing.js'
 
 export interface RegionOptions {
   /** Nearest first: `[memory(), redis(client)]`. A hit in a farther tier is copied into the nearer ones. */
@@ -13,7 +14,7 @@ export interface RegionOptions {
   grace?: Duration
   /** Who reloads a stale value: 'background' serves everybody at once; 'inline' makes the elected caller wait for the new one, as dogpile does. Default 'background'. */
   refresh?: 'background' | 'inline'
-  /** How long "there is no such row" is remembered. Default: `ttl`. 0: not at all. */
+  /** How long "there is no such row" is remembered, with no grace after it. 0: not at all. Default: `ttl`, as a row. */
   negativeTtl?: Duration
   /** Spreads expiry: each `ttl` is lengthened or shortened by up to this fraction. Default 0.1. */
   jitter?: number
@@ -50,9 +51,11 @@ export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'
 
 /** A region's options, checked, in milliseconds, with every default in place. */
 export interface ResolvedRegionOptions {
+  /** Those that keep something. */
   readonly tiers: readonly Backend[]
   readonly policy: Policy
-  readonly negativeTtl: number
+  /** Of cached objects. */
+  readonly negativeTtl: number | undefined
   readonly refresh: 'background' | 'inline'
   readonly jitter: number
   readonly lockTtl: number
@@ -87,7 +90,7 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   return {
     tiers,
     policy: { ttl, grace: duration('grace', 0), negativeTtl: undefined, shouldCache: undefined },
-    negativeTtl: duration('negativeTtl', ttl),
+    negativeTtl: options['negativeTtl'] === undefined ? undefined : resolveDuration(options['negativeTtl'], `${path}.negativeTtl`),
     refresh: oneOf(options.refresh ?? 'background', `${path}.refresh`, ['background', 'inline']),
     jitter,
     lockTtl: duration('lockTtl', 5000, 50, longestTimer),
@@ -100,14 +103,14 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   }
 }
 
-/** What a timer of Node can wait. */
-const longestTimer = 2 ** 31 - 1
+/** What a timer of Node can wait. Milliseconds. */
+export const longestTimer = 2 ** 31 - 1
 
 function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
   if (!Array.isArray(tiers) || tiers.length === 0) throw new InvalidOptionsError(path, 'an array of at least one backend, such as [memory()]', show(tiers))
   tiers.forEach((backend: unknown, i) => assertBackend(backend, `${path}[${i}]`))
   if (new Set(tiers).size !== tiers.length) throw new InvalidOptionsError(path, 'an array of different backends', 'the same one twice')
-  return [...tiers]
+  return tiers.filter(backend => !(backend instanceof NothingBackend))
 }
 
 export function assertBackend (backend: unknown, path: string): asserts backend is Backend {
@@ -139,7 +142,7 @@ export function resolvePolicy (base: Policy, { ttl, grace, shouldCache }: { ttl?
   return {
     ...base,
     ttl: own ?? base.ttl,
-    negativeTtl: base.negativeTtl === undefined ? undefined : own ?? base.negativeTtl,
+    negativeTtl: own === undefined ? base.negativeTtl : undefined,
     grace: grace === undefined ? base.grace : resolveDuration(grace, 'options.grace'),
     shouldCache: shouldCache as Policy['shouldCache']
   }

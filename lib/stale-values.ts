@@ -29,7 +29,7 @@ export class StaleValues {
   readonly #flights: FlightsUnderWay
   readonly #logger: StaleValuesOptions['logger']
   readonly #now: () => number
-  readonly #pausedUntil = new LRUCache<string, number>({ max: 1000 })
+  readonly #pausedUntil = new LRUCache<string, number>({ max: 10_000 })
 
   constructor ({ region, options, flights, logger, now }: StaleValuesOptions) {
     this.#region = region
@@ -99,6 +99,7 @@ export class StaleValues {
         for (const flight of flights) {
           if (flight.loaded || flight.over) continue
           serve(flight)
+          if (!this.has(flight)) this.#flights.detach(flight) // who comes later looks, and tries, for himself
           flight.fail(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
         }
       }, hardTimeout)

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { InvalidArgumentError, show } from '../errors.js'
-import { assertConnected, isOne, type RedisLike } from '../tiers/redis-client.js'
+import { assertConnected, inOrder, isOne, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
 // A name's key holds the token of its holder, as the Redlock library has it: each keeps the other out. A thousand keys at a
@@ -46,7 +46,7 @@ export class RedisLock implements DogpileLock {
 
   constructor (client: RedisLike) {
     this.#client = client
-    this.connection = client.isCluster ? undefined : client
+    this.connection = inOrder(client)
   }
 
   /** A client may connect no sooner than it is used. */

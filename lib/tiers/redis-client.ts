@@ -3,7 +3,12 @@ import { InvalidOptionsError, show } from '../errors.js'
 /** As much of ioredis' `Redis` and `Cluster` as is called here. */
 export interface RedisLike {
   readonly isCluster: boolean
-  readonly options: { readonly db?: number | undefined, readonly keyPrefix?: string | undefined }
+  readonly options: {
+    readonly db?: number | undefined
+    readonly keyPrefix?: string | undefined
+    readonly reconnectOnError?: unknown
+    readonly enableAutoPipelining?: boolean | undefined
+  }
   readonly status: string
   mgetBuffer (keys: string[]): Promise<(Buffer | null)[]>
   set (key: string, value: Buffer, px: 'PX', milliseconds: number): Promise<unknown>
@@ -59,6 +64,15 @@ function handleLostAsking (cluster: ClusterLike): void {
 /** A client without a connection would keep commands for later; a cache has no use for an answer then. */
 export function assertConnected ({ status }: { readonly status: string }): void {
   if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
+}
+
+/**
+ * The client, if its commands are carried out in the order in which they are called. Some that `reconnectOnError` is to send
+ * again come after later ones; and auto-pipelining may leave some out.
+ */
+export function inOrder (client: RedisLike): RedisLike | undefined {
+  const { isCluster, options: { reconnectOnError, enableAutoPipelining } } = client
+  return isCluster || typeof reconnectOnError === 'function' || enableAutoPipelining === true ? undefined : client
 }
 
 /** Of a script's answer: a client may be set to give numbers as strings. */

@@ -2,7 +2,7 @@ import { identityLength, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus, Line } from '../line.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
-import { assertConnected, isOne, useRedis, type RedisLike } from './redis-client.js'
+import { assertConnected, inOrder, isOne, useRedis, type RedisLike } from './redis-client.js'
 import { RedisLine } from './redis-line.js'
 
 /** What ioredis has of every command, and its types of most. */
@@ -200,7 +200,7 @@ abstract class RedisCommands implements LeasingBackend {
 }
 
 export class RedisBackend extends RedisCommands {
-  get connection (): unknown { return this.client }
+  get connection (): unknown { return inOrder(this.client) }
 
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     if (keys.length === 0) return []

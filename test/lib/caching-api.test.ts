@@ -932,6 +932,27 @@ t.test('stats', async t => {
   })
 })
 
+t.test('a forced read that fails leaves what the request has read', async t => {
+  let isBroken = false
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne((_context, id: number) => { if (isBroken) throw new Error('away'); return { id } }) } })
+  const api = managerOf(t, { tiers: [nothing()] }).createApi()
+  const read = await api.get(User, 'find', [1])
+  isBroken = true
+  await t.rejects(api.get(User, 'find', [1], { force: true }), { message: 'away' })
+  t.equal(api.peek(User, 'find', [1]), read)
+  t.equal(await api.get(User, 'find', [1]), read)
+  await t.rejects(api.get(User, 'find', [1], { maxAge: 'soon' }), { code: 'FST_CACHING_API_INVALID_OPTIONS' }, 'nor does it hide a mistake')
+})
+
+t.test('a region of nothing() keeps nothing, for nobody', async t => {
+  const { User, calls } = usersOf()
+  const manager = managerOf(t, { tiers: [nothing()] })
+  for (let times = 1; times <= 3; times++) {
+    await manager.createApi().get(User, 'getById', [1])
+    t.equal(calls.length, times)
+  }
+})
+
 t.test('force goes past the request\'s own memory, to the tiers', async t => {
   const { User, calls } = usersOf()
   const manager = managerOf(t)
@@ -1337,6 +1358,29 @@ t.test('negative entries', async t => {
     clock.advance(900)
     await manager.createApi().get(User, 'getById', [1])
     t.equal(loader.calls.length, 4)
+  })
+
+  t.test('a method\'s own ttl is that of its missing rows; with a negativeTtl they have no grace', async t => {
+    const loader = countingLoader<number, User>([])
+    const found = { load: loader.load, idOf: loader.idOf }
+    const User = cachedObject({ name: 'User', region: 'objects', methods: { brief: loadMany({ ...found, ttl: 100, grace: 0 }), strict: loadMany({ ...found, negativeTtl: 50 }), loose: loadMany(found) } })
+    const clock = fakeClock()
+    const manager = managerOf(t, { ttl: 1000, grace: '1h' }, { now: clock.now })
+    const read = async (method: 'brief' | 'strict' | 'loose') => {
+      const api = manager.createApi()
+      t.equal(await api.get(User, method, [1]), null)
+      return api.stats.stale
+    }
+    for (const method of ['brief', 'strict', 'loose'] as const) await read(method)
+    clock.advance(50)
+    t.equal(await read('strict'), 0)
+    t.equal(loader.calls.length, 4, 'who comes later waits for a new answer')
+    clock.advance(50)
+    await read('brief')
+    t.equal(loader.calls.length, 5)
+    clock.advance(900)
+    t.equal(await read('loose'), 1, 'without one, they are as other values')
+    await manager.idle()
   })
 
   t.test('with negativeTtl 0, by the request alone', async t => {

@@ -183,7 +183,8 @@ t.test('what a region does without is said once, at boot', async t => {
     'region local: no shared tier: the lock is not used',
     'region plain: files has no compare-and-set: a value that is invalidated while it is loaded may be written back there, and invalidating a tag makes every value with tags be loaded anew',
     'region plain: nothing carries invalidations to other processes (a Redis tier would, or bus: redisBus(client)): their memory keeps values for their ttl',
-    "region plain: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then"
+    "region plain: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then",
+    'region none: no shared tier: the lock is not used'
   ])
 })
 
@@ -221,6 +222,20 @@ t.test('ready', async t => {
     const lock = { acquire: async () => undefined, prepare: async () => await new Promise<never>(() => {}) }
     await managerOf(t, { lock, regions: { objects: { tiers: [nothing()], ttl: 1000, tierTimeout: 1 } } }).ready()
   })
+})
+
+t.test('a backend that several managers use is closed with the last of them', async t => {
+  const shared = memory()
+  let closed = 0
+  const plain = plainBackend('files', { close: async () => { closed++ } })
+  const managers = ['a', 'b'].map(namespace => managerOf(t, { namespace, regions: { objects: { tiers: [shared, plain], ttl: '1h' } } }))
+  for (const one of managers) await one.region('objects').set('k', 1)
+  await managers[0]!.close()
+  t.equal(closed, 0)
+  t.equal(await managers[1]!.region('objects').get('k'), 1)
+  await managers[1]!.close()
+  t.equal(closed, 1)
+  t.strictSame(await shared.getMany(['b:objects:k:k']), [undefined])
 })
 
 t.test('close', async t => {

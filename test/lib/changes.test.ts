@@ -37,6 +37,7 @@ t.test('a set that ends by an error which nobody has foreseen is under way no mo
     coherence: undefined,
     isLineInOrder: false,
     logger,
+    now: Date.now,
     track: work => work
   })
   const entry = fill.enter({ value: 1, loose: undefined }, { ttl: 1000, grace: 0, negativeTtl: undefined, shouldCache: undefined })

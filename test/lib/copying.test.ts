@@ -24,6 +24,7 @@ t.test('what is found is in memory at once, and goes into a nearer shared tier w
   const { memory, copies, tracked, copying, take } = setUp()
   copying.nearer(take('a'), entry, 2)
   copying.nearer(take('b'), entry, 2)
+  copying.nearer(take('a'), entry, 2)
   t.match(memory.get('a'), { value: 1 })
   t.strictSame(copies, [])
   await Promise.resolve()

@@ -161,6 +161,14 @@ t.test('election', async t => {
     for (const one of elected) await one.release()
   })
 
+  t.test('null is no lock, nor is what acquire gives without a promise', async t => {
+    for (const none of [async () => null, () => undefined]) {
+      const { mine } = dogpileOf(t, { lock: { acquire: none as never } })
+      t.strictSame(await mine.elect(['a']), { elected: [], others: ['a'] })
+      mock.timers.reset()
+    }
+  })
+
   t.test('a lock ends early enough for the others to look before its time is over', async t => {
     for (const [ttl, hold] of [[5000, 4500], [1000, 900], [100, 80], [50, 30]] as const) {
       const { mine, locks } = dogpileOf(t, { ttl })
@@ -279,6 +287,23 @@ t.test('a lock is renewed while the work goes on', async t => {
     for (let i = 0; i < 5; i++) await pass(1500)
     t.equal(locks.extended, 1)
     await one!.release()
+  })
+
+  t.test('by a lock that throws at once, too: it ends no process', async t => {
+    const { mine, locks, pass, settle } = dogpileOf(t)
+    const { elected: [one] } = await mine.elect(['a'])
+    locks.extend = () => { throw new Error('away') }
+    await pass(1500)
+    await pass(1500)
+    t.equal(locks.extended, 2)
+    await one!.release()
+    mock.timers.reset()
+    const throwing: HeldLock = { token: 'x', extend: async () => true, release: () => { throw new Error('away') } }
+    const other = dogpileOf(t, { lock: { acquire: async () => throwing } })
+    const { elected: [another] } = await other.mine.elect(['a'])
+    await another!.yield('a')
+    await another!.release()
+    await settle()
   })
 
   t.test('though it could not be asked once', async t => {

@@ -9,6 +9,8 @@ import { Keyspace } from '../../lib/keys.js'
 import { Loading, type LoadingOptions } from '../../lib/loading.js'
 import { Outside } from '../../lib/loads.js'
 import { StaleValues } from '../../lib/stale-values.js'
+import { LocalTier } from '../../lib/tiers/local-tier.js'
+import { MemoryBackend } from '../../lib/tiers/memory.js'
 import { deferred, silentLogger } from '../helpers/doubles.js'
 
 const keyspace = new Keyspace('app', 'objects')
@@ -21,7 +23,7 @@ function setUp (answers: Record<string, Loaded>, options: Partial<LoadingOptions
   const [logger, now] = [silentLogger(), () => 0]
   const flights = new FlightsUnderWay()
   const stale = new StaleValues({ region: 'objects', options: { refresh: 'inline', softTimeout: undefined, hardTimeout: undefined }, flights, logger, now })
-  const fill = new Fill({ locals: [], shared: [], region: 'objects', leaseTtl: 1000, jitter: 0, logger, now })
+  const fill = new Fill({ locals: [new LocalTier(new MemoryBackend({}))], shared: [], region: 'objects', leaseTtl: 1000, jitter: 0, logger, now })
   const written = deferred()
   const changes = { write: async (loaded: readonly Flight[]) => { events.push(`write ${keysOf(loaded)}`); await written.promise } } as Changes
   const loading = new Loading({

@@ -12,7 +12,7 @@ t.test('a region needs tiers and a ttl; all else has a default', async t => {
   t.strictSame(resolve({ tiers, ttl: '10m' }), {
     tiers,
     policy: { ttl: 600_000, grace: 0, negativeTtl: undefined, shouldCache: undefined },
-    negativeTtl: 600_000,
+    negativeTtl: undefined,
     refresh: 'background',
     jitter: 0.1,
     lockTtl: 5000,
@@ -27,7 +27,7 @@ t.test('a region needs tiers and a ttl; all else has a default', async t => {
 
 t.test('every option is taken, in milliseconds', async t => {
   const serializer = { encode: () => Buffer.alloc(0), decode: () => 1 }
-  const two = [memory(), nothing()]
+  const two = [memory(), memory()]
   const options = {
     tiers: two,
     ttl: '1h',
@@ -65,10 +65,16 @@ t.test('an option that is undefined is absent', async t => {
   t.strictSame(resolve({ tiers, ttl: 1000, ...absent }), resolve({ tiers, ttl: 1000 }))
 })
 
+t.test('what keeps nothing is no tier that is asked', async t => {
+  t.strictSame(resolve({ tiers: [nothing()], ttl: 1000 }).tiers, [])
+  const kept = memory()
+  t.strictSame(resolve({ tiers: [nothing(), kept], ttl: 1000 }).tiers, [kept])
+})
+
 t.test('tiers that are added to the options later are not in the region', async t => {
   const given = [...tiers]
   const { tiers: taken } = resolve({ tiers: given, ttl: 1000 })
-  given.push(nothing())
+  given.push(memory())
   t.equal(taken.length, 1)
 })
 
@@ -137,7 +143,7 @@ t.test('a call’s own options take the place of its region’s', async t => {
 
 t.test('a call’s own ttl is that of "no such row" too', async t => {
   const base = { ...region, negativeTtl: 100 }
-  t.equal(resolvePolicy(base, { ttl: '2s' }).negativeTtl, 2000)
+  t.match(resolvePolicy(base, { ttl: '2s' }), { ttl: 2000, negativeTtl: undefined }, 'as of any value')
   t.equal(resolvePolicy(base, { grace: 0 }).negativeTtl, 100)
 })
 

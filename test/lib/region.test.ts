@@ -38,11 +38,8 @@ async function regionOf (t: Test, options: Partial<RegionOptions> & Pick<RegionO
   })
   t.teardown(() => manager.close())
   await manager.ready()
-  /** Time passes when what was created has been written: what is still on its way is joined, whatever its age. */
-  const pass = async (ms: number) => {
-    await manager.idle()
-    clock.advance(ms)
-  }
+  /** At once: what was created may still be on its way into the tiers. */
+  const pass = async (ms: number) => { clock.advance(ms) }
   return { manager, region: manager.region('people'), pass, logger }
 }
 
@@ -385,6 +382,40 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
       await forgetful.manager.createApi().get(User, 'find', [1])
       t.equal(create.calls, calls, 'not remembered at all')
     }
+  })
+
+  await t.test('a value whose time is over is loaded anew, though it is still on its way into the tiers', async t => {
+    const { region, pass, manager } = await setUp(t)
+    const create = counter()
+    t.equal(await region.getOrCreate('alice', create), 1)
+    t.equal(await region.getOrCreate('alice', create), 1, 'until then it is joined')
+    await pass(ttl)
+    t.equal(await region.getOrCreate('alice', create), 2)
+    t.strictSame(await region.getOrCreateMany(['alice'], () => [3]), [2])
+    await manager.idle()
+    t.equal(await region.get('alice'), 2, 'the new one is kept')
+  })
+
+  await t.test('what was too old for one reader alone stays, whatever he got instead', async t => {
+    const { region, pass, manager } = await setUp(t, { grace: '1h' })
+    await region.set('alice', 'good')
+    await pass(second)
+    for (const value of ['bad', undefined]) {
+      for (let times = 0; times < 2; times++) await region.getOrCreate('alice', () => value, { maxAge: 100, shouldCache: value => value !== 'bad' })
+      await manager.idle()
+      t.equal(await region.get('alice'), 'good')
+    }
+  })
+
+  await t.test('an endless maxAge takes whatever is there: what was invalidated softly, too', async t => {
+    const { region } = await setUp(t, { grace: '1h' })
+    await region.set('alice', 1)
+    await region.invalidate({ soft: true })
+    t.equal(await region.get('alice'), undefined)
+    t.equal(await region.get('alice', { maxAge: '1h' }), undefined)
+    t.equal(await region.get('alice', { maxAge: Infinity }), 1)
+    t.equal(await region.getOrCreate('alice', () => 2, { maxAge: Infinity }), 1)
+    t.equal(await region.get('alice'), undefined, 'and nothing was reloaded')
   })
 
   await t.test('maxAge decides what is young enough, for one read alone', async t => {
