@@ -2,6 +2,7 @@ import { Breaker } from './breaker.js'
 import { show } from './errors.js'
 import type { Logger } from './caching-manager.js'
 import type { Line } from './line.js'
+import { HeldTogether } from './locks/held-together.js'
 import { isDivisible, type DogpileLock, type HeldLock } from './locks/lock.js'
 import { within } from './within.js'
 
@@ -51,6 +52,14 @@ interface Holding {
   readonly budget: number
   readonly publish: (news: News) => Promise<void>
 }
+
+/** Names, and the lock that is held for them. Without one: it could not be asked. */
+interface Part { readonly names: readonly string[], readonly held: HeldLock | undefined }
+
+const isLocked = (part: Part): part is Part & { readonly held: HeldLock } => part.held !== undefined
+
+/** Who works on which names here; and those that others are at work on. */
+export interface Election { readonly elected: readonly Elected[], readonly others: readonly string[] }
 
 /** The right, and the duty, to do the work of some names. Without a lock: because nobody could be asked. */
 export class Elected {
@@ -111,6 +120,8 @@ export class Dogpile {
   readonly #poll: number
   /** How long a lock is held without renewing it: it ends early enough for a look before `ttl` is over. */
   readonly #hold: number
+  /** The line still hasn't done what it was asked for: each further question would wait there, too. */
+  #isDeaf = false
 
   constructor (options: DogpileOptions) {
     this.#options = options
@@ -120,18 +131,52 @@ export class Dogpile {
   }
 
   /**
-   * One attempt for all names, and where somebody holds one of them, one for each: nobody's work on one name makes
-   * another wait. Never rejects: where no lock can be had, everybody is elected.
+   * Those names that nobody else holds, for one piece of work: nobody's work on one name makes another wait. One attempt,
+   * where the lock can take some of many; otherwise by halves. Never rejects: where no lock can be had, everybody is elected.
    */
-  async elect (names: readonly string[]): Promise<{ elected: Elected[], others: string[] }> {
+  async elect (names: readonly string[]): Promise<Election> {
+    const part = await this.#acquire(names)
+    return this.#elected(names, part !== undefined ? [part] : this.#takesSome ? [] : await this.#divide(names))
+  }
+
+  /** Of names that others were holding: most likely they still do. */
+  async #electLate (names: readonly string[]): Promise<Election> {
+    if (this.#takesSome || names.length === 1) return await this.elect(names)
     const all = await this.#acquire(names)
-    if (all !== undefined) return { elected: [all], others: [] }
-    if (names.length === 1) return { elected: [], others: [...names] }
-    const each = await Promise.all(names.map(name => this.#acquire([name])))
-    return {
-      elected: each.filter(one => one !== undefined),
-      others: names.filter((_, i) => each[i] === undefined)
+    if (all !== undefined) return this.#elected(names, [all])
+    // Whether its holder is gone, and so perhaps are others, one of them tells.
+    const one = names[Math.floor(Math.random() * names.length)]!
+    const probe = await this.#acquire([one])
+    return this.#elected(names, probe === undefined ? [] : [probe, ...await this.#divide(names.filter(name => name !== one))])
+  }
+
+  get #takesSome (): boolean {
+    return this.#options.lock.acquireSome !== undefined
+  }
+
+  /** Somebody holds one of them, or more. */
+  async #divide (names: readonly string[]): Promise<Part[]> {
+    if (names.length < 2) return []
+    const middle = names.length >> 1
+    const parts = await Promise.all([names.slice(0, middle), names.slice(middle)].map(async half => {
+      const part = await this.#acquire(half)
+      return part !== undefined ? [part] : await this.#divide(half)
+    }))
+    return parts.flat()
+  }
+
+  #elected (names: readonly string[], parts: readonly Part[]): Election {
+    const { longest, budget } = this.#options
+    const elected: Elected[] = []
+    const locked = parts.filter(isLocked)
+    if (locked.length > 0) {
+      const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
+      elected.push(new Elected(locked.flatMap(part => part.names), { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) }))
     }
+    const unlocked = parts.filter(part => !isLocked(part)).flatMap(part => part.names)
+    if (unlocked.length > 0) elected.push(this.unelected(unlocked))
+    const taken = new Set(elected.flatMap(one => one.names))
+    return { elected, others: names.filter(name => !taken.has(name)) }
   }
 
   /** Elected without asking. */
@@ -139,17 +184,24 @@ export class Dogpile {
     return new Elected(names)
   }
 
-  async #acquire (names: readonly string[]): Promise<Elected | undefined> {
-    const { lock, longest, budget, logger } = this.#options
-    let asked: Promise<HeldLock | undefined> | undefined
+  /** Undefined: others hold all of them, or one, where the lock takes all or none. */
+  async #acquire (names: readonly string[]): Promise<Part | undefined> {
+    let asked: Promise<Part | undefined> | undefined
     try {
-      const held = await this.#breaker.run(() => (asked = ask(() => lock.acquire(names, this.#hold))))
-      return held == null ? undefined : new Elected(names, { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
+      return await this.#breaker.run(() => (asked = this.#take(names)))
     } catch (error) {
-      logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
-      asked?.then(late => late?.release()).catch(() => {})
-      return this.unelected(names)
+      this.#options.logger.debug({ names, err: error }, 'no lock could be had: loading without an election')
+      asked?.then(late => late?.held?.release()).catch(() => {})
+      return { names, held: undefined }
     }
+  }
+
+  /** A lock may be anybody's. */
+  async #take (names: readonly string[]): Promise<Part | undefined> {
+    const { lock } = this.#options
+    if (lock.acquireSome !== undefined) return await lock.acquireSome(names, this.#hold) ?? undefined
+    const held = await lock.acquire(names, this.#hold)
+    return held == null ? undefined : { names, held }
   }
 
   async #publish (news: News): Promise<void> {
@@ -170,9 +222,6 @@ export class Dogpile {
     const start = (elected: Elected) => {
       for (const name of elected.names) waiting.delete(name)
       led.push(lead(elected))
-    }
-    const contend = async (names: readonly string[]) => {
-      if (names.length > 0) (await this.elect(names)).elected.forEach(start)
     }
 
     const mailbox = new Mailbox()
@@ -206,12 +255,13 @@ export class Dogpile {
         const isLate = performance.now() >= lookAt
         if (isLate) {
           lookAt = performance.now() + this.#poll
-          await contend([...waiting])
+          ;(await this.#electLate([...waiting])).elected.forEach(start)
         }
         missing = [...waiting]
         if (missing.length > 0 && (isLate || done.size > 0)) missing = [...await look(missing)]
         // Done, and nothing to be seen: it was revoked meanwhile, and is anybody's again.
-        await contend(missing.filter(name => done.has(name)))
+        const free = missing.filter(name => done.has(name))
+        if (free.length > 0) (await this.elect(free)).elected.forEach(start)
       }
     } finally {
       stop()
@@ -221,7 +271,7 @@ export class Dogpile {
 
   async #listen (mailbox: Mailbox): Promise<() => void> {
     const { line, channel, budget, logger } = this.#options
-    if (line === undefined) return () => {}
+    if (line === undefined || this.#isDeaf) return () => {}
     const listening = line.listen(channel, message => {
       const news = readNews(message)
       if (news !== undefined) mailbox.post(news)
@@ -230,7 +280,8 @@ export class Dogpile {
       return await within(budget, listening, 'the line')
     } catch (error) {
       logger.debug({ err: error }, 'the line can not be heard: looking from time to time')
-      listening.then(stop => stop(), () => {})
+      this.#isDeaf = true
+      void listening.then(stop => stop(), () => {}).finally(() => { this.#isDeaf = false })
       return () => {}
     }
   }

@@ -2,6 +2,8 @@
 export interface DogpileLock {
   /** All of `names`, or none: resolves to undefined at once where somebody else holds one of them. `ttl` in milliseconds. */
   acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined>
+  /** Those of `names` that nobody else holds, in one attempt: without it, a batch of which somebody holds a part takes many. Undefined: none. */
+  acquireSome? (names: readonly string[], ttl: number): Promise<{ readonly held: HeldLock, readonly names: readonly string[] } | undefined>
   /** Called once at boot, and not waited for: opens what the first election would otherwise wait for. */
   prepare? (): Promise<void>
   /** The connection that it works on, if it is just one, and that carries all its commands in their order. */

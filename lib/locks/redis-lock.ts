@@ -18,6 +18,17 @@ end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
 return 1`,
 
+  // ARGV: token, ttl. Returns the places of those that somebody else holds.
+  acquireSome: `
+local others = {}
+for i, key in ipairs(KEYS) do
+  if not redis.call('SET', key, ARGV[1], 'PX', ARGV[2], 'NX') then
+    -- Sent again, as above: then it is one's own.
+    if redis.pcall('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) else others[#others + 1] = i - 1 end
+  end
+end
+return others`,
+
   // ARGV: token, ttl
   extend: `
 for first = 1, #KEYS, 1000 do
@@ -55,11 +66,22 @@ export class RedisLock implements DogpileLock {
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
+    return await this.#hold(names, ttl, async held => await held.acquire(ttl) ? held : undefined)
+  }
+
+  async acquireSome (names: readonly string[], ttl: number): Promise<{ held: DivisibleLock, names: readonly string[] } | undefined> {
+    return await this.#hold(names, ttl, async held => {
+      const own = await held.acquireSome(ttl)
+      return own.length === 0 ? undefined : { held, names: own }
+    })
+  }
+
+  async #hold<T> (names: readonly string[], ttl: number, take: (held: RedisHeld) => Promise<T>): Promise<T> {
     assertConnected(this.#client)
     assertTtl(ttl)
     const held = new RedisHeld(this.#client, [...names])
     try {
-      return await held.acquire(ttl) ? held : undefined
+      return await take(held)
     } catch (error) {
       void held.release() // it may have been taken, and only the answer was lost
       throw error
@@ -79,6 +101,13 @@ class RedisHeld implements DivisibleLock {
 
   async acquire (ttl: number): Promise<boolean> {
     return isOne(await this.#run(scripts.acquire, this.#names, Math.round(ttl)))
+  }
+
+  /** Resolves to those that it holds. */
+  async acquireSome (ttl: number): Promise<readonly string[]> {
+    const others = new Set((await this.#run(scripts.acquireSome, this.#names, Math.round(ttl)) as unknown[]).map(Number))
+    if (others.size > 0) this.#names = this.#names.filter((_, i) => !others.has(i))
+    return this.#names
   }
 
   /** Without a connection it waits, as long as the client does: that one is lost is no reason to let go. */

@@ -99,6 +99,19 @@ function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
   return { ...time, locks, line, logger, mine, theirs }
 }
 
+/** Over a lock that can take some of many. */
+function dogpileWith (locks: FakeLocks): Dogpile {
+  const lock: DogpileLock = {
+    acquire: async () => { throw new Error('there is no need') },
+    acquireSome: async (names, ttl) => {
+      locks.asked.push({ names: [...names], ttl })
+      const own = names.filter(name => !locks.holders.has(name))
+      return own.length === 0 ? undefined : { names: own, held: locks.hold(own) }
+    }
+  }
+  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger: silentLogger() })
+}
+
 /** Follows, and writes down what came of it. */
 function following (dogpile: Dogpile, names: readonly string[], known: Set<string>) {
   const led: Elected[] = []
@@ -151,14 +164,47 @@ t.test('election', async t => {
     t.equal(locks.asked.length, 1)
   })
 
-  t.test('where some of many are taken, the others are not made to wait for them', async t => {
-    const { mine, locks } = dogpileOf(t)
+  t.test('where some of many are taken, the others are not made to wait for them, and are one piece of work', async t => {
+    const { mine, locks, pass } = dogpileOf(t)
     locks.hold(['b', 'd'])
-    const { elected, others } = await mine.elect(['a', 'b', 'c', 'd'])
-    t.strictSame(elected.map(one => one.names), [['a'], ['c']])
+    const { elected, others } = await mine.elect(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'])
+    t.strictSame(elected.map(one => one.names), [['a', 'c', 'e', 'f', 'g', 'h']])
     t.strictSame(others, ['b', 'd'])
-    t.strictSame(locks.asked.map(({ names }) => names), [['a', 'b', 'c', 'd'], ['a'], ['b'], ['c'], ['d']])
+    t.strictSame(locks.asked.map(({ names }) => names.join('')), ['abcdefgh', 'abcd', 'efgh', 'ab', 'cd', 'a', 'b', 'c', 'd'], 'found by halves')
+    await pass(1500)
+    t.equal(locks.extended, 3)
+    await elected[0]!.yield('e')
+    t.notOk(locks.holders.has('e'))
+    await elected[0]!.release()
+    t.strictSame([...locks.holders.keys()], ['b', 'd'])
+  })
+
+  t.test('a lock that can take some of many is asked once', async t => {
+    const { locks } = dogpileOf(t)
+    const some = dogpileWith(locks)
+    locks.hold(['b', 'd'])
+    const { elected, others } = await some.elect(['a', 'b', 'c', 'd'])
+    t.strictSame(elected.map(one => one.names), [['a', 'c']])
+    t.strictSame(others, ['b', 'd'])
+    t.strictSame(await some.elect(['b', 'd']), { elected: [], others: ['b', 'd'] })
+    t.equal(locks.asked.length, 2)
+    await elected[0]!.release()
+    t.strictSame([...locks.holders.keys()], ['b', 'd'])
+  })
+
+  t.test('where a part can’t be asked for, it is elected without a lock', async t => {
+    const { mine, locks } = dogpileOf(t)
+    locks.hold(['d'])
+    const { acquire } = locks
+    t.capture(locks, 'acquire', async (names, ttl) => {
+      if (names.join('') === 'ab') throw new Error('away')
+      return await acquire.call(locks, names, ttl)
+    })
+    const { elected, others } = await mine.elect(['a', 'b', 'c', 'd'])
+    t.strictSame(elected.map(one => one.names), [['c'], ['a', 'b']])
+    t.strictSame(others, ['d'])
     for (const one of elected) await one.release()
+    t.equal(locks.released, 1)
   })
 
   t.test('null is no lock, nor is what acquire gives without a promise', async t => {
@@ -518,8 +564,46 @@ t.test('those who wait', async t => {
     t.equal(two.looks(), 2)
   })
 
+  t.test('take over together what is nobody’s any more: what a lost lock was for, one of them tells', async t => {
+    const { mine, theirs, locks, pass } = dogpileOf(t)
+    t.intercept(Math, 'random', { value: () => 0.5 })
+    locks.hold(['d'])
+    await mine.elect(['a', 'b', 'c'])
+    const two = following(theirs, ['a', 'b', 'c', 'd'], new Set())
+    await pass(250)
+    t.strictSame(locks.asked.slice(1).map(({ names }) => names.join('')), ['abcd', 'c'], 'two questions, while all is well')
+    for (const name of ['a', 'b', 'c']) locks.holders.delete(name)
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['c', 'a', 'b']])
+    locks.holders.delete('d')
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['c', 'a', 'b'], ['d']])
+    two.work.open()
+    await two.end
+    for (const one of two.led) await one.release()
+  })
+
+  t.test('who follow many names ask once each time, where the lock can take some', async t => {
+    const { locks, pass } = dogpileOf(t)
+    const some = dogpileWith(locks)
+    locks.hold(['a', 'b', 'c'])
+    const two = following(some, ['a', 'b', 'c'], new Set())
+    await pass(250)
+    locks.holders.delete('a')
+    locks.holders.delete('c')
+    await pass(250)
+    t.equal(locks.asked.length, 2)
+    t.strictSame(two.led.map(one => [...one.names]), [['a', 'c']])
+    locks.holders.clear()
+    await pass(250)
+    two.work.open()
+    await two.end
+    for (const one of two.led) await one.release()
+  })
+
   t.test('take over when nobody is at work any more', async t => {
     const { mine, theirs, locks, pass } = dogpileOf(t)
+    t.intercept(Math, 'random', { value: () => 0.99 })
     await mine.elect(['a', 'b'])
     const two = following(theirs, ['a', 'b'], new Set())
     await pass(250)
@@ -638,19 +722,24 @@ t.test('those who wait', async t => {
       const { theirs, locks, line, logger, pass } = dogpileOf(t)
       locks.hold(['a'])
       const late = deferred<() => void>()
-      let stopped = 0
+      let [stopped, asked] = [0, 0]
       line.listen = async () => {
+        asked++
         if (!silent) throw new Error('away')
         return await late.promise
       }
       const known = new Set<string>()
       const two = following(theirs, ['a'], known)
       await pass(200)
+      const three = silent ? following(theirs, ['a'], known) : undefined
+      await pass(0)
       known.add('a')
       late.resolve(() => { stopped++ })
       await pass(250)
       await two.end
+      await three?.end
       t.equal(stopped, silent ? 1 : 0, 'and if it can after all, nobody listens')
+      t.equal(asked, 1)
       t.match(logger.lines.debug, [{ message: 'the line can not be heard: looking from time to time' }])
       mock.timers.reset()
     }

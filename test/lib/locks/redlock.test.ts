@@ -276,6 +276,25 @@ t.test('it keeps its names, whatever becomes of the list that it was given', asy
   t.equal(await client.exists(name), 0)
 })
 
+t.test('of many names, those that nobody holds are taken in one step', async t => {
+  const client = await connected(t, server)
+  const [lock, names] = [redlock([client]), Array.from({ length: 2000 }, newName)]
+  await client.lpush(names[3]!, 'a')
+  await client.set(names[1999]!, 'somebody else')
+  const some = await lock.acquireSome!(names, 60_000)
+  t.strictSame(some!.names, names.filter((_, i) => i !== 3 && i !== 1999))
+  t.equal(await some!.held.extend(60_000), true)
+  t.equal(await lock.acquireSome!(names, 60_000), undefined)
+  await some!.held.release()
+  t.strictSame([await client.exists(...names), await client.get(names[1999]!)], [2, 'somebody else'])
+  await t.rejects(lock.acquireSome!(names, 0), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+
+  const { eval: evaluate } = client
+  t.intercept(client, 'eval', { value: async (...args: Parameters<typeof evaluate>) => { await evaluate.apply(client, args); await client.pexpire(names[0]!, 1000); return await evaluate.apply(client, args) }, writable: true })
+  t.strictSame((await lock.acquireSome!(names.slice(0, 5), 60_000))!.names.length, 4, 'what is sent again is taken once')
+  t.ok(await client.pttl(names[0]!) > 50_000)
+})
+
 t.test('a key of another type under a name is held by somebody', async t => {
   const client = await connected(t, server)
   const names = [newName(), newName()]
