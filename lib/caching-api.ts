@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks'
 import type { BoundMethod } from './bound-object.js'
 import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
@@ -5,6 +6,7 @@ import type { CachingManager, Logger } from './caching-manager.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import type { Landed, Landing, Primed } from './flights.js'
+import { isLoading } from './loads.js'
 import { Recorder, type RequestStats } from './recorder.js'
 import { RequestMemory, hasPlainArgument } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
@@ -218,7 +220,13 @@ export class CachingApi {
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
     const seen = this.#memory.getPlain(bound, arg)
-    if (seen !== undefined) this.#recorder.local++
+    return seen === undefined ? undefined : this.#again(bound, seen)
+  }
+
+  /** What the request has read, or is reading. @throws ReentrantLoadError */
+  #again (bound: BoundMethod, seen: Read): Read {
+    this.#recorder.local++
+    if (isLoading() && seen.isUnderWay) bound.region.path.awaited((seen as Fetching).key!)
     return seen
   }
 
@@ -237,10 +245,7 @@ export class CachingApi {
     const force = options?.force === true
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const seen = this.#memory.get(bound, args, keyOf)
-    if (seen !== undefined && !force) {
-      this.#recorder.local++
-      return seen
-    }
+    if (seen !== undefined && !force) return this.#again(bound, seen)
     const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge) : undefined
     return known ?? this.#readByKey(bound, args, maxAge, force, seen)
   }
@@ -266,6 +271,7 @@ export class CachingApi {
   #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry, before?: Read): Read {
     const arg = ownArguments(args)
     const fetching = new Fetching(this, bound, arg, key, before)
+    if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
     this.#memory.set(bound, arg, key, fetching)
     this.#fetching++
     bound.region.path.fetch({ key, maxAge, anew, load: bound, arg }, fetching, remembered)
@@ -280,7 +286,7 @@ export class CachingApi {
     this.#ended()
     if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
-    else this.#settle(fetching, settled.then(() => this.#present(bound, landed.shared)))
+    else this.#settle(fetching, fetching.context!.runInAsyncScope(() => settled.then(() => this.#present(bound, landed.shared))))
   }
 
   /** @internal */
@@ -385,6 +391,8 @@ class Fetching extends Reading implements Landing {
   readonly bound: BoundMethod
   readonly args: readonly unknown[]
   readonly key: string | undefined
+  /** Of who reads, where `postCache` is to be called. */
+  context: AsyncResource | undefined = undefined
   /** What had been read before it was read anew. */
   readonly before: Read | undefined
   readonly #api: CachingApi

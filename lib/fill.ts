@@ -71,7 +71,10 @@ export class Fill {
   async write (fillings: readonly Filling[]): Promise<void> {
     const { shared } = this.#options
     const valid = fillings.filter(flight => !flight.revoked || flight.replaces)
-    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid)))
+    const found = new Set<Flight>()
+    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid, found)))
+    // Whoever waits for it would look for it in vain. Where no tier was there when the load began, nobody waits.
+    for (const flight of valid) if (!found.has(flight) && flight.leases?.some(lease => lease !== undefined) === true) flight.unshared = true
     await this.forgetRefused(refused)
   }
 
@@ -85,8 +88,8 @@ export class Fill {
     await Promise.all(shared.map(async (tier, s) => { if (refused[s]!.length > 0) await tier.forgetMany(refused[s]!) }))
   }
 
-  /** Resolves to the keys of those loaded anew that were refused. */
-  async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[]): Promise<string[]> {
+  /** Resolves to the keys of those loaded anew that were refused. `found`: where there is something for others to find. */
+  async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
     const now = this.#options.now()
     const unfilled: string[] = []
     const fills: { flight: Flight, key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[] = []
@@ -106,9 +109,8 @@ export class Fill {
     if (fills.length === 0) return []
     const filled = await tier.fillMany(fills)
     for (const [i, { flight, key, entry }] of fills.entries()) {
-      // Whoever waits for it would look for it in vain.
-      if (filled[i] === 'unkept' && this.#options.shared.length === 1) flight.unshared = true
-      if (filled[i] !== true) this.drop(key, entry)
+      if (typeof filled[i] === 'boolean') found.add(flight)
+      if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // of 'unknown', nothing contradicts the value
     }
     const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
     // Another refresh has taken the place: if it fails, it leaves what this one was to replace.

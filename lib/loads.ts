@@ -31,6 +31,9 @@ export class LoadCall {
 const calls = new AsyncLocalStorage<LoadCall>()
 let running = 0
 
+/** Whether any loader runs: most code need not ask whether it is part of one. */
+export const isLoading = (): boolean => running > 0
+
 /** The call of a loader that the running code is part of. */
 export function currentCall (): LoadCall | undefined {
   if (running === 0) return undefined

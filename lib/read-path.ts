@@ -217,6 +217,21 @@ export class ReadPath {
     flight.join(waiting)
   }
 
+  /**
+   * Somebody who knows of it already waits for what is under way for a key: a loader mustn't come to wait for itself by that.
+   * @throws ReentrantLoadError
+   */
+  awaited (key: string): void {
+    const caller = currentCall()
+    if (caller === undefined) return
+    if (caller.isWaitedForBy(key)) throw new ReentrantLoadError(key)
+    const flight = this.#flights.get(key)
+    if (flight === undefined) return
+    const waiting = new Awaited(nobody, caller)
+    waiting.await(flight)
+    flight.join(waiting)
+  }
+
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
     return entry !== undefined && freshness(entry, this.#now(), maxAge) === 'stale'
   }
@@ -267,7 +282,8 @@ export class ReadPath {
     this.#repeats = false
     for (const flight of flights) flight.departed = true
     if (this.#trust !== undefined) this.#departedAt = performance.now()
-    void this.#track(this.#fly(flights, repeats))
+    // Not in the async context of the first who wants something: what others do when they have it is none of that.
+    this.#context.outside.run(() => { void this.#track(this.#fly(flights, repeats)) })
   }
 
   // ─── the tiers ─────────────────────────────────────────────────────────────────────────────────

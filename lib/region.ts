@@ -69,6 +69,11 @@ export class Region {
    * @throws BatchMismatchError where it returns another number of values
    */
   async getOrCreateMany<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T[]> {
+    return await Promise.all(this.createEach(keys, creator, options))
+  }
+
+  /** @internal The same, with a promise for each key. */
+  createEach<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T>[] {
     assertFunction(creator, 'creator')
     const full = this.#keys(keys)
     const maxAge = resolveMaxAge(options.maxAge)
@@ -83,7 +88,17 @@ export class Region {
         return values.map(value => toLoaded(value, options.tags))
       }
     }
-    return await Promise.all(full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, policy }, arg: keys[i] }))) as T[]
+    return full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, policy }, arg: keys[i] }) as Promise<T>)
+  }
+
+  /** @internal `promise`, which is under way for that key: unless it waits for the loader that is about to wait for it. */
+  awaited<T> (key: string, promise: Promise<T>): Promise<T> {
+    try {
+      this.path.awaited(this.#key(key))
+      return promise
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /** Into every tier, whatever is there. Resolves when it is; a tier that is away forgets the old value later, and this resolves all the same. */

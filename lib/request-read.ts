@@ -39,6 +39,10 @@ export class Read {
     return (this.made ??= Promise.resolve(this.value))
   }
 
+  get isUnderWay (): boolean {
+    return false
+  }
+
   /** As the `at`th of several. */
   join (together: Together, at: number): void {
     together.done(at, this.value)
@@ -56,6 +60,10 @@ export class Reading extends Read {
 
   constructor () {
     super(undefined)
+  }
+
+  override get isUnderWay (): boolean {
+    return this.#state === 'under way'
   }
 
   get hasFailed (): boolean {

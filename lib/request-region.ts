@@ -11,6 +11,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   readonly #seen = new Map<string, Promise<unknown>>()
   /** Those that only look, until they have found something: who would create the value doesn't wait for them. */
   readonly #looks = new WeakSet<Promise<unknown>>()
+  readonly #underWay = new WeakSet<Promise<unknown>>()
 
   constructor (region: Region, recorder: Recorder) {
     this.#region = new Region(region.keyspace, region.path, recorder)
@@ -39,8 +40,8 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
     assertKeys(keys)
     const missing = [...new Set(keys)].filter(key => !this.#isMade(key))
     if (missing.length > 0) {
-      const created = this.#region.getOrCreateMany(missing, creator, options)
-      missing.forEach((key, i) => { void this.#remember(key, created.then(values => values[i])) })
+      const created = this.#region.createEach(missing, creator, options)
+      missing.forEach((key, i) => { void this.#remember(key, created[i]!) })
     }
     const asked = new Set(missing)
     return await Promise.all(keys.map(async key => await (asked.delete(key) ? this.#seen.get(key) : this.#recall(key)))) as T[]
@@ -54,9 +55,14 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
     const list = pairsOf(entries)
     const copies = list.map(([key, value]) => [key, own(copyGiven(value))] as const)
     const written = this.#region.setMany(list, options)
-    // Its own writes are seen at once: as they are read back from the tiers, which have them by now or will.
-    for (const [key, value] of copies) void this.#remember(key, written.then(() => value))
-    await written
+    // Its own writes are seen at once, as they are read back from the tiers.
+    const seen = copies.map(([key, value]) => [key, this.#remember(key, Promise.resolve(value))] as const)
+    try {
+      await written
+    } catch (error) {
+      for (const [key, promise] of seen) this.#forget(key, promise)
+      throw error
+    }
   }
 
   async delete (key: string): Promise<void> {
@@ -76,19 +82,25 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
 
   #recall<T> (key: string): Promise<T> | undefined {
     const seen = this.#seen.get(key)
-    if (seen !== undefined) this.#recorder.local++
-    return seen as Promise<T> | undefined
+    if (seen === undefined) return undefined
+    this.#recorder.local++
+    return (this.#underWay.has(seen) ? this.#region.awaited(key, seen) : seen) as Promise<T>
   }
 
   /** "No value" and a failure are not remembered: the next read tries again. */
   #remember<T> (key: string, promise: Promise<T>): Promise<T> {
     this.#seen.set(key, promise)
-    const forget = () => { if (this.#seen.get(key) === promise) this.#seen.delete(key) }
+    this.#underWay.add(promise)
     promise.then(value => {
-      if (value === undefined) forget()
+      this.#underWay.delete(promise)
+      if (value === undefined) this.#forget(key, promise)
       else this.#looks.delete(promise)
-    }, forget)
+    }, () => { this.#forget(key, promise) })
     return promise
+  }
+
+  #forget (key: string, promise: Promise<unknown>): void {
+    if (this.#seen.get(key) === promise) this.#seen.delete(key)
   }
 }
 

@@ -30,8 +30,8 @@ export interface SharedTierOptions {
  */
 export interface Lease { readonly stamp: Stamp, readonly held: Uint8Array | undefined, /** Until when, by performance.now(), what was seen is good enough. */ readonly seenUntil?: number }
 
-/** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. */
-export type Filled = boolean | 'unkept'
+/** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. 'unknown': it didn't say. */
+export type Filled = boolean | 'unkept' | 'unknown'
 
 /** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
 export type Claim = { readonly entry: Entry | undefined, readonly lease: Lease, /** Nobody had claimed it before. */ readonly first: boolean } | undefined
@@ -199,8 +199,7 @@ export class SharedTier {
   }
 
   /**
-   * Puts loaded entries where their leases allow it. In the order of `fills`. Never rejects: a tier that is away counts
-   * as filled, since nothing contradicts the value.
+   * Puts loaded entries where their leases allow it. In the order of `fills`. Never rejects.
    */
   async fillMany (fills: readonly Filling[]): Promise<Filled[]> {
     try {
@@ -210,7 +209,7 @@ export class SharedTier {
       // What they were to replace would be found there for as long as it is fresh: a refresh has given the new value already.
       const replaced = fills.filter(({ lease: { held } }) => held !== undefined && !isLease(held)).map(fill => fill.key)
       if (replaced.length > 0) await this.forgetMany(replaced)
-      return fills.map(() => true)
+      return fills.map(() => 'unknown')
     }
   }
 

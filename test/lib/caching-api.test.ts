@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Redis } from 'ioredis'
@@ -997,6 +998,60 @@ t.test('maxAge', async t => {
     const { User } = usersOf()
     await t.rejects(managerOf(t).createApi().get(User, 'getById', [1], { maxAge: 'soon' }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /options\.maxAge/ })
   })
+})
+
+t.test('a loader that waits for its own key by the request gets an error', async t => {
+  const { User: Plain } = usersOf()
+  const manager = managerOf(t)
+  const api = manager.createApi()
+  const User = cachedObject({
+    name: 'Own',
+    region: 'objects',
+    methods: {
+      own: loadOne(async (_context, id: number): Promise<unknown> => await api.get(User as never, 'own' as never, [id] as never)),
+      listed: loadOne(async (_context, ids: number[]): Promise<unknown> => await api.get(User as never, 'listed' as never, [ids] as never)),
+      other: loadOne(async (_context, id: number) => await api.get(Plain, 'getById', [id]))
+    }
+  })
+  const reentrant = { code: 'FST_CACHING_API_REENTRANT_LOAD' }
+  await t.rejects(api.get(User, 'own', [1]), reentrant)
+  await t.rejects(api.get(User, 'listed', [[1]]), reentrant)
+  const [read, loaded] = await Promise.all([api.get(Plain, 'getById', [1]), api.get(User, 'other', [1])])
+  t.strictSame(loaded, read, 'what the request is reading already is waited for')
+  t.strictSame(await api.get(User, 'other', [1]), loaded)
+})
+
+t.test('postCache runs in the context of who reads, whoever was the first of the batch', async t => {
+  const store = new AsyncLocalStorage<string>()
+  const seen: unknown[] = []
+  const loader = countingLoader([{ id: 1 }, { id: 2 }, { id: 3 }])
+  const Row = cachedObject({
+    name: 'Row',
+    region: 'objects',
+    methods: { getById: loadMany({ load: async (context, ids: readonly number[]) => { seen.push(store.getStore()); return await loader.load(context, ids) }, idOf: loader.idOf, postCache: row => { seen.push([row.id, store.getStore()]); return row } }) }
+  })
+  const manager = managerOf(t)
+  await Promise.all([1, 2, 3].map(async id => await store.run(`request ${id}`, async () => await manager.createApi().get(Row, 'getById', [id]))))
+  t.strictSame(seen, [undefined, [1, 'request 1'], [2, 'request 2'], [3, 'request 3']])
+
+  // In one tick with a loader that reads: what another request does with its value is no part of that.
+  const known = cachedObject({ name: 'Known', region: 'objects', methods: { b: loadOne((_context, _id: number) => 2) } })
+  const [began, goOn] = [gate(), gate()]
+  const reading = cachedObject({
+    name: 'Reading',
+    region: 'objects',
+    methods: { x: loadOne(async (_context, _id: number) => { began.open(); await goOn.opened; return await manager.createApi().get(known, 'b', [1]) }) }
+  })
+  const shown = cachedObject({
+    name: 'Shown',
+    region: 'objects',
+    methods: { c: loadOne((_context, _id: number) => 3, { postCache: async (value, api) => [value, await api.get(reading, 'x', [1])] }) }
+  })
+  const x = manager.createApi().get(reading, 'x', [1])
+  await began.opened
+  const c = goOn.opened.then(async () => await manager.createApi().get(shown, 'c', [1]))
+  goOn.open()
+  t.strictSame(await Promise.all([x, c]), [2, [3, 2]])
 })
 
 t.test('postCache', async t => {

@@ -1309,3 +1309,47 @@ t.test('a Redis Cluster of three masters serves as a tier, a line and a lock', a
   await a.manager.idle()
   t.equal(await b.region.get('bob'), undefined)
 })
+
+t.test('of a batch that somebody else loads a part of, the rest is one load', async t => {
+  const namespace = randomUUID()
+  for (const locks of [() => redlock([client]), (): DogpileLock => { const { acquire } = redlock([client]); return { acquire: acquire.bind(redlock([client])) } }]) {
+    const [mine, theirs] = [await processOf(t, { tiers: [redis(client)] }, { namespace, lock: locks() }), await processOf(t, { tiers: [redis(client)] }, { namespace, lock: locks() })]
+    await mine.region.invalidate()
+    const keys = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `k${from + i}`)
+    const held = heldLoad(keys(0, 20))
+    const first = mine.region.getOrCreateMany(keys(0, 20), held.load)
+    await held.begun
+    const calls: (readonly string[])[] = []
+    const begun = gate()
+    const second = theirs.region.getOrCreateMany(keys(15, 60), missing => { calls.push(missing); begun.open(); return missing })
+    await begun.opened
+    held.end()
+    t.strictSame(await second, keys(15, 60))
+    t.strictSame(await first, keys(0, 20))
+    t.strictSame(calls, [keys(20, 60)])
+    for (const { manager } of [mine, theirs]) await manager.close()
+  }
+})
+
+t.test('a lock of days, and a timeout of weeks, are no reason not to keep a value', async t => {
+  const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)], lockTtl: '20d', loadTimeout: { hard: '20d' } })
+  for (let times = 0; times < 2; times++) t.equal(await region.getOrCreate('k', async () => { await new Promise(setImmediate); return times }), 0)
+  await manager.idle()
+  t.equal(await region.get('k'), 0)
+})
+
+t.test('what no tier keeps is loaded by each process for itself, and not by one after another', async t => {
+  const namespace = randomUUID()
+  const full = () => Object.assign(redis(client), { fillMany: async () => { throw new Error('OOM') }, fillUnchanged: async () => { throw new Error('OOM') } })
+  const [mine, ...others] = await Promise.all([0, 1, 2].map(async () => await processOf(t, { tiers: [full()] }, { namespace, lock: redlock([clientOf(t, server.port)]) })))
+  const held = heldLoad('mine')
+  const first = mine!.region.getOrCreate('k', held.load)
+  await held.begun
+  const loads = others.map(() => heldLoad('theirs'))
+  const reads = others.map(({ region }, i) => region.getOrCreate('k', loads[i]!.load))
+  held.end()
+  t.equal(await first, 'mine')
+  await Promise.all(loads.map(load => load.begun)) // all of them, before any has ended
+  for (const load of loads) load.end()
+  t.strictSame(await Promise.all(reads), ['theirs', 'theirs'])
+})

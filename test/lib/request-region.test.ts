@@ -44,6 +44,54 @@ t.test('it sees its own writes and deletes at once, before the tiers have them',
   t.strictSame(await region.getMany(['a', 'b']), [undefined, undefined])
 })
 
+t.test('it sees what it writes though the tiers don\'t have it yet; not what could not be written', async t => {
+  const held = gate()
+  const inner = memory()
+  const slow = { name: 'slow', getMany: inner.getMany.bind(inner), setMany: async () => { await held.opened }, deleteMany: inner.deleteMany.bind(inner) }
+  const region = managerOf(t, { tiers: [slow], tierTimeout: '20s' }).createApi().region('objects')
+  const written = region.set('k', { a: 1 })
+  const seen = await region.get('k')
+  t.strictSame(seen, { a: 1 })
+  held.open()
+  await written
+  t.equal(await region.get('k'), seen)
+  await t.rejects(region.set('other', undefined), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
+  t.equal(await region.getOrCreate('other', () => 'made'), 'made')
+})
+
+t.test('what becomes of one key of many is nothing to the others', async t => {
+  const manager = managerOf(t)
+  await manager.region('objects').set('a', 'there')
+  const [region, held] = [manager.createApi().region('objects'), gate()]
+  const all = region.getOrCreateMany(['a', 'b', 'c'], async keys => {
+    await held.opened
+    return keys
+  }, { tags: value => { if (value === 'b') throw new Error('no tags'); return [] } })
+  all.catch(() => {})
+  t.equal(await region.get('a'), 'there', 'before the others are')
+  held.open()
+  await t.rejects(all, { message: 'no tags' })
+  t.strictSame(await region.getMany(['a', 'c']), ['there', 'c'])
+  t.equal(await region.getOrCreate('b', () => 'again'), 'again')
+})
+
+t.test('a creator that waits for its own key by the request gets an error', async t => {
+  const manager = managerOf(t)
+  const region = manager.createApi().region('objects')
+  const reentrant = { code: 'FST_CACHING_API_REENTRANT_LOAD' }
+  await t.rejects(region.getOrCreate('a', async () => await region.getOrCreate('a', () => 1)), reentrant)
+  await t.rejects(region.getOrCreate('a', async () => await region.get('a')), reentrant)
+  await t.rejects(region.getOrCreate('b', async () => await region.getOrCreate('c', async () => await region.getOrCreate('b', () => 1))), reentrant)
+  // Each waits for what the other one was already waiting for.
+  const [one, two] = [gate(), gate()]
+  const x = region.getOrCreate('x', async () => { one.open(); await two.opened; return await region.getOrCreate('y', () => 'never') })
+  const y = region.getOrCreate('y', async () => { two.open(); await one.opened; return await region.getOrCreate('x', () => 'never') })
+  const ended = await Promise.allSettled([x, y])
+  t.match(ended.map(one => one.status === 'rejected' ? one.reason.code : one.value), [reentrant.code, reentrant.code])
+  t.equal(await region.getOrCreate('d', async () => await region.getOrCreate('e', () => 5)), 5, 'another key is none of that')
+  t.equal(await region.getOrCreate('f', async () => { await region.getOrCreate('e', () => 6); return 6 }), 6)
+})
+
 t.test('it sees nobody else\'s writes and deletes', async t => {
   const manager = managerOf(t)
   const mine = manager.createApi().region('objects')

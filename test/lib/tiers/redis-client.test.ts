@@ -1,7 +1,10 @@
 import { once } from 'node:events'
-import { Cluster } from 'ioredis'
+import { Cluster, Redis } from 'ioredis'
 import t from 'tap'
+import { redlock } from '../../../lib/locks/redlock.js'
+import { isLeasing } from '../../../lib/tiers/backend.js'
 import { useRedis } from '../../../lib/tiers/redis-client.js'
+import { redis } from '../../../lib/tiers/redis.js'
 import { startRedisCluster } from '../../helpers/servers.js'
 
 const cluster = await startRedisCluster(t)
@@ -28,5 +31,20 @@ t.test('a connection to a node that is lost just after ASKING does not end the p
     }
     await new Promise(setImmediate)
     t.strictSame(unhandled, [], when)
+  }
+})
+
+t.test('the order of commands is relied on only where the client keeps it', async t => {
+  for (const [options, keeps] of [
+    [{}, true],
+    [{ reconnectOnError: null }, true],
+    [{ reconnectOnError: (error: Error) => error.message.startsWith('READONLY') ? 2 : false }, false],
+    [{ enableAutoPipelining: true }, false]
+  ] as const) {
+    const client = new Redis({ ...options, lazyConnect: true })
+    const backend = redis(client)
+    t.equal(isLeasing(backend) && backend.connection, keeps ? client : undefined)
+    t.equal(redlock([client]).connection, keeps ? client : undefined)
+    await backend.close?.()
   }
 })
