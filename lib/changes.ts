@@ -74,7 +74,8 @@ export class Changes {
   }
 
   close (): void {
-    this.#untold?.close()
+    if (this.#untold?.close() !== true) return
+    this.#options.logger.warn({ region: this.#options.region }, 'closed before other processes could be told of invalidations: their memory may keep what is to be forgotten until its time is over')
   }
 
   // ─── values ────────────────────────────────────────────────────────────────────────────────────

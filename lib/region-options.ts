@@ -116,7 +116,7 @@ function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
 export function assertBackend (backend: unknown, path: string): asserts backend is Backend {
   const { name, getMany, setMany, deleteMany } = Object(backend) as Partial<Backend>
   if (typeof getMany !== 'function' || typeof setMany !== 'function' || typeof deleteMany !== 'function') {
-    throw new InvalidOptionsError(path, 'a backend with getMany, setMany and deleteMany', show(backend))
+    throw new InvalidOptionsError(path, 'a backend with getMany, setMany and deleteMany, such as memory() or redis(client)', show(backend))
   }
   if (typeof name !== 'string' || !/^[\w-]{1,40}$/.test(name)) throw new InvalidOptionsError(`${path}.name`, 'a name of 1 to 40 letters, digits, - and _', show(name))
 }

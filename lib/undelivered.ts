@@ -71,9 +71,11 @@ export class Undelivered {
     for (const key of keys) this.#kept.keys.delete(key)
   }
 
-  close (): void {
+  /** Whether there is something that will not be delivered any more. */
+  close (): boolean {
     this.#closed = true
     clearTimeout(this.#timer)
+    return this.#timer !== undefined
   }
 
   #start (work: Invalidations): void {

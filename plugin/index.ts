@@ -14,13 +14,11 @@ interface Request extends FastifyRequest { [kApi]: CachingApi | Response | null 
 
 async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
   const { serverTiming, manager: managerOptions } = resolveOptions(options)
-  if (fastify.hasDecorator('cachingManager')) {
-    throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app: give all regions in one call', 'a second call')
+  if (fastify.hasDecorator('cachingManager') && fastify.cachingManager instanceof CachingManager) {
+    throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app, or for each of several scopes beside each other: give all regions in one call', 'a second call')
   }
-  const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
-  fastify.addHook('onClose', () => manager.close())
-
-  fastify.decorate('cachingManager', manager)
+  // First, since somebody else may have one of these names: until then nothing is open that would have to be closed.
+  fastify.decorate('cachingManager', { getter: () => manager })
   // A property of every request, so that all of them keep one shape. Only one: each takes as long as half a hook.
   fastify.decorateRequest(kApi, null)
   const { logger } = managerOptions
@@ -30,6 +28,8 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
       return known instanceof CachingApi ? known : ((this as Request)[kApi] = manager.createApi().savesObjects(logger ?? this.log, known))
     }
   })
+  const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
+  fastify.addHook('onClose', () => manager.close())
   fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
   fastify.addHook('onSend', saveObjects)
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
@@ -49,12 +49,19 @@ function saveObjects (request: FastifyRequest, reply: FastifyReply, _payload: un
   return apiOf(request)?.unsaved?.save() ?? done()
 }
 
-async function addServerTiming (request: FastifyRequest, reply: FastifyReply): Promise<void> {
+/** What was added to the metrics of others: Fastify sends twice where a later hook fails. */
+const addedTimings = new WeakMap<FastifyReply, string>()
+
+function addServerTiming (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): void {
   const api = apiOf(request)
-  if (api === undefined) return
-  // Fastify sends twice where a later hook fails: the second time this is among the others.
-  const others = String(reply.getHeader('server-timing') ?? '').split(', ').filter(metric => metric !== '' && !metric.startsWith('cache-'))
-  reply.header('server-timing', [...others, api.serverTiming].join(', '))
+  if (api === undefined) return done()
+  const header = reply.getHeader('server-timing') ?? ''
+  const [sent, added] = [Array.isArray(header) ? header.join(', ') : String(header), addedTimings.get(reply)]
+  const others = added !== undefined && sent.endsWith(added) ? sent.slice(0, -added.length) : sent
+  const timing = others === '' ? api.serverTiming : `, ${api.serverTiming}`
+  addedTimings.set(reply, timing)
+  reply.header('server-timing', others + timing)
+  done()
 }
 
 function apiOf (request: FastifyRequest): CachingApi | undefined {

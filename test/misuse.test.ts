@@ -259,5 +259,5 @@ t.test('a manager that was closed', async t => {
 
 t.test('CachingManager and createApi', async t => {
   t.throws(() => new (CachingManager as unknown as new () => unknown)(), options(/^options must be an object, got undefined$/))
-  t.throws(() => new CachingManager({ regions: { objects: { tiers: [redis] as never, ttl: 1 } } }), options(/^regions\.objects\.tiers\[0\] must be a backend with getMany, setMany and deleteMany, got a function \(redis\)$/))
+  t.throws(() => new CachingManager({ regions: { objects: { tiers: [redis] as never, ttl: 1 } } }), options(/^regions\.objects\.tiers\[0\] must be a backend with getMany, setMany and deleteMany, such as memory\(\) or redis\(client\), got a function \(redis\)$/))
 })

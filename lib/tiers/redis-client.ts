@@ -34,7 +34,7 @@ const inUse = new WeakSet<RedisLike>()
 export function useRedis (client: unknown, path: string): RedisLike {
   const candidate = client as Record<string, unknown> | null | undefined
   if (typeof candidate !== 'object' || candidate === null || methods.some(name => typeof candidate[name] !== 'function')) {
-    throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one)", show(client))
+    throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one, or app.redis.name with a namespace)", show(client))
   }
   const redis = client as RedisLike
   if (redis.isCluster && !inUse.has(redis)) {

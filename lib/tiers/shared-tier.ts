@@ -397,7 +397,8 @@ export class SharedTier {
   }
 
   close (): void {
-    this.#undelivered.close()
+    if (!this.#undelivered.close()) return
+    this.#logger.warn({ tier: this.name, region: this.#keyspace.region }, 'closed before a tier was back that is still to forget something: others may find it there until its time is over')
   }
 
   async #deliver ({ keys, tags, hard, soft }: { keys?: readonly string[], tags?: readonly string[], hard?: boolean, soft?: boolean }): Promise<void> {

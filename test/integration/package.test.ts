@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -138,8 +138,27 @@ t.test('an application compiles against its types, adds to LoaderContext, and se
       return [name, wrong, app.cachingManager.regions.size]
     })
   `)
-  const args = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2023', '--module', 'nodenext', '--types', 'node', 'app.mts']
-  const { stdout } = await run(bin('tsc'), args, { cwd: app }).catch(error => error as { stdout: string })
-  t.strictSame(stdout.split('\n').filter(line => line !== '' && !line.startsWith('node_modules/') && !line.startsWith('../')), [])
-  t.notOk(stdout.includes('fastify-caching-api/'), 'nor is there an error in its own types')
+  await typechecks(t, 'app.mts', '--module', 'nodenext')
 })
+
+t.test('its types are the same however an application resolves modules', async t => {
+  await writeFile(join(app, 'any.ts'), `
+    import { BackendFailedError, InvalidationPendingError, memory } from 'fastify-caching-api'
+    const error = new InvalidationPendingError('a', 'b')
+    const code: string = error.code
+    // @ts-expect-error
+    const wrong: number = error
+    export function codeOf (error: unknown): string | undefined {
+      return error instanceof BackendFailedError ? error.code + error.properties.join() : undefined
+    }
+    export default [memory(), code, wrong]
+  `)
+  for (const module of [['nodenext'], ['preserve'], ['esnext', '--moduleResolution', 'bundler']]) await typechecks(t, 'any.ts', '--module', ...module)
+})
+
+async function typechecks (t: Test, file: string, ...options: string[]): Promise<void> {
+  const args = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2023', ...options, '--types', 'node', file]
+  const { stdout } = await run(bin('tsc'), args, { cwd: app }).catch(error => error as { stdout: string })
+  t.strictSame(stdout.split('\n').filter(line => line !== '' && !line.startsWith('node_modules/') && !line.startsWith('../')), [], options.join(' '))
+  t.notOk(stdout.includes('fastify-caching-api/'), 'nor is there an error in its own types')
+}

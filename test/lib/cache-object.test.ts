@@ -629,7 +629,7 @@ t.test('a definition that can not work is refused where it is made', async t => 
     [() => cacheObject({ ...good, properties: { a: { value: 1 } } }), 'Good.a must be made by property(…), got an object'],
     [() => cacheObject({ ...good, properties: { a: undefined as never } }), 'Good.a must be made by property(…), got undefined'],
     [() => cacheObject({ name: 'Good', properties: { a: property<number>() } }), 'Good.a has no backend: give one to it, or to Good'],
-    [() => cacheObject({ ...good, backend: {} as never }), 'Good: backend must be a backend with getMany, setMany and deleteMany, got an object'],
+    [() => cacheObject({ ...good, backend: {} as never }), 'Good: backend must be a backend with getMany, setMany and deleteMany, such as memory() or redis(client), got an object'],
     [() => cacheObject({ ...good, timeout: 0 }), /^Good: timeout must be a duration .* at least 1 ms .* got 0$/],
     [() => cacheObject({ ...good, extends: class {} as never }), /^cacheObject: extends must be a class made by cacheObject, got a function/],
     [() => cacheObject({ ...good, extends: null as never }), 'cacheObject: extends must be a class made by cacheObject, got null'],
@@ -638,7 +638,7 @@ t.test('a definition that can not work is refused where it is made', async t => 
     [() => property({ colour: 1 } as never), "property: 'colour' is not an option; the options are backend, default, ttl"],
     [() => property({ ttl: 'soon' }), /^property: ttl must be a duration/],
     [() => property({ ttl: 0 }), /^property: ttl must be a duration/],
-    [() => property({ backend: 'redis' as never }), "property: backend must be a backend with getMany, setMany and deleteMany, got 'redis'"],
+    [() => property({ backend: 'redis' as never }), "property: backend must be a backend with getMany, setMany and deleteMany, such as memory() or redis(client), got 'redis'"],
     [() => property({ default: () => 1 }), /^property: a value that holds a function/]
   ]
   for (const [make, message] of cases) t.throws(make, { code: 'FST_CACHING_API_INVALID_DEFINITION', message })

@@ -1353,3 +1353,17 @@ t.test('what no tier keeps is loaded by each process for itself, and not by one 
   for (const load of loads) load.end()
   t.strictSame(await Promise.all(reads), ['theirs', 'theirs'])
 })
+
+t.test('what could not be delivered before the end is a line in the log', async t => {
+  const own = clientOf(t, server.port)
+  const { region, manager, logger } = await processOf(t, { tiers: [memory(), redis(own)] })
+  await region.set('k', 1)
+  own.disconnect()
+  await t.rejects(region.delete('k'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  await manager.close()
+  const said = logger.lines.warn.map(line => line.message).filter(message => message.startsWith('closed before'))
+  t.strictSame(said, [
+    'closed before other processes could be told of invalidations: their memory may keep what is to be forgotten until its time is over',
+    'closed before a tier was back that is still to forget something: others may find it there until its time is over'
+  ])
+})

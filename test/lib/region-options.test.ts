@@ -80,7 +80,7 @@ t.test('tiers that are added to the options later are not in the region', async 
 
 t.test('each mistake is named by its path, with what was expected and what came', async t => {
   const duration = "a duration such as 5000 or '10m'"
-  const backend = 'a backend with getMany, setMany and deleteMany'
+  const backend = 'a backend with getMany, setMany and deleteMany, such as memory() or redis(client)'
   const methods = { getMany () {}, setMany () {}, deleteMany () {} }
   const mistakes: [options: unknown, message: string][] = [
     [undefined, 'regions.objects must be an object, got undefined'],

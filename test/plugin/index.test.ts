@@ -118,7 +118,7 @@ t.test('a request that doesn\'t use it has none made for it, and one that does h
 })
 
 t.test('registered twice, it fails at boot and says what to do', async t => {
-  const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'fastify.register(cachingApi) must be called once for an app: give all regions in one call, got a second call' }
+  const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'fastify.register(cachingApi) must be called once for an app, or for each of several scopes beside each other: give all regions in one call, got a second call' }
   const twice = appOf(t)
   twice.register(cachingApi, optionsOf())
   twice.register(cachingApi, optionsOf())
@@ -127,6 +127,17 @@ t.test('registered twice, it fails at boot and says what to do', async t => {
   below.register(cachingApi, optionsOf())
   below.register(async child => { await child.register(cachingApi, optionsOf()) })
   await t.rejects(async () => await below.ready(), refused)
+})
+
+t.test('a name that somebody else has is Fastify\'s own error, and nothing is left open', async t => {
+  for (const decorate of [(app: FastifyInstance) => app.decorate('cachingManager', 1 as never), (app: FastifyInstance) => app.decorateRequest('cachingApi', 1 as never)]) {
+    const app = appOf(t)
+    decorate(app)
+    let isAsked = false
+    app.register(cachingApi, optionsOf({ lock: { acquire: async () => undefined, prepare: async () => { isAsked = true } } }))
+    await t.rejects(async () => await app.ready(), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+    t.notOk(isAsked)
+  }
 })
 
 t.test('encapsulated siblings each have their own', async t => {
@@ -177,6 +188,22 @@ t.test('serverTiming', async t => {
       return {}
     })
     t.equal((await app.inject('/others')).headers['server-timing'], 'db;dur=5, cache-local;desc="0"')
+  })
+
+  t.test('leaves what others have put there as it is, also where a response is sent twice', async t => {
+    const metrics = 'cdn-cache;desc=HIT, cache-status;desc="a, cache-b"'
+    for (const [url, header] of [['/one', metrics], ['/several', ['cdn-cache;desc=HIT', 'cache-status;desc="a, cache-b"']], ['/none', undefined]] as const) {
+      const app = await timedApp(t)
+      let isSent = false
+      app.get(url, { onSend: async () => { if (!isSent) { isSent = true; throw new Error('once') } } }, async (request, reply) => {
+        if (header !== undefined) void reply.header('server-timing', header)
+        request.cachingApi.stash('a', 1)
+        return {}
+      })
+      const { statusCode, headers } = await app.inject(url)
+      t.equal(statusCode, 500)
+      t.equal(headers['server-timing'], `${header === undefined ? '' : `${metrics}, `}cache-local;desc="0"`)
+    }
   })
 
   t.test('is absent where the cache was not used, and unless it is asked for', async t => {

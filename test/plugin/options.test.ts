@@ -26,7 +26,7 @@ t.test('an app with options that can\'t work fails at boot, with an error that n
     [{ regions: { objects }, regoins: 1 }, /^options\.regoins must be absent: the options are regions, .*serverTiming/],
     [{ regions: { objects: { ttl: 1000 } } }, /^regions\.objects\.tiers must be an array of at least one backend, such as \[memory\(\)\], got undefined$/],
     [{ regions: { objects: { ...objects, tiers: [] } } }, /^regions\.objects\.tiers must be an array of at least one backend, such as \[memory\(\)\], got an array of 0$/],
-    [{ regions: { objects: { ...objects, tiers: [{}] } } }, /^regions\.objects\.tiers\[0\] must be a backend with getMany, setMany and deleteMany, got an object$/],
+    [{ regions: { objects: { ...objects, tiers: [{}] } } }, /^regions\.objects\.tiers\[0\] must be a backend with getMany, setMany and deleteMany, such as memory\(\) or redis\(client\), got an object$/],
     [{ regions: { objects: { tiers: [memory()] } } }, /^regions\.objects\.ttl must be a duration .*, got undefined$/],
     [{ regions: { objects: { ...objects, ttl: 'soon' } } }, /^regions\.objects\.ttl must be a duration such as 5000 or '10m', at least 1 ms and at most a year, got 'soon'$/],
     [{ regions: { objects: { ...objects, ttl: 0 } } }, /^regions\.objects\.ttl must be .*, got 0$/],

@@ -376,7 +376,7 @@ t.test('clients that can not work are refused by name', async t => {
     [[], `${expected} an array of 0`],
     [[client, other], `${expected} an array of 2`],
     [[client, other, client], 'redlock(clients) must be an array of different clients, got the same one twice'],
-    [[client, other, {}], "redlock(clients)[2] must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one), got an object"]
+    [[client, other, {}], "redlock(clients)[2] must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one, or app.redis.name with a namespace), got an object"]
   ]
   for (const [clients, message] of cases) t.throws(() => redlock(clients as unknown[]), { code: 'FST_CACHING_API_INVALID_OPTIONS', message })
 })

@@ -582,7 +582,7 @@ t.test('the connection carries all in order on a server; a cluster has several',
 t.test('a client that is none is refused by name', async t => {
   const message = (what: string, got: string) => ({
     code: 'FST_CACHING_API_INVALID_OPTIONS',
-    message: `${what} must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one), got ${got}`
+    message: `${what} must be an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one, or app.redis.name with a namespace), got ${got}`
   })
   const cases: [client: unknown, got: string][] = [[undefined, 'undefined'], [null, 'null'], ['redis://localhost', "'redis://localhost'"], [{}, 'an object'], [Redis, 'a function (Redis)'], [{ mgetBuffer () {} }, 'an object']]
   for (const [client, got] of cases) {
