@@ -52,7 +52,10 @@ export class CachingApi {
     }
   }
 
-  /** One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`. */
+  /**
+   * One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`;
+   * unless that is an array, which is taken for the list of arguments: `[[ids], [otherIds]]`.
+   */
   async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
     const bound = this.#manager.method(object, method)
     if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
