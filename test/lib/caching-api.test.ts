@@ -1019,6 +1019,8 @@ t.test('a loader that waits for its own key by the request gets an error', async
   const [read, loaded] = await Promise.all([api.get(Plain, 'getById', [1]), api.get(User, 'other', [1])])
   t.strictSame(loaded, read, 'what the request is reading already is waited for')
   t.strictSame(await api.get(User, 'other', [1]), loaded)
+  const [anew, other] = await Promise.all([api.refresh(Plain, 'getById', [2]), api.get(User, 'other', [2])])
+  t.strictSame(other, anew, 'what it is reading anew as well')
 })
 
 t.test('postCache runs in the context of who reads, whoever was the first of the batch', async t => {
