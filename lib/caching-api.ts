@@ -396,8 +396,8 @@ class Fetching extends Reading implements Landing {
   readonly key: string | undefined
   /** Of who reads, where `postCache` is to be called. */
   context: AsyncResource | undefined = undefined
-  /** What had been read before it was read anew. */
-  readonly before: Read | undefined
+  /** What had been read before it was read anew: until that is done. */
+  before: Read | undefined
   readonly #api: CachingApi
 
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
@@ -407,6 +407,11 @@ class Fetching extends Reading implements Landing {
     this.bound = bound
     this.args = args
     this.key = key
+  }
+
+  override done (value: unknown): void {
+    this.before = undefined
+    super.done(value)
   }
 
   land (landed: Landed): void {

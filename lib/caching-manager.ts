@@ -78,7 +78,6 @@ export class CachingManager {
     this.#logger = logger
     this.#bus = bus
     this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
-    for (const used of [...this.#backends, bus]) hold(used)
     const line = bus ?? lineOf([...this.#backends])
     const outside = new Outside()
     const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
@@ -99,6 +98,7 @@ export class CachingManager {
       coherence?.start(),
       lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
+    for (const used of [...this.#backends, bus]) hold(used)
   }
 
   /** @throws UnknownRegionError */

@@ -147,7 +147,10 @@ export class Dogpile {
     // Whether its holder is gone, and so perhaps are others, one of them tells.
     const one = names[Math.floor(Math.random() * names.length)]!
     const probe = await this.#acquire([one])
-    return this.#elected(names, probe === undefined ? [] : [probe, ...await this.#divide(names.filter(name => name !== one))])
+    if (probe === undefined || !isLocked(probe)) return this.#elected(names, [])
+    const rest = names.filter(name => name !== one)
+    const part = await this.#acquire(rest)
+    return this.#elected(names, [probe, ...part !== undefined ? [part].filter(isLocked) : await this.#divide(rest)])
   }
 
   get #takesSome (): boolean {
@@ -155,28 +158,26 @@ export class Dogpile {
   }
 
   /** Somebody holds one of them, or more. */
-  async #divide (names: readonly string[]): Promise<Part[]> {
+  async #divide (names: readonly string[]): Promise<(Part & { readonly held: HeldLock })[]> {
     if (names.length < 2) return []
     const middle = names.length >> 1
     const parts = await Promise.all([names.slice(0, middle), names.slice(middle)].map(async half => {
       const part = await this.#acquire(half)
       return part !== undefined ? [part] : await this.#divide(half)
     }))
-    return parts.flat()
+    return parts.flat().filter(isLocked) // of what could not be asked, somebody holds some
   }
 
+  /** All of them, or those whose locks are held: for one piece of work. */
   #elected (names: readonly string[], parts: readonly Part[]): Election {
     const { longest, budget } = this.#options
-    const elected: Elected[] = []
+    if (parts.length === 0) return { elected: [], others: names }
     const locked = parts.filter(isLocked)
-    if (locked.length > 0) {
-      const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
-      elected.push(new Elected(locked.flatMap(part => part.names), { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) }))
-    }
-    const unlocked = parts.filter(part => !isLocked(part)).flatMap(part => part.names)
-    if (unlocked.length > 0) elected.push(this.unelected(unlocked))
-    const taken = new Set(elected.flatMap(one => one.names))
-    return { elected, others: names.filter(name => !taken.has(name)) }
+    if (locked.length === 0) return { elected: [this.unelected(names)], others: [] }
+    const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
+    const elected = new Elected(locked.flatMap(part => part.names), { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
+    const taken = new Set(elected.names)
+    return { elected: [elected], others: names.filter(name => !taken.has(name)) }
   }
 
   /** Elected without asking. */

@@ -13,6 +13,12 @@ export class FlightsUnderWay {
     return this.#joinable.get(key)
   }
 
+  /** All of a key. */
+  of (key: string): readonly Flight[] {
+    const [joinable, strays] = [this.#joinable.get(key), this.#strays.get(key)]
+    return [...joinable === undefined ? [] : [joinable], ...strays ?? []]
+  }
+
   /** Whether one of them has been loaded: it may be on its way into the tiers. */
   isLoaded (key: string): boolean {
     if (this.#joinable.get(key)?.loaded === true) return true
@@ -86,12 +92,6 @@ export class FlightsUnderWay {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
     for (const stray of this.#strays.get(key) ?? []) stray.revoke(by)
-  }
-
-  /** It has loaded: of loads that were waited for no longer, which began before, nothing is kept. */
-  overtake (flight: Flight): void {
-    if (this.#strays.size === 0) return
-    for (const stray of this.#strays.get(flight.key) ?? []) if (stray !== flight && stray.failed) stray.revoke('elsewhere')
   }
 
   revokeAll (): void {

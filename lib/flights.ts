@@ -217,9 +217,17 @@ export class Flight implements Landing {
     return this.#landed !== undefined || this.#extras?.error !== undefined
   }
 
-  /** Whether those who waited have got an error: what it loads may come all the same. */
-  get failed (): boolean {
-    return this.#extras?.error !== undefined
+  /** Those who have waited until now wait no longer. It goes on. */
+  giveUp (error: unknown): void {
+    const [extras, first] = [this.#need(), this.#first]
+    extras.gaveUp = true
+    this.#first = undefined
+    first?.fail(error)
+    extras.fail(error)
+  }
+
+  get gaveUp (): boolean {
+    return this.#extras?.gaveUp === true
   }
 
   /** Whether somebody waits who can do with nothing stale. */
@@ -269,6 +277,7 @@ class Extras {
   /** What the others get until it has landed. */
   forOthers: Landed | undefined
   hasStale = false
+  gaveUp = false
   error: { error: unknown } | undefined
 
   serve (stale: Landed): void {

@@ -86,7 +86,6 @@ export class Loading {
       return { kind: 'failed', error: admitted.error }
     }
     flight.loaded = true
-    if (!flight.failed) flights.overtake(flight)
     const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
     if (flight.want.anew) refreshed.push(() => flight.land(landed))
     else {

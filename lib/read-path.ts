@@ -225,11 +225,7 @@ export class ReadPath {
     const caller = currentCall()
     if (caller === undefined) return
     if (caller.isWaitedForBy(key)) throw new ReentrantLoadError(key)
-    const flight = this.#flights.get(key)
-    if (flight === undefined) return
-    const waiting = new Awaited(nobody, caller)
-    waiting.await(flight)
-    flight.join(waiting)
+    for (const flight of this.#flights.of(key)) flight.awaited(new Awaited(nobody, caller)) // until the flight is no more
   }
 
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
@@ -238,6 +234,7 @@ export class ReadPath {
 
   /** One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. */
   #isJoinable (flight: Flight, want: Want): boolean {
+    if (flight.gaveUp && !this.#stale.has(flight)) return false // somebody else may have filled a tier: it is looked for first
     return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && this.#suits(flight, want)
   }
 
@@ -347,7 +344,8 @@ export class ReadPath {
     if (this.#stale.has(flight)) return this.#stale.land(flight)
     other.admit(flight.want.maxAge)
     for (const awaited of flight.awaitedBy) awaited.await(other)
-    other.join(flight, this.#suits(other, flight.want))
+    if (other.gaveUp && !other.over) this.#stale.waitBehind(other, flight)
+    else other.join(flight, this.#suits(other, flight.want))
   }
 
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */

@@ -3,7 +3,7 @@ import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 import type { Policy } from './flights.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
 import type { Backend } from './tiers/backend.js'
-import { NothingBackend } from './tiers/nothing.js'
+import { isNothing } from './tiers/nothing.js'
 
 export interface RegionOptions {
   /** Nearest first: `[memory(), redis(client)]`. A hit in a farther tier is copied into the nearer ones. */
@@ -110,7 +110,7 @@ function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
   if (!Array.isArray(tiers) || tiers.length === 0) throw new InvalidOptionsError(path, 'an array of at least one backend, such as [memory()]', show(tiers))
   tiers.forEach((backend: unknown, i) => assertBackend(backend, `${path}[${i}]`))
   if (new Set(tiers).size !== tiers.length) throw new InvalidOptionsError(path, 'an array of different backends', 'the same one twice')
-  return tiers.filter(backend => !(backend instanceof NothingBackend))
+  return tiers.filter(backend => !isNothing(backend))
 }
 
 export function assertBackend (backend: unknown, path: string): asserts backend is Backend {

@@ -99,14 +99,30 @@ export class StaleValues {
         for (const flight of flights) {
           if (flight.loaded || flight.over) continue
           serve(flight)
-          if (!this.has(flight)) this.#flights.detach(flight) // who comes later looks, and tries, for himself
-          flight.fail(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
+          flight.giveUp(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
         }
       }, hardTimeout)
     return () => {
       clearTimeout(soft)
       clearTimeout(hard)
     }
+  }
+
+  /** Who comes when a load was given up, and has found nothing, waits for it no longer than those before him. */
+  waitBehind (other: Flight, flight: Flight): void {
+    const hardTimeout = this.#options.hardTimeout!
+    let waiting: Flight | undefined = flight
+    const take = (): Flight | undefined => {
+      const taken = waiting
+      waiting = undefined
+      clearTimeout(timer)
+      return taken
+    }
+    const timer = setTimeout(() => {
+      const late = take()
+      late?.fail(new LoadTimeoutError(late.key, hardTimeout))
+    }, hardTimeout)
+    other.join({ land: landed => { take()?.land(landed) }, fail: error => { take()?.fail(error) } }, false)
   }
 
   #pause (key: string, milliseconds: number): void {

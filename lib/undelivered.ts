@@ -75,7 +75,8 @@ export class Undelivered {
   close (): boolean {
     this.#closed = true
     clearTimeout(this.#timer)
-    return this.#timer !== undefined
+    const { keys, tags, hard, soft } = this.#kept
+    return this.#underWay.size + keys.size + tags.size > 0 || hard || soft
   }
 
   #start (work: Invalidations): void {

@@ -17,8 +17,13 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   if (fastify.hasDecorator('cachingManager') && fastify.cachingManager instanceof CachingManager) {
     throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app, or for each of several scopes beside each other: give all regions in one call', 'a second call')
   }
-  // First, since somebody else may have one of these names: until then nothing is open that would have to be closed.
-  fastify.decorate('cachingManager', { getter: () => manager })
+  // Where somebody else has one of these names, Fastify says so: here, before anything is open that would have to be closed.
+  if (fastify.hasDecorator('cachingManager')) fastify.decorate('cachingManager', null as never)
+  if (fastify.hasRequestDecorator('cachingApi')) fastify.decorateRequest('cachingApi', null as never)
+  const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
+  fastify.addHook('onClose', () => manager.close())
+
+  fastify.decorate('cachingManager', manager)
   // A property of every request, so that all of them keep one shape. Only one: each takes as long as half a hook.
   fastify.decorateRequest(kApi, null)
   const { logger } = managerOptions
@@ -28,8 +33,6 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
       return known instanceof CachingApi ? known : ((this as Request)[kApi] = manager.createApi().savesObjects(logger ?? this.log, known))
     }
   })
-  const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
-  fastify.addHook('onClose', () => manager.close())
   fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
   fastify.addHook('onSend', saveObjects)
   if (serverTiming) fastify.addHook('onSend', addServerTiming)
@@ -57,7 +60,7 @@ function addServerTiming (request: FastifyRequest, reply: FastifyReply, _payload
   if (api === undefined) return done()
   const header = reply.getHeader('server-timing') ?? ''
   const [sent, added] = [Array.isArray(header) ? header.join(', ') : String(header), addedTimings.get(reply)]
-  const others = added !== undefined && sent.endsWith(added) ? sent.slice(0, -added.length) : sent
+  const others = added === undefined ? sent : sent.replace(added, '').replace(/^, /, '')
   const timing = others === '' ? api.serverTiming : `, ${api.serverTiming}`
   addedTimings.set(reply, timing)
   reply.header('server-timing', others + timing)

@@ -22,19 +22,24 @@ export class HeldTogether implements DivisibleLock {
   }
 
   async release (): Promise<void> {
-    await Promise.allSettled(this.#parts.map(async ({ held }) => { await held.release() }))
+    const parts = this.#parts
+    this.#parts = []
+    await Promise.allSettled(parts.map(async ({ held }) => { await held.release() }))
   }
 
   async releaseSome (names: readonly string[]): Promise<void> {
     const released = new Set(names)
-    const left: Part[] = []
-    await Promise.allSettled(this.#parts.map(async part => {
-      const own = part.names.filter(name => released.has(name))
-      if (own.length === part.names.length) return await part.held.release()
+    const [left, releases]: [Part[], (() => Promise<void>)[]] = [[], []]
+    for (const { names, held } of this.#parts) {
+      const own = names.filter(name => released.has(name))
       // One that is held for all of its names is held until the last is done.
-      left.push(own.length > 0 && isDivisible(part.held) ? { ...part, names: part.names.filter(name => !released.has(name)) } : part)
-      if (own.length > 0 && isDivisible(part.held)) await part.held.releaseSome(own)
-    }))
-    this.#parts = left
+      if (own.length === names.length) releases.push(async () => { await held.release() })
+      else if (own.length > 0 && isDivisible(held)) {
+        left.push({ names: names.filter(name => !released.has(name)), held })
+        releases.push(async () => { await held.releaseSome(own) })
+      } else left.push({ names, held })
+    }
+    this.#parts = left // at once: others may be released meanwhile
+    await Promise.allSettled(releases.map(async release => { await release() }))
   }
 }

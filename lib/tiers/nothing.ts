@@ -1,18 +1,18 @@
 import type { Backend } from './backend.js'
 
+const made = new WeakSet<Backend>()
+
 /** Keeps nothing: a region of only request memory and batches. */
 export function nothing (): Backend {
-  return new NothingBackend()
-}
-
-/** A region doesn't ask it. */
-export class NothingBackend implements Backend {
-  readonly name = 'nothing'
-
-  async getMany (keys: readonly string[]): Promise<undefined[]> {
-    return keys.map(() => undefined)
+  const backend: Backend = {
+    name: 'nothing',
+    async getMany (keys) { return keys.map(() => undefined) },
+    async setMany () {},
+    async deleteMany () {}
   }
-
-  async setMany (): Promise<void> {}
-  async deleteMany (): Promise<void> {}
+  made.add(backend)
+  return backend
 }
+
+/** It needs not be asked. */
+export const isNothing = (backend: Backend): boolean => made.has(backend)

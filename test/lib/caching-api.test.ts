@@ -12,6 +12,7 @@ import type { Backend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
 import { redis } from '../../lib/tiers/redis.js'
+import { collectGarbage } from '../helpers/garbage.js'
 import { countingLoader, eventually, fakeClock, gate, silentLogger } from '../helpers/doubles.js'
 import { startRedis } from '../helpers/servers.js'
 
@@ -1021,6 +1022,37 @@ t.test('a loader that waits for its own key by the request gets an error', async
   t.strictSame(await api.get(User, 'other', [1]), loaded)
   const [anew, other] = await Promise.all([api.refresh(Plain, 'getById', [2]), api.get(User, 'other', [2])])
   t.strictSame(other, anew, 'what it is reading anew as well')
+
+  // Each waits for what the request was reading before, and reads anew, or has invalidated meanwhile.
+  for (const how of ['refresh', 'invalidate'] as const) {
+    const request = manager.createApi()
+    const met = [gate(), gate()] as const
+    const Two: any = cachedObject({
+      name: `Two-${how}`,
+      region: 'objects',
+      methods: {
+        a: loadOne(async (_context, id: number): Promise<unknown> => { met[0].open(); await met[1].opened; return await request.get(Two, 'b', [id]) }),
+        b: loadOne(async (_context, id: number): Promise<unknown> => { met[1].open(); await met[0].opened; return await request.get(Two, 'a', [id]) })
+      }
+    })
+    const a = how === 'refresh' ? request.refresh(Two, 'a', [1]) : request.get(Two, 'a', [1])
+    await met[0].opened
+    const invalidated = how === 'invalidate' ? manager.createApi().invalidate(Two, 'a', [1]) : undefined
+    const ended = await Promise.allSettled([a, request.get(Two, 'b', [1]), invalidated])
+    t.match(ended[0], { status: 'rejected', reason: reentrant }, how)
+    t.match(ended[1], { status: 'rejected', reason: reentrant }, how)
+  }
+})
+
+t.test('what was read before a forced read is let go when that is done', async t => {
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne((_context, id: number) => ({ id })) } })
+  const api = managerOf(t, { tiers: [nothing()] }).createApi()
+  const first = new WeakRef(await api.get(User, 'find', [1]) as object)
+  for (let times = 0; times < 3; times++) await api.get(User, 'find', [1], { force: true })
+  await new Promise(setImmediate)
+  collectGarbage()
+  t.equal(first.deref(), undefined)
+  t.ok(api.peek(User, 'find', [1]))
 })
 
 t.test('postCache runs in the context of who reads, whoever was the first of the batch', async t => {

@@ -192,7 +192,7 @@ t.test('election', async t => {
     t.strictSame([...locks.holders.keys()], ['b', 'd'])
   })
 
-  t.test('where a part can’t be asked for, it is elected without a lock', async t => {
+  t.test('what can’t be asked for after that is left to others', async t => {
     const { mine, locks } = dogpileOf(t)
     locks.hold(['d'])
     const { acquire } = locks
@@ -201,8 +201,8 @@ t.test('election', async t => {
       return await acquire.call(locks, names, ttl)
     })
     const { elected, others } = await mine.elect(['a', 'b', 'c', 'd'])
-    t.strictSame(elected.map(one => one.names), [['c'], ['a', 'b']])
-    t.strictSame(others, ['d'])
+    t.strictSame(elected.map(one => one.names), [['c']])
+    t.strictSame(others, ['a', 'b', 'd'])
     for (const one of elected) await one.release()
     t.equal(locks.released, 1)
   })
@@ -581,6 +581,23 @@ t.test('those who wait', async t => {
     two.work.open()
     await two.end
     for (const one of two.led) await one.release()
+  })
+
+  t.test('take nothing over where one of them can’t be asked for', async t => {
+    const { theirs, locks, pass } = dogpileOf(t)
+    locks.hold(['a'])
+    const { acquire } = locks
+    t.capture(locks, 'acquire', async (names, ttl) => {
+      if (names.length === 1) throw new Error('away')
+      return await acquire.call(locks, names, ttl)
+    })
+    const known = new Set<string>()
+    const two = following(theirs, ['a', 'b'], known)
+    await pass(250)
+    t.strictSame(two.led, [])
+    known.add('a').add('b')
+    await pass(250)
+    await two.end
   })
 
   t.test('who follow many names ask once each time, where the lock can take some', async t => {

@@ -1367,3 +1367,36 @@ t.test('what could not be delivered before the end is a line in the log', async 
     'closed before a tier was back that is still to forget something: others may find it there until its time is over'
   ])
 })
+
+t.test('who comes after a hard timeout finds what others have filled, or waits as long for the same load', async t => {
+  const namespace = randomUUID()
+  const options = { tiers: [memory(), redis(client)] as const, loadTimeout: { hard: 30 } }
+  const [mine, theirs] = [await processOf(t, options, { namespace }), await processOf(t, { tiers: [redis(client)] }, { namespace })]
+  const timedOut = { code: 'FST_CACHING_API_LOAD_TIMEOUT' }
+  const [a, b, c] = [heldLoad('a'), heldLoad('b'), heldLoad('c')]
+  for (let times = 0; times < 3; times++) {
+    await Promise.all([['a', a], ['b', b], ['c', c]].map(async ([key, held]) => { await t.rejects(mine.region.getOrCreate(key as string, (held as typeof a).load), timedOut) }))
+  }
+  t.strictSame([a.load.calls, b.load.calls, c.load.calls], [1, 1, 1], 'nobody calls it again')
+  await theirs.region.set('a', 'from another process')
+  t.equal(await mine.region.getOrCreate('a', a.load), 'from another process')
+  const waiting = mine.region.getOrCreate('b', b.load)
+  const failing = mine.region.getOrCreate('c', c.load)
+  failing.catch(() => {})
+  for (const held of [a, b, c]) held.end()
+  t.equal(await waiting, 'b')
+  t.equal(await failing, 'c')
+  await mine.manager.idle()
+  t.equal(await mine.region.get('b'), 'b', 'and it is kept')
+})
+
+t.test('who waits for a load that was given up gets its error, if it fails in time', async t => {
+  const { region } = await processOf(t, { tiers: [memory()], loadTimeout: { hard: 30 } })
+  const door = gate()
+  const load = async () => { await door.opened; throw new Error('no') }
+  await t.rejects(region.getOrCreate('k', load), { code: 'FST_CACHING_API_LOAD_TIMEOUT' })
+  const waiting = region.getOrCreate('k', load)
+  await new Promise(setImmediate)
+  door.open()
+  await t.rejects(waiting, { message: 'no' })
+})

@@ -37,6 +37,23 @@ t.test('what a tier takes is done: nothing is kept, and nothing is doubted', asy
   t.equal(tier.delivered, 0)
 })
 
+t.test('when it is closed it says whether anything is left', async t => {
+  const { undelivered, tier } = undeliveredTo(t)
+  tier.away = true
+  await undelivered.deliver({ keys: ['a'] })
+  t.equal(undelivered.close(), true)
+  undelivered.replaced(['a'])
+  t.equal(undelivered.close(), false)
+  for (const work of [{ tags: ['t'] }, { soft: true }, { hard: true }]) {
+    await undelivered.deliver(work)
+    t.equal(undelivered.close(), true)
+  }
+  tier.away = false
+  const other = new Undelivered({ deliver: async () => { await new Promise(() => {}) }, delivered: () => {} })
+  void other.deliver({ keys: ['a'] })
+  t.equal(other.close(), true, 'nobody knows yet')
+})
+
 t.test('while it is on its way, the tier is not believed about it', async t => {
   const { undelivered, tier } = undeliveredTo(t)
   const held = deferred()

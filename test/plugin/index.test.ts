@@ -129,6 +129,14 @@ t.test('registered twice, it fails at boot and says what to do', async t => {
   await t.rejects(async () => await below.ready(), refused)
 })
 
+t.test('a registration that has failed is in nobody\'s way', async t => {
+  const app = appOf(t)
+  app.register(cachingApi, { regions: {} } as never).after(error => { t.match(error, { code: 'FST_CACHING_API_INVALID_OPTIONS' }) })
+  app.register(cachingApi, optionsOf())
+  await app.ready()
+  t.type(app.cachingManager, CachingManager)
+})
+
 t.test('a name that somebody else has is Fastify\'s own error, and nothing is left open', async t => {
   for (const decorate of [(app: FastifyInstance) => app.decorate('cachingManager', 1 as never), (app: FastifyInstance) => app.decorateRequest('cachingApi', 1 as never)]) {
     const app = appOf(t)
@@ -195,14 +203,21 @@ t.test('serverTiming', async t => {
     for (const [url, header] of [['/one', metrics], ['/several', ['cdn-cache;desc=HIT', 'cache-status;desc="a, cache-b"']], ['/none', undefined]] as const) {
       const app = await timedApp(t)
       let isSent = false
-      app.get(url, { onSend: async () => { if (!isSent) { isSent = true; throw new Error('once') } } }, async (request, reply) => {
+      app.get(url, {
+        onSend: async (_request, reply) => {
+          if (isSent) return
+          isSent = true
+          reply.header('server-timing', `${String(reply.getHeader('server-timing'))}, late`)
+          throw new Error('once')
+        }
+      }, async (request, reply) => {
         if (header !== undefined) void reply.header('server-timing', header)
         request.cachingApi.stash('a', 1)
         return {}
       })
       const { statusCode, headers } = await app.inject(url)
       t.equal(statusCode, 500)
-      t.equal(headers['server-timing'], `${header === undefined ? '' : `${metrics}, `}cache-local;desc="0"`)
+      t.equal(headers['server-timing'], `${header === undefined ? '' : `${metrics}, `}late, cache-local;desc="0"`)
     }
   })
 

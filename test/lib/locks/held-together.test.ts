@@ -46,3 +46,14 @@ t.test('a part is let go with the last of its names, or before where it can be d
   await held.release()
   t.strictSame(asked, ['3: released'])
 })
+
+t.test('what is released while another part is, is released once, and renewed no more', async t => {
+  const asked: string[] = []
+  const held = new HeldTogether(['1', '2', '3'].map(name => ({ names: [name], held: lockOf(name, () => true, asked) })))
+  await Promise.all([held.releaseSome(['1']), held.releaseSome(['2'])])
+  t.equal(await held.extend(5), true)
+  await held.release()
+  await held.release()
+  t.equal(await held.extend(5), false)
+  t.strictSame(asked, ['1: released', '2: released', '3: 5', '3: released'])
+})
