@@ -118,10 +118,8 @@ export class StaleValues {
       clearTimeout(timer)
       return taken
     }
-    const timer = setTimeout(() => {
-      const late = take()
-      late?.fail(new LoadTimeoutError(late.key, hardTimeout))
-    }, hardTimeout)
+    const { key } = flight
+    const timer = setTimeout(() => { take()!.fail(new LoadTimeoutError(key, hardTimeout)) }, hardTimeout)
     other.join({ land: landed => { take()?.land(landed) }, fail: error => { take()?.fail(error) } }, false)
   }
 

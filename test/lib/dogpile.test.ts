@@ -583,6 +583,38 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
+  t.test('take over all of them where all are free', async t => {
+    const { theirs, locks, pass } = dogpileOf(t)
+    locks.hold(['a', 'b', 'c'])
+    const two = following(theirs, ['a', 'b', 'c'], new Set())
+    await pass(0)
+    locks.holders.clear()
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['a', 'b', 'c']])
+    two.work.open()
+    await two.end
+    for (const one of two.led) await one.release()
+  })
+
+  t.test('take over the rest as well where it is let go while one of them is tried', async t => {
+    const { theirs, locks, pass } = dogpileOf(t)
+    t.intercept(Math, 'random', { value: () => 0 })
+    locks.hold(['a', 'b', 'c'])
+    const { acquire } = locks
+    t.capture(locks, 'acquire', async (names, ttl) => {
+      const held = await acquire.call(locks, names, ttl)
+      locks.holders.delete('a')
+      if (names.length === 1) locks.holders.clear()
+      return held
+    })
+    const two = following(theirs, ['a', 'b', 'c'], new Set())
+    await pass(250)
+    t.strictSame(two.led.map(one => [...one.names]), [['a', 'b', 'c']])
+    two.work.open()
+    await two.end
+    for (const one of two.led) await one.release()
+  })
+
   t.test('take nothing over where one of them can’t be asked for', async t => {
     const { theirs, locks, pass } = dogpileOf(t)
     locks.hold(['a'])

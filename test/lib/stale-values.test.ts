@@ -1,3 +1,4 @@
+import { mock } from 'node:test'
 import t, { type Test } from 'tap'
 import type { Entry } from '../../lib/entry.js'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
@@ -138,4 +139,26 @@ t.test('no timer is left when all is loaded, and none is set where there is no l
   t.equal(set.size, 0)
   setUp().stale.armTimeouts([])()
   t.equal(set.size, 0)
+})
+
+t.test('who waits behind a load that was given up gets what comes of it, within his own time', async t => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const timedOut = { code: 'FST_CACHING_API_LOAD_TIMEOUT' }
+  for (const outcome of ['lands', 'fails'] as const) {
+    const { stale, take } = setUp({ hardTimeout: 200 })
+    const { flight: slow } = take('a', false)
+    slow.giveUp(error)
+    const [early, late] = [take('a', false), take('a', false)]
+    stale.waitBehind(slow, early.flight)
+    mock.timers.tick(150)
+    stale.waitBehind(slow, late.flight)
+    mock.timers.tick(50)
+    t.match(early.first.got, [timedOut])
+    if (outcome === 'lands') slow.land({ shared: old, origin: 'loaded', stale: false, trip: { waits: [] } })
+    else slow.fail(error)
+    mock.timers.tick(200)
+    t.equal(early.first.got.length, 1, 'once')
+    t.strictSame(late.first.got, [outcome === 'lands' ? 'old' : error])
+  }
 })
