@@ -231,7 +231,6 @@ const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
-/** What a region does without is said once, at boot. */
 /** How many managers use a backend or a bus: it is closed with the last of them. */
 const users = new WeakMap<object, number>()
 
@@ -247,6 +246,7 @@ function isLetGo (used: object | undefined): boolean {
   return left === 0
 }
 
+/** What a region does without is said once, at boot. */
 function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {
   const shared = tiers.filter(backend => !isLocal(backend))
   for (const backend of shared) {

@@ -197,7 +197,7 @@ export class Dogpile {
     }
   }
 
-  /** A lock may be anybody's. */
+  /** What somebody's own lock throws at once is a rejection here, and its null is no lock. */
   async #take (names: readonly string[]): Promise<Part | undefined> {
     const { lock } = this.#options
     if (lock.acquireSome !== undefined) return await lock.acquireSome(names, this.#hold) ?? undefined

@@ -198,9 +198,7 @@ export class SharedTier {
     return entries.map(entry => ({ entry, lease, first: true }))
   }
 
-  /**
-   * Puts loaded entries where their leases allow it. In the order of `fills`. Never rejects.
-   */
+  /** Puts loaded entries where their leases allow it. In the order of `fills`. Never rejects. */
   async fillMany (fills: readonly Filling[]): Promise<Filled[]> {
     try {
       return await this.#fill(fills)
