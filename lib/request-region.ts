@@ -57,6 +57,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
     const written = this.#region.setMany(list, options)
     // Its own writes are seen at once, as they are read back from the tiers.
     const seen = copies.map(([key, value]) => [key, this.#remember(key, Promise.resolve(value))] as const)
+    for (const [, promise] of seen) this.#underWay.delete(promise) // a loader may read what it writes
     try {
       await written
     } catch (error) {

@@ -88,6 +88,12 @@ t.test('a creator that waits for its own key by the request gets an error', asyn
   const y = region.getOrCreate('y', async () => { two.open(); await one.opened; return await region.getOrCreate('x', () => 'never') })
   const ended = await Promise.allSettled([x, y])
   t.match(ended.map(one => one.status === 'rejected' ? one.reason.code : one.value), [reentrant.code, reentrant.code])
+  t.equal(await region.getOrCreate('own', async () => {
+    const written = region.set('own', 'written')
+    const read = await region.get('own')
+    await written
+    return read
+  }), 'written', 'nor is what it has written itself under way')
   t.equal(await region.getOrCreate('d', async () => await region.getOrCreate('e', () => 5)), 5, 'another key is none of that')
   t.equal(await region.getOrCreate('f', async () => { await region.getOrCreate('e', () => 6); return 6 }), 6)
 })
