@@ -107,12 +107,13 @@ export class BoundMethod {
     return made
   }
 
-  /** The row as other methods of the object would have found it. */
+  /** The row as other methods of the object would have found it: not by a column that has nothing in it. */
   primed (row: unknown): readonly PrimedRow[] {
-    return this.definition.primes.map(([name, argsOf]) => {
+    return this.definition.primes.flatMap(([name, argsOf]) => {
       const method = this.#object.method(name)
       const args = argsOf(row)
-      return { method, args, key: method.key(args), value: method.store(row), tags: method.tags(row), policy: method.policy }
+      if (Array.isArray(args) && args.some(arg => arg === null || arg === undefined)) return []
+      return [{ method, args, key: method.key(args), value: method.store(row), tags: method.tags(row), policy: method.policy }]
     })
   }
 

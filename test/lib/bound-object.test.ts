@@ -139,3 +139,17 @@ t.test('a row answers for the methods that it primes, with their own preCache, t
   t.strictSame(bound.method('getById').tags(null), [], 'no row has no tags')
   t.equal(bound.method('getById').store(null), null, 'and is kept as it is')
 })
+
+t.test('a row is not primed by a column that has nothing in it: nobody would find it by that', async t => {
+  const { bound } = bind(t, cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: {
+      getById: loadMany({ load: (_context, ids: readonly number[]) => ids.map(id => ({ id, name: id === 1 ? 'ann' : null })), idOf: row => row.id, primes: { getByName: row => [row.name] } }),
+      getByName: loadMany({ load: (_context, _names: readonly string[]) => [] as { id: number, name: string | null }[], idOf: row => row.name! })
+    }
+  }))
+  const [ann, nameless] = await bound.method('getById').source.load([[1], [2]])
+  t.match(ann, { value: { id: 1 }, primed: [{ key: bound.method('getByName').key(['ann']) }] })
+  t.strictSame(nameless, { value: { id: 2, name: null }, tags: [], primed: [] })
+})
