@@ -158,12 +158,13 @@ export class Dogpile {
   }
 
   /** Somebody holds one of them, or more. */
-  async #divide (names: readonly string[]): Promise<(Part & { readonly held: HeldLock })[]> {
+  async #divide (names: readonly string[], attempts = { left: mostAttempts }): Promise<(Part & { readonly held: HeldLock })[]> {
     if (names.length < 2) return []
     const middle = names.length >> 1
     const parts = await Promise.all([names.slice(0, middle), names.slice(middle)].map(async half => {
+      if (attempts.left-- <= 0) return []
       const part = await this.#acquire(half)
-      return part !== undefined ? [part] : await this.#divide(half)
+      return part !== undefined ? [part] : await this.#divide(half, attempts)
     }))
     return parts.flat().filter(isLocked) // of what could not be asked, somebody holds some
   }
@@ -200,7 +201,12 @@ export class Dogpile {
   /** What somebody's own lock throws at once is a rejection here, and its null is no lock. */
   async #take (names: readonly string[]): Promise<Part | undefined> {
     const { lock } = this.#options
-    if (lock.acquireSome !== undefined) return await lock.acquireSome(names, this.#hold) ?? undefined
+    if (names.length > 1 && lock.acquireSome !== undefined) {
+      const some = await lock.acquireSome(names, this.#hold)
+      if (some == null || some.names.length > 0) return some ?? undefined
+      ask(() => some.held.release()).catch(() => {})
+      return undefined
+    }
     const held = await lock.acquire(names, this.#hold)
     return held == null ? undefined : { names, held }
   }
@@ -232,7 +238,8 @@ export class Dogpile {
       // The news may have come while we began to listen.
       let missing = await look([...waiting])
       for (;;) {
-        for (const name of waiting) if (!missing.includes(name)) waiting.delete(name)
+        const left = new Set(missing)
+        for (const name of waiting) if (!left.has(name)) waiting.delete(name)
         if (waiting.size === 0) break
         const now = performance.now()
         if (now >= deadline) {
@@ -287,6 +294,9 @@ export class Dogpile {
     }
   }
 }
+
+/** Of a lock that takes all or none, for one batch: what is free beyond that, the next look finds. */
+const mostAttempts = 32
 
 /** A lock may be anybody's: what it throws at once is a rejection, too. */
 const ask = async <T>(question: () => Promise<T>): Promise<T> => await question()

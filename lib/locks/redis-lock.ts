@@ -3,6 +3,17 @@ import { InvalidArgumentError, show } from '../errors.js'
 import { assertConnected, inOrder, isOne, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
+/** ARGV: token, ttl. Returns the places of those that somebody else holds. */
+export const acquireSome = `
+local others = {}
+for i, key in ipairs(KEYS) do
+  if not redis.call('SET', key, ARGV[1], 'PX', ARGV[2], 'NX') then
+    -- Sent again, as below: then it is one's own.
+    if redis.pcall('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) else others[#others + 1] = i - 1 end
+  end
+end
+return others`
+
 // A name's key holds the token of its holder, as the Redlock library has it: each keeps the other out. A thousand keys at a
 // time: Lua's unpack takes no more than some thousands.
 const scripts = {
@@ -18,26 +29,15 @@ end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
 return 1`,
 
-  // ARGV: token, ttl. Returns the places of those that somebody else holds.
-  acquireSome: `
-local others = {}
-for i, key in ipairs(KEYS) do
-  if not redis.call('SET', key, ARGV[1], 'PX', ARGV[2], 'NX') then
-    -- Sent again, as above: then it is one's own.
-    if redis.pcall('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) else others[#others + 1] = i - 1 end
-  end
-end
-return others`,
-
-  // ARGV: token, ttl
+  // ARGV: token, ttl. Of one that was lost, the others are none the worse.
   extend: `
+local own = 0
 for first = 1, #KEYS, 1000 do
-  for _, token in ipairs(redis.call('MGET', unpack(KEYS, first, math.min(first + 999, #KEYS)))) do
-    if token ~= ARGV[1] then return 0 end
+  for i, token in ipairs(redis.call('MGET', unpack(KEYS, first, math.min(first + 999, #KEYS)))) do
+    if token == ARGV[1] then own = redis.call('PEXPIRE', KEYS[first + i - 1], ARGV[2]) end
   end
 end
-for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[2]) end
-return 1`,
+return own`,
 
   // ARGV: token
   release: `
@@ -105,7 +105,7 @@ class RedisHeld implements DivisibleLock {
 
   /** Resolves to those that it holds. */
   async acquireSome (ttl: number): Promise<readonly string[]> {
-    const others = new Set((await this.#run(scripts.acquireSome, this.#names, Math.round(ttl)) as unknown[]).map(Number))
+    const others = new Set((await this.#run(acquireSome, this.#names, Math.round(ttl)) as unknown[]).map(Number))
     if (others.size > 0) this.#names = this.#names.filter((_, i) => !others.has(i))
     return this.#names
   }

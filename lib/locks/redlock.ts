@@ -2,9 +2,9 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
-import { useRedis, type RedisLike } from '../tiers/redis-client.js'
+import { assertConnected, useRedis, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
-import { RedisLock } from './redis-lock.js'
+import { RedisLock, acquireSome } from './redis-lock.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
 
@@ -27,15 +27,22 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
 
 const lastDatabase = 15
 
+/** How long a server that is silent is waited for, when a quorum of the others has answered. Milliseconds. */
+const patience = 100
+
 /** Of several servers: a quorum of them elects. */
 class RedlockElection implements DogpileLock {
   readonly #redlock: Redlock
+  readonly #clients: readonly RedisLike[]
+  readonly #db: number
   readonly #quorum: number
   /** Of one call: what servers said against it, in their order. Followed only while there are calls, see Outside. */
   readonly #against = new AsyncLocalStorage<Error[]>()
   #calls = 0
 
   constructor (clients: readonly RedisLike[], db: number) {
+    this.#clients = clients
+    this.#db = db
     this.#quorum = Math.floor(clients.length / 2) + 1
     this.#redlock = new Redlock(clients as unknown as Clients, {
       // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
@@ -71,7 +78,58 @@ class RedlockElection implements DogpileLock {
     }
     return new RedlockHeld(this.#redlock, lock)
   }
+
+  /** The library takes all or none. Its steps, for each name by itself: what a quorum of servers gives is held. */
+  async acquireSome (names: readonly string[], ttl: number): Promise<{ held: DivisibleLock, names: readonly string[] } | undefined> {
+    const token = randomUUID()
+    const duration = Math.round(ttl)
+    const until = Date.now() + duration - Math.round(0.01 * duration) - 2 // less what clocks may differ by, as the library has it
+    const votes = await this.#vote(names.length, async client => {
+      assertConnected(client)
+      const others = new Set((await client.eval(acquireSomeIn, names.length, ...names, token, duration, this.#db) as unknown[]).map(Number))
+      return names.map((_, i) => !others.has(i))
+    })
+    const isInTime = Date.now() < until
+    const own = names.filter((_, i) => isInTime && votes.given[i]! >= this.#quorum)
+    // What some have given, or may yet give.
+    const lost = names.filter((_, i) => (!isInTime || votes.given[i]! < this.#quorum) && (votes.given[i]! > 0 || votes.answers < this.#clients.length))
+    if (lost.length > 0) void this.#heldOf(lost, token, until).release()
+    if (votes.answers < this.#quorum) throw votes.error
+    return own.length === 0 ? undefined : { held: this.#heldOf(own, token, until), names: own }
+  }
+
+  /** What the servers give of so many names, as soon as the rest of them could change nothing, or is silent. Never rejects. */
+  async #vote (names: number, ask: (client: RedisLike) => Promise<readonly boolean[]>): Promise<{ given: readonly number[], answers: number, error: unknown }> {
+    const given = new Array<number>(names).fill(0)
+    let [answers, failures] = [0, 0]
+    let error: unknown
+    let timer: NodeJS.Timeout | undefined
+    await new Promise<void>(resolve => {
+      const counted = () => {
+        const left = this.#clients.length - answers - failures
+        if (left === 0 || answers + left < this.#quorum) return resolve()
+        if (answers < this.#quorum) return
+        if (given.every(votes => votes >= this.#quorum || votes + left < this.#quorum)) resolve()
+        else timer ??= setTimeout(resolve, patience)
+      }
+      for (const client of this.#clients) {
+        ask(client).then(
+          gives => { answers++; gives.forEach((gift, i) => { if (gift) given[i]!++ }); counted() },
+          (reason: unknown) => { failures++; error = reason; counted() }
+        )
+      }
+    })
+    clearTimeout(timer)
+    return { given: [...given], answers, error }
+  }
+
+  #heldOf (names: readonly string[], token: string, expiration: number): RedlockHeld {
+    return new RedlockHeld(this.#redlock, { resources: [...names], value: token, expiration })
+  }
 }
+
+/** The library's keys are in one database of all servers. */
+const acquireSomeIn = `redis.pcall('SELECT', tonumber(ARGV[3]))${acquireSome}`
 
 const isLocked = (error: Error): boolean => error.name === 'ResourceLockedError'
 
@@ -81,7 +139,7 @@ class RedlockHeld implements DivisibleLock {
   #names: readonly string[]
   #expiration: number
 
-  constructor (redlock: Redlock, { resources, value, expiration }: Lock) {
+  constructor (redlock: Redlock, { resources, value, expiration }: Pick<Lock, 'resources' | 'value' | 'expiration'>) {
     this.token = value
     this.#redlock = redlock
     this.#names = resources

@@ -100,8 +100,12 @@ function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
 }
 
 /** Over a lock that can take some of many. */
-function dogpileWith (locks: FakeLocks): Dogpile {
-  const lock: DogpileLock = {
+function dogpileWith (locks: FakeLocks, lock: DogpileLock = someOf(locks)): Dogpile {
+  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger: silentLogger() })
+}
+
+function someOf (locks: FakeLocks): DogpileLock {
+  return {
     acquire: async () => { throw new Error('there is no need') },
     acquireSome: async (names, ttl) => {
       locks.asked.push({ names: [...names], ttl })
@@ -109,7 +113,6 @@ function dogpileWith (locks: FakeLocks): Dogpile {
       return own.length === 0 ? undefined : { names: own, held: locks.hold(own) }
     }
   }
-  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger: silentLogger() })
 }
 
 /** Follows, and writes down what came of it. */
@@ -177,6 +180,25 @@ t.test('election', async t => {
     t.notOk(locks.holders.has('e'))
     await elected[0]!.release()
     t.strictSame([...locks.holders.keys()], ['b', 'd'])
+  })
+
+  t.test('however many are taken, a lock that takes all or none is not asked for each of them', async t => {
+    const { mine, locks } = dogpileOf(t)
+    const names = Array.from({ length: 1000 }, (_, i) => `n${i}`)
+    locks.hold(names.filter((_, i) => i % 2 === 0))
+    const { elected, others } = await mine.elect(names)
+    t.equal(locks.asked.length, 33)
+    t.equal(others.length + elected.flatMap(one => one.names).length, 1000)
+  })
+
+  t.test('a lock that has taken none of many is let go', async t => {
+    const { locks } = dogpileOf(t)
+    let released = 0
+    for (const release of [async () => { released++ }, () => { released++; throw new Error('broken') }]) {
+      const none = dogpileWith(locks, { acquire: async () => undefined, acquireSome: async () => ({ held: { ...locks.hold([]), release }, names: [] }) })
+      t.strictSame(await none.elect(['a', 'b']), { elected: [], others: ['a', 'b'] })
+    }
+    t.equal(released, 2)
   })
 
   t.test('a lock that can take some of many is asked once', async t => {

@@ -142,16 +142,63 @@ t.test('three independent servers', async t => {
     await elects(t, lock, other)
   })
 
+  const count = async (...names: string[]) => await Promise.all(mine.map(client => client.exists(...names).catch(() => 'away')))
+
+  await t.test('give of many names those that nobody else holds', async t => {
+    const names = Array.from({ length: 200 }, newName)
+    const theirs = await other.acquire([names[3]!, names[7]!], 60_000)
+    await mine[1]!.set(names[5]!, 'somebody else')
+    const some = await lock.acquireSome!(names, 60_000)
+    t.strictSame(some!.names, names.filter((_, i) => i !== 3 && i !== 7), 'a quorum is enough')
+    t.equal(await other.acquireSome!(names.slice(0, 6), 60_000), undefined)
+    t.strictSame(await count(names[0]!), [1, 1, 1])
+    t.equal(await some!.held.extend(60_000), true)
+    await some!.held.release()
+    await eventually(t, async () => JSON.stringify(await count(...names)) === '[2,3,2]', 'nothing of its own is left')
+    await theirs!.release()
+  })
+
+  await t.test('elect one of several who want the same', async t => {
+    const names = Array.from({ length: 50 }, newName)
+    const all = await Promise.all([lock, other, lock, other].map(async one => (await one.acquireSome!(names, 60_000))?.names ?? []))
+    t.equal(new Set(all.flat()).size, all.flat().length, 'no name has two holders')
+  })
+
   await t.test('of which one is silent still do', async t => {
     servers[0].pause()
     await elects(t, lock, other)
+    const [free, split] = [newName(), newName()]
+    await mine[1]!.set(split, 'somebody else')
+    const some = await lock.acquireSome!([free, split], 60_000)
+    t.strictSame(some!.names, [free], 'what the silent one would have to decide is nobody\'s')
     servers[0].resume()
+    await eventually(t, async () => JSON.stringify(await count(split)) === '[0,1,0]', 'and is let go')
+    await some!.held.release()
+    await eventually(t, async () => JSON.stringify(await count(free)) === '[0,0,0]', 'by all')
+  })
+
+  await t.test('take too long: then nothing is held', async t => {
+    servers[0].pause()
+    servers[1].pause()
+    const name = newName()
+    const late = lock.acquireSome!([name], 5)
+    await eventually(t, async () => await mine[2]!.exists(name) === 0, 'its time is over')
+    await new Promise(resolve => setTimeout(resolve, 10))
+    servers[0].resume()
+    servers[1].resume()
+    t.equal(await late, undefined)
+    await eventually(t, async () => JSON.stringify(await count(name)) === '[0,0,0]', 'it is let go')
   })
 
   await t.test('of which one is dead still do', async t => {
     const before = await lock.acquire([newName()], 60_000)
     await servers[2].kill()
     await elects(t, lock, other)
+    const [free, split] = [newName(), newName()]
+    await mine[0]!.set(split, 'somebody else')
+    const some = await lock.acquireSome!([free, split], 60_000)
+    t.strictSame(some!.names, [free])
+    t.equal(await mine[1]!.exists(split), 0)
     t.equal(await before!.extend(60_000), true, 'and what was held is held on')
     await before!.release()
   })
@@ -161,6 +208,9 @@ t.test('three independent servers', async t => {
     const before = await lock.acquire([name], 60_000)
     await servers[1].kill()
     await t.rejects(lock.acquire([newName()], 60_000), /quorum/)
+    const some = newName()
+    await t.rejects(lock.acquireSome!([some, newName()], 60_000), /the connection is in status|Connection is closed|ECONN|Stream/)
+    await eventually(t, async () => await mine[0]!.exists(some) === 0, 'what one has given is let go')
     t.equal(await before!.extend(60_000), false)
     await t.resolves(before!.release())
   })
@@ -211,8 +261,10 @@ t.test('as many names as there may be are one lock', async t => {
   await held.releaseSome(names.slice(500, 1500))
   t.equal(await client.exists(...names), 1500)
   await client.set(names[2499]!, 'somebody else')
-  t.equal(await held.extend(60_000), false, 'the last of them is lost')
+  t.equal(await held.extend(120_000), true, 'one is lost')
+  t.ok(await client.pttl(names[0]!) > 60_000, 'the others are held on')
   await held.release()
+  t.equal(await held.extend(60_000), false, 'none is left')
   t.strictSame(await Promise.all([client.exists(...names), client.get(names[2499]!)]), [1, 'somebody else'])
 })
 
