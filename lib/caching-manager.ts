@@ -13,7 +13,7 @@ import type { DogpileLock } from './locks/lock.js'
 import { ReadPath } from './read-path.js'
 import { Region } from './region.js'
 import { assertObject, resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
-import { isLeasing, isLocal, isOpening, type Backend, type OpeningBackend } from './tiers/backend.js'
+import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './tiers/backend.js'
 import type { UnsavedObjects } from './unsaved.js'
 import { within } from './within.js'
 
@@ -94,11 +94,11 @@ export class CachingManager {
       sayWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, logger, now, outside }))]
     }))
+    for (const used of [...this.#backends, bus]) hold(used)
     this.#prepared = Promise.all([
       coherence?.start(),
-      lock?.prepare?.().catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
+      prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
-    for (const used of [...this.#backends, bus]) hold(used)
   }
 
   /** @throws UnknownRegionError */
@@ -231,11 +231,17 @@ const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
+/** By an async function: what somebody's own lock throws at once is a rejection. */
+const prepare = async (lock: DogpileLock | undefined): Promise<void> => { await lock?.prepare?.() }
+
 /** How many managers use a backend or a bus: it is closed with the last of them. */
 const users = new WeakMap<object, number>()
 
 function hold (used: object | undefined): void {
-  if (used !== undefined) users.set(used, (users.get(used) ?? 0) + 1)
+  if (used === undefined) return
+  const others = users.get(used) ?? 0
+  if (others === 0 && isReopening(used)) used.reopen()
+  users.set(used, others + 1)
 }
 
 /** Whether that was the last one. */

@@ -17,26 +17,30 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
   if (fastify.hasDecorator('cachingManager') && fastify.cachingManager instanceof CachingManager) {
     throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app, or for each of several scopes beside each other: give all regions in one call', 'a second call')
   }
-  // Where somebody else has one of these names, Fastify says so: here, before anything is open that would have to be closed.
-  if (fastify.hasDecorator('cachingManager')) fastify.decorate('cachingManager', null as never)
-  if (fastify.hasRequestDecorator('cachingApi')) fastify.decorateRequest('cachingApi', null as never)
   const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
   fastify.addHook('onClose', () => manager.close())
+  try {
+    decorate(fastify, manager, managerOptions.logger)
+  } catch (error) {
+    await manager.close() // somebody else has one of these names, and nobody would close what was opened
+    throw error
+  }
+  fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
+  fastify.addHook('onSend', saveObjects)
+  if (serverTiming) fastify.addHook('onSend', addServerTiming)
+  await manager.ready()
+}
 
+function decorate (fastify: FastifyInstance, manager: CachingManager, logger: CachingApiOptions['logger']): void {
   fastify.decorate('cachingManager', manager)
   // A property of every request, so that all of them keep one shape. Only one: each takes as long as half a hook.
   fastify.decorateRequest(kApi, null)
-  const { logger } = managerOptions
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
       const known = (this as Request)[kApi]
       return known instanceof CachingApi ? known : ((this as Request)[kApi] = manager.createApi().savesObjects(logger ?? this.log, known))
     }
   })
-  fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
-  fastify.addHook('onSend', saveObjects)
-  if (serverTiming) fastify.addHook('onSend', addServerTiming)
-  await manager.ready()
 }
 
 function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {

@@ -75,6 +75,7 @@ export class Coherence {
   #answering = 0
   #silentSince: number | undefined
   #timer: NodeJS.Timeout | undefined
+  readonly #stops: (() => void)[] = []
   #closed = false
   #warned = false
 
@@ -108,11 +109,12 @@ export class Coherence {
       if (message !== undefined) this.#hear(message)
     }
     try {
-      await Promise.all([
-        // Both: greetings and acknowledgements come over the second.
-        line.listen(channel, hear, () => this.#interrupted()),
-        line.listen(this.#channelOf(this.#self), hear, () => this.#interrupted())
-      ])
+      // Both: greetings and acknowledgements come over the second.
+      await Promise.all([channel, this.#channelOf(this.#self)].map(async name => {
+        const stop = await line.listen(name, hear, () => this.#interrupted())
+        if (this.#closed) stop()
+        else this.#stops.push(stop)
+      }))
     } catch (err) {
       if (!this.#closed) logger.warn({ err }, 'invalidations of other processes can not be heard: memory is not used in front of shared tiers')
       return
@@ -145,6 +147,7 @@ export class Coherence {
     this.#distrust()
     this.#acknowledgements.close()
     this.#begin()
+    for (const stop of this.#stops) stop() // others may go on to use the line
     if (this.#timer !== undefined) await this.#publish({ kind: 'bye' }).catch(() => {})
   }
 

@@ -124,6 +124,9 @@ export interface OpeningBackend extends Backend {
   release (holder: object): Promise<void>
 }
 
+/** What may be used again after it was closed: by one manager after another. */
+export interface Reopening { reopen (): void }
+
 /** A backend on several servers, each with its share of the keys. One that is away fails what is asked of it, alone or not. */
 export interface SpreadBackend extends Backend {
   /** The same for keys that share a server. */
@@ -136,6 +139,8 @@ export interface SpreadBackend extends Backend {
 }
 
 export const isSpread = (backend: Backend): backend is SpreadBackend => 'serverOf' in backend
+
+export const isReopening = (used: object): used is Reopening => 'reopen' in used
 
 export const isOpening = (backend: Backend): backend is OpeningBackend => 'prepare' in backend && 'hold' in backend && 'release' in backend
 

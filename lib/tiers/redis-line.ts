@@ -82,8 +82,8 @@ export class RedisLine implements Line {
   #open: ConnectionLike | undefined
   /** Of a Cluster: all channels are in it. */
   #slot: number | undefined
-  #started = false
-  #closed = false
+  /** From one opening to the next close. */
+  #life: { started: boolean } | undefined = { started: false }
   #pause = shortestPause
   #timer: NodeJS.Timeout | undefined
 
@@ -104,7 +104,7 @@ export class RedisLine implements Line {
   }
 
   async listen (channel: string, hear: (message: string) => void, interrupted = () => {}): Promise<() => void> {
-    if (this.#closed) throw new Error('the line is closed')
+    if (this.#life === undefined) throw new Error('the line is closed')
     const name = this.#nameOf(channel)
     const entry = this.#channels.get(name) ?? this.#add(name)
     return await new Promise((resolve, reject) => {
@@ -125,10 +125,15 @@ export class RedisLine implements Line {
   }
 
   async close (): Promise<void> {
-    this.#closed = true
+    this.#life = undefined
     clearTimeout(this.#timer)
     this.#connection?.disconnect()
+    this.#connection = this.#open = undefined
     for (const [name, channel] of this.#channels) this.#refuse(name, channel, new Error('the line is closed'))
+  }
+
+  reopen (): void {
+    if (this.#life === undefined) this.#life = { started: false }
   }
 
   get #cluster (): ClusterLike {
@@ -143,8 +148,9 @@ export class RedisLine implements Line {
     const channel: Channel = { listeners: new Set(), over: undefined }
     this.#channels.set(name, channel)
     if (this.#open !== undefined) void this.#subscribe(this.#open, name, channel)
-    if (!this.#started) {
-      this.#started = true
+    const life = this.#life!
+    if (!life.started) {
+      life.started = true
       void this.#connect()
     }
     return channel
@@ -160,9 +166,10 @@ export class RedisLine implements Line {
 
   async #connect (): Promise<void> {
     let connection: ConnectionLike | undefined
+    const life = this.#life
     try {
       const made = connection = await this.#duplicate()
-      if (this.#closed) return
+      if (this.#life !== life) return
       this.#connection = made
       made.on('error', () => {}) // it ends then
       made.on('end', () => this.#lose(made))
@@ -179,6 +186,7 @@ export class RedisLine implements Line {
       if (this.#open === made) this.#pause = shortestPause
     } catch (error) {
       if (connection !== undefined) return this.#lose(connection)
+      if (this.#life !== life) return
       if (isRefusal(error)) for (const [name, channel] of this.#channels) this.#refuse(name, channel, error)
       this.#later()
     }
@@ -233,7 +241,7 @@ export class RedisLine implements Line {
   }
 
   #later (): void {
-    if (this.#closed) return
+    if (this.#life === undefined) return
     this.#timer = setTimeout(() => { void this.#connect() }, this.#pause)
     this.#timer.unref()
     this.#pause = Math.min(longestPause, 2 * this.#pause)

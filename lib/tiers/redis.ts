@@ -1,6 +1,6 @@
 import { identityLength, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
-import type { InvalidationBus, Line } from '../line.js'
+import type { InvalidationBus } from '../line.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
 import { assertConnected, inOrder, isOne, useRedis, type RedisLike } from './redis-client.js'
 import { RedisLine } from './redis-line.js'
@@ -152,7 +152,7 @@ end`
 
 abstract class RedisCommands implements LeasingBackend {
   readonly name = 'redis'
-  readonly line: Line
+  readonly line: RedisLine
   protected readonly client: RedisLike
   readonly #prefix: string
 
@@ -182,6 +182,10 @@ abstract class RedisCommands implements LeasingBackend {
 
   async close (): Promise<void> {
     await this.line.close()
+  }
+
+  reopen (): void {
+    this.line.reopen()
   }
 
   protected key (key: string): string {

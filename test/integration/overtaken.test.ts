@@ -118,6 +118,26 @@ t.test('a reader after an invalidation doesn’t get the error of the load that 
   await manager.idle()
 })
 
+t.test('nor does one after an invalidation of a tag, or a soft one, though he waits for that load', async t => {
+  for (const kind of ['tags', 'soft'] as const) {
+    for (const isElsewhere of [false, true]) {
+      const namespace = randomUUID()
+      const loading = await processOf(t, namespace, { lockWait: '10m' })
+      const { region, client } = isElsewhere ? await processOf(t, namespace, { lockWait: '10m' }) : loading
+      const [held, started] = [gate(), gate()]
+      const old = loading.region.getOrCreate('k', async () => { started.open(); await held.opened; throw new Error('old') })
+      await started.opened
+      await (kind === 'tags' ? region.invalidateTags('t') : region.invalidate({ soft: true }))
+      const read = region.getOrCreate('k', () => 'new', { tags: ['t'] })
+      await eventually(t, async () => (await client.pubsub('CHANNELS', '*') as string[]).some(name => name.includes(`${namespace}:rows}:wake-ups`)), 'he waits')
+      held.open()
+      await t.rejects(old, { message: 'old' })
+      t.equal(await read, 'new', `${kind}, ${isElsewhere ? 'elsewhere' : 'here'}`)
+      await loading.manager.idle()
+    }
+  }
+})
+
 t.test('nobody waits for a load that an invalidation has overtaken; one of those who do wait loads for all', async t => {
   for (const overtake of ['delete', 'invalidate', 'set'] as const) {
     const namespace = randomUUID()
@@ -233,6 +253,7 @@ t.test('while Redis hangs, a read waits for it once', async t => {
   t.teardown(() => manager.close())
   await manager.ready()
   hanging.pause()
+  asked = 0
   t.equal(await manager.region('rows').getOrCreate('k', () => 1), 1)
   t.equal(asked, 1)
   hanging.resume()

@@ -213,9 +213,11 @@ t.test('ready', async t => {
 
   t.test('never rejects: a lock that can not prepare itself is a line in the log', async t => {
     const logger = silentLogger()
-    const lock = { acquire: async () => undefined, prepare: async () => { throw new Error('no server') } }
-    await managerOf(t, { lock, logger }).ready()
-    t.match(logger.lines.debug, [{ details: { err: { message: 'no server' } }, message: 'the lock could not be prepared' }])
+    for (const prepare of [async () => { throw new Error('no server') }, () => { throw new Error('at once') }, () => undefined]) {
+      await managerOf(t, { lock: { acquire: async () => undefined, prepare: prepare as never }, logger }).ready()
+    }
+    t.match(logger.lines.debug, ['no server', 'at once'].map(message => ({ details: { err: { message } }, message: 'the lock could not be prepared' })))
+    t.equal(logger.lines.debug.length, 2)
   })
 
   t.test('waits no longer than tierTimeout', async t => {
@@ -236,6 +238,37 @@ t.test('a backend that several managers use is closed with the last of them', as
   await managers[1]!.close()
   t.equal(closed, 1)
   t.strictSame(await shared.getMany(['b:objects:k:k']), [undefined])
+})
+
+t.test('one that is closed listens no longer, though others go on to use its backend; and a later one may use it again', async t => {
+  const server = await startRedis(t)
+  const client = new Redis(server.port)
+  t.teardown(() => client.disconnect())
+  const channels = async () => (await client.pubsub('CHANNELS') as string[]).length
+  for (const [backend, bus] of [[redis(client), undefined], [redis(client), redisBus(client)]] as const) {
+    const logger = silentLogger()
+    const open = async () => {
+      const manager = managerOf(t, { logger, ...bus !== undefined && { bus }, regions: { objects: { tiers: [memory(), backend], ttl: '1h', tierTimeout: '20s' } } })
+      await manager.ready()
+      return manager
+    }
+    const stays = await open()
+    const before = await channels()
+    await (await open()).close()
+    await eventually(t, async () => await channels() === before, 'its channels are gone')
+    await stays.close()
+    await eventually(t, async () => await channels() === 0, 'all are gone')
+
+    const later = await open()
+    let loads = 0
+    for (let i = 0; i < 3; i++) await later.region('objects').getOrCreate('k', () => ++loads)
+    const api = later.createApi()
+    await api.region('objects').get('k')
+    t.match(api.stats, { tiers: { memory: 1 } }, 'memory is believed')
+    await later.region('objects').delete('k')
+    await later.close()
+    t.strictSame(logger.lines.warn, [])
+  }
 })
 
 t.test('close', async t => {

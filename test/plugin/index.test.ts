@@ -141,11 +141,19 @@ t.test('a name that somebody else has is Fastify\'s own error, and nothing is le
   for (const decorate of [(app: FastifyInstance) => app.decorate('cachingManager', 1 as never), (app: FastifyInstance) => app.decorateRequest('cachingApi', 1 as never)]) {
     const app = appOf(t)
     decorate(app)
-    let isAsked = false
-    app.register(cachingApi, optionsOf({ lock: { acquire: async () => undefined, prepare: async () => { isAsked = true } } }))
+    const backend = memory()
+    await backend.setMany([{ key: 'k', value: Buffer.from('v'), ttl: 60_000 }])
+    app.register(cachingApi, optionsOf({ regions: { objects: { tiers: [backend], ttl: '1m' } } }))
     await t.rejects(async () => await app.ready(), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
-    t.notOk(isAsked)
+    t.strictSame(await backend.getMany(['k']), [undefined], 'it is closed')
   }
+  const app = appOf(t)
+  app.decorate('cachingManager', 'of somebody else' as never)
+  app.register(async child => {
+    await child.register(cachingApi, optionsOf())
+    t.type(child.cachingManager, CachingManager, 'a scope below may have its own')
+  })
+  await app.ready()
 })
 
 t.test('encapsulated siblings each have their own', async t => {
