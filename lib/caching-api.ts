@@ -4,7 +4,7 @@ import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from 
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager, Logger } from './caching-manager.js'
 import type { Entry } from './entry.js'
-import { InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
+import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
 import type { Landed, Landing, Primed } from './flights.js'
 import { isLoading } from './loads.js'
 import { Recorder, type RequestStats } from './recorder.js'
@@ -91,8 +91,10 @@ export class CachingApi {
     const { path } = bound.region
     const entry = path.admit(bound.store(row), policy, options.tags ?? bound.tags(row))
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
+    const before = this.#memory.get(bound, args, () => key)
     const presented = this.#handWritten(bound, args, key, entry)
     presented.catch(() => {}) // told at the end
+    const handed = this.#memory.get(bound, args, () => key)
     this.#extras?.primed?.delete(key)
     this.#overtake(key)
     for (const prime of primed) {
@@ -100,9 +102,17 @@ export class CachingApi {
       this.#memory.delete(prime.method, prime.args, prime.key)
       ;(this.#need().primed ??= new Map()).set(prime.key, prime.entry)
     }
-    // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
-    if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
-    else await path.set([{ key, entry }, ...primed])
+    try {
+      // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
+      if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
+      else await path.set([{ key, entry }, ...primed])
+    } catch (error) {
+      if (!(error instanceof InvalidationPendingError)) { // that one is done here
+        this.#restore(bound, args, key, handed, before)
+        for (const prime of primed) if (this.#extras?.primed?.get(prime.key) === prime.entry) this.#extras.primed.delete(prime.key)
+      }
+      throw error
+    }
     await presented
   }
 
@@ -229,7 +239,7 @@ export class CachingApi {
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
     this.#recorder.local++
-    if (isLoading() && seen.isUnderWay) bound.region.path.awaited((seen as Fetching).key!)
+    if (isLoading() && seen.isUnderWay) bound.region.path.awaited((seen as Fetching | Anew).key!)
     return seen
   }
 
@@ -274,8 +284,9 @@ export class CachingApi {
   #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry, before?: Read): Read {
     const arg = ownArguments(args)
     const fetching = new Fetching(this, bound, arg, key, before)
+    if (anew && before !== undefined) fetching.anew = new Anew(key, before)
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    this.#memory.set(bound, arg, key, fetching)
+    this.#memory.set(bound, arg, key, fetching.anew ?? fetching)
     this.#fetching++
     bound.region.path.fetch({ key, maxAge, anew, load: bound, arg }, fetching, remembered)
     return fetching
@@ -308,11 +319,16 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { bound, args, key } = fetching
+    const { bound, args, key, anew, before } = fetching
     fetching.failed(error)
-    let { before } = fetching
-    while (before instanceof Fetching && before.hasFailed) before = before.before
-    if (this.#memory.delete(bound, args, key, fetching) && before !== undefined) this.#memory.set(bound, args, key, before)
+    this.#restore(bound, args, key, anew ?? fetching, before)
+  }
+
+  /** In the place of `read`, if it is there still: what was read before, unless that has failed meanwhile. */
+  #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
+    if (read === undefined || !this.#memory.delete(bound, args, key, read)) return
+    while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
+    if (before !== undefined) this.#memory.set(bound, args, key, before)
   }
 
   #need (): Extras {
@@ -396,8 +412,10 @@ class Fetching extends Reading implements Landing {
   readonly key: string | undefined
   /** Of who reads, where `postCache` is to be called. */
   context: AsyncResource | undefined = undefined
-  /** What had been read before it was read anew: until that is done. */
+  /** What had been read before it was read again: until that is done. */
   before: Read | undefined
+  /** Of a refresh, where there is something that was read before: what the request's other readers get. */
+  anew: Anew | undefined = undefined
   readonly #api: CachingApi
 
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
@@ -412,6 +430,12 @@ class Fetching extends Reading implements Landing {
   override done (value: unknown): void {
     this.before = undefined
     super.done(value)
+    this.anew?.done(value)
+  }
+
+  override failed (error: unknown): void {
+    super.failed(error)
+    this.anew?.fallBack()
   }
 
   land (landed: Landed): void {
@@ -420,6 +444,31 @@ class Fetching extends Reading implements Landing {
 
   fail (error: unknown): void {
     this.#api.failed(this, error)
+  }
+}
+
+/** A refresh, for those who didn't ask for it: where it fails, what was read before. */
+class Anew extends Reading {
+  readonly key: string | undefined
+  /** Until it is done. */
+  before: Read | undefined
+  /** It has failed: what was read before stands. */
+  isOver = false
+
+  constructor (key: string | undefined, before: Read) {
+    super()
+    this.key = key
+    this.before = before
+  }
+
+  override done (value: unknown): void {
+    this.before = undefined
+    super.done(value)
+  }
+
+  fallBack (): void {
+    this.isOver = true
+    this.before!.promise.then(value => super.done(value), error => super.failed(error))
   }
 }
 

@@ -204,7 +204,12 @@ export class Flight implements Landing {
     if (takesStale && extras.forOthers !== undefined) other.land(extras.forOthers)
     else if (extras.error !== undefined) other.fail(extras.error.error)
     else if (takesStale) (extras.others ??= []).push(other)
-    else (extras.patient ??= []).push(other)
+    else (extras.patient ??= new Set()).add(other)
+  }
+
+  /** Of those who have joined it without taking what is stale: who waits no longer. */
+  leave (other: Landing): void {
+    this.#extras?.patient?.delete(other)
   }
 
   /** Whether the first has something, though it may be stale. */
@@ -232,7 +237,7 @@ export class Flight implements Landing {
 
   /** Whether somebody waits who can do with nothing stale. */
   get isAwaited (): boolean {
-    return this.#extras?.patient !== undefined
+    return (this.#extras?.patient?.size ?? 0) > 0
   }
 
   land (landed: Landed): void {
@@ -273,7 +278,7 @@ class Extras {
   awaitedBy: Set<Awaited> | undefined
   others: Landing[] | undefined
   /** Others for whom what is stale won't do. */
-  patient: Landing[] | undefined
+  patient: Set<Landing> | undefined
   /** What the others get until it has landed. */
   forOthers: Landed | undefined
   hasStale = false

@@ -16,7 +16,7 @@ export class LoadCall {
 
   /** Whether this call, or one that waits for it, is the one that loads `key`: then waiting for it here would never end. */
   isWaitedForBy (key: string, seen = new Set<LoadCall>()): boolean {
-    if (seen.has(this)) return false
+    if (this.ended || seen.has(this)) return false
     seen.add(this)
     this.#keys ??= new Set(this.flights.map(flight => flight.key))
     if (this.#keys.has(key)) return true

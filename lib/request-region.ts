@@ -56,12 +56,16 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
     const copies = list.map(([key, value]) => [key, own(copyGiven(value))] as const)
     const written = this.#region.setMany(list, options)
     // Its own writes are seen at once, as they are read back from the tiers.
-    const seen = copies.map(([key, value]) => [key, this.#remember(key, Promise.resolve(value))] as const)
-    for (const [, promise] of seen) this.#underWay.delete(promise) // a loader may read what it writes
+    const seen = copies.map(([key, value]) => ({ key, before: this.#seen.get(key), promise: this.#remember(key, Promise.resolve(value)) }))
+    for (const { promise } of seen) this.#underWay.delete(promise) // a loader may read what it writes
     try {
       await written
     } catch (error) {
-      for (const [key, promise] of seen) this.#forget(key, promise)
+      for (const { key, before, promise } of seen.toReversed()) {
+        if (this.#seen.get(key) !== promise) continue
+        if (before === undefined) this.#seen.delete(key)
+        else this.#seen.set(key, before)
+      }
       throw error
     }
   }

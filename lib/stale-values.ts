@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Logger } from './caching-manager.js'
 import { freshness, type Entry } from './entry.js'
 import { LoadTimeoutError } from './errors.js'
-import type { Flight, Landed, Want } from './flights.js'
+import type { Flight, Landed, Landing, Want } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 
@@ -111,16 +111,15 @@ export class StaleValues {
   /** Who comes when a load was given up, and has found nothing, waits for it no longer than those before him. */
   waitBehind (other: Flight, flight: Flight): void {
     const hardTimeout = this.#options.hardTimeout!
-    let waiting: Flight | undefined = flight
-    const take = (): Flight | undefined => {
-      const taken = waiting
-      waiting = undefined
-      clearTimeout(timer)
-      return taken
+    const timer = setTimeout(() => {
+      other.leave(waiting)
+      flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+    }, hardTimeout)
+    const waiting: Landing = {
+      land: landed => { clearTimeout(timer); flight.land(landed) },
+      fail: error => { clearTimeout(timer); flight.fail(error) }
     }
-    const { key } = flight
-    const timer = setTimeout(() => { take()!.fail(new LoadTimeoutError(key, hardTimeout)) }, hardTimeout)
-    other.join({ land: landed => { take()?.land(landed) }, fail: error => { take()?.fail(error) } }, false)
+    other.join(waiting, false)
   }
 
   #pause (key: string, milliseconds: number): void {

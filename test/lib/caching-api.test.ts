@@ -946,6 +946,70 @@ t.test('a forced read that fails leaves what the request has read', async t => {
   await t.rejects(api.get(User, 'find', [1], { maxAge: 'soon' }), { code: 'FST_CACHING_API_INVALID_OPTIONS' }, 'nor does it hide a mistake')
 })
 
+t.test('who reads in a request while it reads anew gets that, or what it had read where that fails', async t => {
+  let door = gate()
+  let outcome = (): object => ({ v: 'first' })
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => { await door.opened; return outcome() }) } })
+  const api = managerOf(t, { tiers: [nothing()], tierTimeout: '20s' }).createApi()
+  const away = (): object => { throw new Error('away') }
+  door.open()
+  const read = await api.get(User, 'find', [1])
+  door = gate()
+  outcome = away
+  const failing = api.refresh(User, 'find', [1])
+  const readers = [api.get(User, 'find', [1]), api.getMany(User, 'find', [1])]
+  door.open()
+  await t.rejects(failing, { message: 'away' })
+  const [one, [same]] = await Promise.all(readers) as [unknown, [unknown]]
+  t.strictSame([one === read, same === read, await api.get(User, 'find', [1]) === read], [true, true, true])
+
+  door = gate()
+  const [first, second, reader] = [api.refresh(User, 'find', [1]), api.refresh(User, 'find', [1]), api.get(User, 'find', [1])]
+  door.open()
+  await Promise.all([t.rejects(first), t.rejects(second)])
+  t.strictSame([await reader, await api.get(User, 'find', [1])], [read, read], 'however many fail')
+
+  door = gate()
+  outcome = () => ({ v: 'anew' })
+  const [renewed, other] = [api.refresh(User, 'find', [1]), api.get(User, 'find', [1])]
+  door.open()
+  t.equal(await renewed, await other)
+  t.strictSame(await api.get(User, 'find', [1]), { v: 'anew' })
+})
+
+t.test('what could not be read is not remembered, though it was read anew meanwhile', async t => {
+  let door = gate()
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => { await door.opened; throw new Error('away') }) } })
+  const api = managerOf(t, { tiers: [nothing()], tierTimeout: '20s' }).createApi()
+  const reads = [api.get(User, 'find', [1]), api.refresh(User, 'find', [1]), api.get(User, 'find', [1])]
+  door.open()
+  for (const read of reads) await t.rejects(read, { message: 'away' })
+  door = gate()
+  const again = api.get(User, 'find', [1])
+  t.not(again, reads[2])
+  door.open()
+  await t.rejects(again, { message: 'away' })
+})
+
+t.test('what could not be set leaves what the request has read', async t => {
+  const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne((_context, id: number) => ({ id, v: 'read' }), { primes: { byName: () => ['ann'] } }), byName: loadOne((_context, _name: string) => ({ id: 1, v: 'read' })) } })
+  let isBroken = false
+  const inner = memory()
+  const serializer = { encode: () => { if (isBroken) throw new Error('not this'); return Buffer.from('1') }, decode: () => undefined }
+  const manager = managerOf(t, { tiers: [{ name: 'files', getMany: inner.getMany.bind(inner), setMany: inner.setMany.bind(inner), deleteMany: inner.deleteMany.bind(inner) }], serializer, tierTimeout: '20s' })
+  const api = manager.createApi()
+  const read = await api.get(User, 'find', [1])
+  isBroken = true
+  await t.rejects(api.set(User, 'find', [1], { id: 1, v: 'written' }), { message: 'not this' })
+  t.equal(await api.get(User, 'find', [1]), read)
+  t.strictSame(await api.get(User, 'byName', ['ann']), { id: 1, v: 'read' })
+  await t.rejects(api.set(User, 'find', [2], { id: 2, v: 'written' }), { message: 'not this' })
+  t.strictSame(await api.get(User, 'find', [2]), { id: 2, v: 'read' }, 'nor does it see it where it had read nothing')
+  await manager.close()
+  await t.rejects(api.set(User, 'find', [1], { id: 1, v: 'written' }), { code: 'FST_CACHING_API_CLOSED' })
+  t.equal(await api.get(User, 'find', [1]), read)
+})
+
 t.test('a region of nothing() keeps nothing, for nobody', async t => {
   const { User, calls } = usersOf()
   const manager = managerOf(t, { tiers: [nothing()] })

@@ -104,3 +104,18 @@ t.test('nothing of a request reaches a loader', async t => {
   t.strictSame(seen, [undefined, undefined, 'a request', undefined])
   t.equal(outside.run(() => 1), 1)
 })
+
+t.test('a loader that has ended waits for nothing any more, whatever it has left behind', async t => {
+  const outside = new Outside()
+  const [a, b] = [callOf('a'), callOf('b')]
+  const held = gate()
+  const ended = outside.runCall(a, async () => {
+    waitFor(a, b, 'b')
+    t.ok(b.isWaitedForBy('a'))
+    await held.opened
+  })
+  held.open()
+  await ended
+  t.notOk(b.isWaitedForBy('a'))
+  t.notOk(a.isWaitedForBy('a'))
+})

@@ -56,7 +56,19 @@ t.test('it sees what it writes though the tiers don\'t have it yet; not what cou
   await written
   t.equal(await region.get('k'), seen)
   await t.rejects(region.set('other', undefined), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
-  t.equal(await region.getOrCreate('other', () => 'made'), 'made')
+  const other = await region.getOrCreate('other', () => ({ made: true }))
+  t.strictSame(other, { made: true })
+})
+
+t.test('what could not be written leaves what it has read', async t => {
+  const refusing = { encode: () => { throw new Error('not this') }, decode: () => undefined }
+  const inner = memory()
+  const files = { name: 'files', getMany: inner.getMany.bind(inner), setMany: inner.setMany.bind(inner), deleteMany: inner.deleteMany.bind(inner) }
+  const region = managerOf(t, { tiers: [files], serializer: refusing, tierTimeout: '20s' }).createApi().region('objects')
+  const read = await region.getOrCreate('k', () => ({ v: 'read' }))
+  await t.rejects(region.setMany([['k', { v: 'written' }], ['k', { v: 'again' }], ['unread', { v: 'written' }]]), { message: 'not this' })
+  t.equal(await region.get('k'), read)
+  t.equal(await region.get('unread'), undefined)
 })
 
 t.test('what becomes of one key of many is nothing to the others', async t => {
