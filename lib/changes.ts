@@ -123,7 +123,7 @@ export class Changes {
     const gone = refreshed.filter(flight => !isKept(flight) && flight.revokedBy !== 'set').map(keyOf)
     if (gone.length > 0) {
       this.#drop({ keys: gone })
-      await this.#tellTiers({ keys: gone }, tier => tier.forgetMany(gone))
+      await this.#tellTiers({ keys: gone })
     }
     await this.#fill.write(kept)
     const now = this.#options.now()
@@ -172,24 +172,24 @@ export class Changes {
   async #forgetOvertaken (keys: readonly string[]): Promise<void> {
     const what = { keys, replaced: true } // whoever is replacing it may go on
     this.#drop(what)
-    await this.#tellTiers(what, tier => tier.forgetMany(keys))
+    await this.#tellTiers(what)
   }
 
   // ─── invalidations ─────────────────────────────────────────────────────────────────────────────
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
-    await this.#invalidate({ keys }, tier => tier.forgetMany(keys), keys.length === 1 ? 'a key' : `${keys.length} keys`)
+    await this.#invalidate({ keys }, keys.length === 1 ? 'a key' : `${keys.length} keys`)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#invalidate({ [kind]: true }, tier => tier.revise({ kind }), 'the region')
+    await this.#invalidate({ [kind]: true }, 'the region')
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#invalidate({ tags }, tier => tier.revise({ kind: 'tags', tags }), `the tags ${tags.join(', ')}`)
+    await this.#invalidate({ tags }, `the tags ${tags.join(', ')}`)
   }
 
   /** A shared tier has been told late. Nearer ones, and others, knew already; but until now they could find the old value in it. */
@@ -202,10 +202,10 @@ export class Changes {
     })())
   }
 
-  async #invalidate (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>, name: string): Promise<void> {
+  async #invalidate (what: Invalidations, name: string): Promise<void> {
     this.#drop(what)
     await this.#change(async () => {
-      const telling = this.#tellTiers(what, tell)
+      const telling = this.#tellTiers(what)
       // After the shared tiers: whoever hears of it doesn't find the old value there. One connection sees to that by itself.
       if (!this.#options.isLineInOrder) await telling
       const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
@@ -216,10 +216,10 @@ export class Changes {
   }
 
   /** Resolves to whether each of them knows now. */
-  async #tellTiers (what: Invalidations, tell: (tier: SharedTier) => Promise<boolean>): Promise<boolean[]> {
+  async #tellTiers (what: Invalidations): Promise<boolean[]> {
     // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
     const told: boolean[] = []
-    for (const tier of this.#shared.toReversed()) told.unshift(await tell(tier))
+    for (const tier of this.#shared.toReversed()) told.unshift(await tier.forget(what))
     // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
     if (this.#shared.length > 0) this.#dropTold(what)
     return told

@@ -358,7 +358,10 @@ export class SharedTier {
     }
   }
 
-  /** Revokes every right to fill what it forgets. False: not yet; it will be replayed. */
+  /**
+   * Keys, everything with one of the tags, or the whole region, which may be softened instead. Revokes every right to fill what
+   * it forgets. False: not yet; it will be replayed.
+   */
   async forget (what: Invalidations): Promise<boolean> {
     return await this.#undelivered.deliver(what)
   }
@@ -380,11 +383,6 @@ export class SharedTier {
     return this.#farther.reduce((sum, tier) => sum + tier.#replays(), this.#undelivered.replays)
   }
 
-  /** Forgets, or softens, the whole region, or what has one of the tags. False: not yet; it will be replayed. */
-  async revise (revision: { kind: 'hard' | 'soft' } | { kind: 'tags', tags: readonly string[] }): Promise<boolean> {
-    return await this.#undelivered.deliver(revision.kind === 'tags' ? { tags: revision.tags } : { [revision.kind]: true })
-  }
-
   /** Where one connection carries everything in its order: that one. */
   get connection (): unknown {
     return this.#leasing?.connection
@@ -399,7 +397,7 @@ export class SharedTier {
     this.#logger.warn({ tier: this.name, region: this.#keyspace.region }, 'closed before a tier was back that is still to forget something: others may find it there until its time is over')
   }
 
-  async #deliver ({ keys, tags, hard, soft }: { keys?: readonly string[], tags?: readonly string[], hard?: boolean, soft?: boolean }): Promise<void> {
+  async #deliver ({ keys, tags, hard, soft }: Invalidations): Promise<void> {
     const stamp = formatStamp(newStamp())
     const stampKey = this.#keyspace.stamp
     const leasing = this.#leasing

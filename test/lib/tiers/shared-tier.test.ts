@@ -186,7 +186,7 @@ for (const [kind, make] of Object.entries(places)) {
       const { tier, theirs, a, b } = two(t)
       await load(tier, a, 1)
       const claims = await claim(tier, b)
-      t.equal(await theirs.revise({ kind: 'hard' }), true)
+      t.equal(await theirs.forget({ hard: true }), true)
       await fill(tier, claims, [{ key: b, value: 'late' }])
       t.strictSame(await read(tier, a, b), [undefined, undefined])
       t.equal((await claim(tier, a))[0]!.entry, undefined, 'nor does a second look find it')
@@ -198,7 +198,7 @@ for (const [kind, make] of Object.entries(places)) {
       const { tier, theirs, a, b } = two(t)
       await load(tier, a, 1)
       const claims = await claim(tier, b)
-      t.equal(await theirs.revise({ kind: 'soft' }), true)
+      t.equal(await theirs.forget({ soft: true }), true)
       await fill(tier, claims, [{ key: b, value: 2 }])
       t.strictSame(await read(tier, a, b), [{ softened: 1 }, { softened: 2 }])
       t.equal(freshness((await tier.readMany([a]))[0]!, clock.now(), undefined), 'stale')
@@ -213,7 +213,7 @@ for (const [kind, make] of Object.entries(places)) {
       await load(tier, c, 3)
       const d = `${c}d`
       const claims = await claim(tier, d)
-      t.equal(await theirs.revise({ kind: 'tags', tags: ['t', 'unknown'] }), true)
+      t.equal(await theirs.forget({ tags: ['t', 'unknown'] }), true)
       await fill(tier, claims, [{ key: d, value: 'late', tags: ['t'] }])
       t.strictSame(await read(tier, a, b, c), [undefined, fenced ? 2 : undefined, 3])
       // Its load began before: its tag was not held yet, and is not now.
@@ -228,7 +228,7 @@ for (const [kind, make] of Object.entries(places)) {
       await theirs.setMany([{ key: a, entry: entryOf('set') }, { key: b, entry: entryOf('too', ['t']) }])
       t.strictSame(await fill(tier, claims, [{ key: a, value: 'late' }]), [!fenced])
       if (fenced) t.strictSame(await read(tier, a, b), ['set', 'too'])
-      await theirs.revise({ kind: 'tags', tags: ['t'] })
+      await theirs.forget({ tags: ['t'] })
       t.strictSame(await read(tier, b), [undefined])
       await theirs.setMany([{ key: b, entry: entryOf('again', ['t']) }])
       t.strictSame(await read(tier, b), ['again'])
@@ -265,8 +265,8 @@ for (const [kind, make] of Object.entries(places)) {
 
     t.test('that nobody used before can be told to forget', async t => {
       for (const tell of [
-        (tier: SharedTier, a: string) => tier.forgetMany([a]), (tier: SharedTier) => tier.revise({ kind: 'hard' }),
-        (tier: SharedTier) => tier.revise({ kind: 'soft' }), (tier: SharedTier) => tier.revise({ kind: 'tags', tags: ['t'] })
+        (tier: SharedTier, a: string) => tier.forgetMany([a]), (tier: SharedTier) => tier.forget({ hard: true }),
+        (tier: SharedTier) => tier.forget({ soft: true }), (tier: SharedTier) => tier.forget({ tags: ['t'] })
       ]) {
         const { tier, theirs, a } = two(t)
         t.equal(await tell(tier, a), true)
@@ -321,18 +321,18 @@ for (const [kind, make] of Object.entries(places)) {
       }
     })
 
-    for (const revision of [{ kind: 'hard' }, { kind: 'soft' }, { kind: 'tags', tags: ['t'] }] as const) {
-      t.test(`that was away for an invalidation (${revision.kind}) isn’t believed until it has it`, async t => {
+    for (const [kind, what] of Object.entries({ hard: { hard: true }, soft: { soft: true }, tags: { tags: ['t'] } })) {
+      t.test(`that was away for an invalidation (${kind}) isn’t believed until it has it`, async t => {
         const { tier, theirs, state, logger, a } = two(t)
         await load(tier, a, 'old', ['t'])
         state.away = true
-        t.equal(await tier.revise(revision), false)
+        t.equal(await tier.forget(what), false)
         state.away = false
         t.strictSame(await read(tier, a), [undefined])
         t.strictSame(await read(theirs, a), ['old'])
         await eventually(t, () => logger.lines.info.length === 1, 'it is replayed')
-        t.strictSame(await read(theirs, a), [revision.kind === 'soft' ? { softened: 'old' } : undefined])
-        t.strictSame(await read(tier, a), [revision.kind === 'soft' ? { softened: 'old' } : undefined])
+        t.strictSame(await read(theirs, a), [kind === 'soft' ? { softened: 'old' } : undefined])
+        t.strictSame(await read(tier, a), [kind === 'soft' ? { softened: 'old' } : undefined])
       })
     }
 
@@ -405,7 +405,7 @@ for (const [kind, make] of Object.entries(places)) {
       const d = `${c}d`
       await tier.copyMany([d], async () => [{ ...entryOf('soft'), softened: true }])
       t.strictSame(await read(theirs, d), [undefined], 'what was softened there would be fresh here')
-      await theirs.revise({ kind: 'tags', tags: ['t'] })
+      await theirs.forget({ tags: ['t'] })
       t.strictSame(await read(tier, a), [undefined], 'its tags are held here as well')
     })
 
@@ -484,7 +484,7 @@ t.test('a tag whose version was lost could have been invalidated: what has it is
   await load(tier, b, 2, ['kept'])
   await place.raw.deleteMany([place.keyspace.tag('lost')])
   t.strictSame(await read(tier, a, b), [1, 2], 'as long as no tag was invalidated at all')
-  await tier.revise({ kind: 'tags', tags: ['another'] })
+  await tier.forget({ tags: ['another'] })
   t.strictSame(await read(tier, a, b), [undefined, 2])
 })
 
@@ -493,12 +493,12 @@ t.test('a version of a tag that is older than the last hard invalidation says no
   const { tier } = tierOn(t, place, place.another())
   const a = place.keyspace.entry('k', 'a')
   await load(tier, a, 1, ['t'])
-  for (let i = 0; i < 3; i++) await tier.revise({ kind: 'tags', tags: ['t'] })
-  await tier.revise({ kind: 'hard' })
+  for (let i = 0; i < 3; i++) await tier.forget({ tags: ['t'] })
+  await tier.forget({ hard: true })
   await load(tier, a, 2, ['t'])
-  await tier.revise({ kind: 'tags', tags: ['another'] })
+  await tier.forget({ tags: ['another'] })
   t.strictSame(await read(tier, a), [2])
-  await tier.revise({ kind: 'tags', tags: ['t'] })
+  await tier.forget({ tags: ['t'] })
   t.strictSame(await read(tier, a), [undefined])
 })
 
@@ -512,7 +512,7 @@ t.test('a read asks for tags only when some tag of the region was invalidated si
   await recorder.reset()
   await read(tier, a)
   t.strictSame(await recorder.commands(), ['mget'])
-  await tier.revise({ kind: 'tags', tags: ['another'] })
+  await tier.forget({ tags: ['another'] })
   await recorder.reset()
   await read(tier, a)
   t.strictSame(await recorder.commands(), ['mget', 'mget'])
@@ -526,9 +526,9 @@ t.test('where a server is flushed while tags are looked at, nothing that was rea
     const { tier: other } = tierOn(t, place, place.another())
     const a = place.keyspace.entry('k', 'a')
     await load(other, a, 1, ['t'])
-    await other.revise({ kind: 'tags', tags: ['another'] })
+    await other.forget({ tags: ['another'] })
     before('getMany', 2, async () => {
-      await other.revise({ kind: 'tags', tags: ['t'] })
+      await other.forget({ tags: ['t'] })
       await place.raw.deleteMany([place.keyspace.stamp, place.keyspace.tag('t'), a])
       if (afterwards === 'new values') await load(other, a, 2, ['t'])
     })
@@ -701,7 +701,7 @@ t.test('a version of a tag that is none could be any', async t => {
   const { tier, keyspace, raw } = patched(t, {})
   const key = keyspace.entry('k', 'tagged')
   await fill(tier, await claim(tier, key), [{ key, value: 1, tags: ['team'] }])
-  await tier.revise({ kind: 'tags', tags: ['others'] })
+  await tier.forget({ tags: ['others'] })
   t.match(await tier.readMany([key]), [{ value: 1 }])
   await raw.setMany([{ key: keyspace.tag('team'), value: Buffer.from('-'), ttl: 60_000 }])
   t.strictSame(await tier.readMany([key]), [undefined])
