@@ -38,7 +38,7 @@ interface TravellingError { name: string, message: string, code?: string, status
 export interface Followed {
   /** Looks for results. Resolves to the names that have none yet. */
   look (names: readonly string[]): Promise<readonly string[]>
-  /** The work of these names failed elsewhere. */
+  /** The work of this name failed elsewhere. */
   failed (name: string, error: Error): void
   /** This process is elected after all, or must do without an election. */
   lead (elected: Elected): Promise<void>
@@ -58,8 +58,8 @@ interface Part { readonly names: readonly string[], readonly held: HeldLock | un
 
 const isLocked = (part: Part): part is Part & { readonly held: HeldLock } => part.held !== undefined
 
-/** Who works on which names here; and those that others are at work on. */
-export interface Election { readonly elected: readonly Elected[], readonly others: readonly string[] }
+/** The names that are this process's work, if any; and those that others are at work on. */
+export interface Election { readonly elected: Elected | undefined, readonly others: readonly string[] }
 
 /** The right, and the duty, to do the work of some names. Without a lock: because nobody could be asked. */
 export class Elected {
@@ -172,18 +172,13 @@ export class Dogpile {
   /** All of them, or those whose locks are held: for one piece of work. */
   #elected (names: readonly string[], parts: readonly Part[]): Election {
     const { longest, budget } = this.#options
-    if (parts.length === 0) return { elected: [], others: names }
+    if (parts.length === 0) return { elected: undefined, others: names }
     const locked = parts.filter(isLocked)
-    if (locked.length === 0) return { elected: [this.unelected(names)], others: [] }
+    if (locked.length === 0) return { elected: new Elected(names), others: [] }
     const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
     const elected = new Elected(locked.flatMap(part => part.names), { held, ttl: this.#hold, longest, budget, publish: news => this.#publish(news) })
     const taken = new Set(elected.names)
-    return { elected: [elected], others: names.filter(name => !taken.has(name)) }
-  }
-
-  /** Elected without asking. */
-  unelected (names: readonly string[]): Elected {
-    return new Elected(names)
+    return { elected, others: names.filter(name => !taken.has(name)) }
   }
 
   /** Undefined: others hold all of them, or one, where the lock takes all or none. */
@@ -226,7 +221,8 @@ export class Dogpile {
     const deadline = performance.now() + this.#options.wait
     const waiting = new Set(names)
     const led: Promise<void>[] = []
-    const start = (elected: Elected) => {
+    const start = (elected: Elected | undefined) => {
+      if (elected === undefined) return
       for (const name of elected.names) waiting.delete(name)
       led.push(lead(elected))
     }
@@ -243,7 +239,7 @@ export class Dogpile {
         if (waiting.size === 0) break
         const now = performance.now()
         if (now >= deadline) {
-          start(this.unelected([...waiting]))
+          start(new Elected([...waiting]))
           break
         }
         const heard = await mailbox.next(Math.min(deadline, lookAt) - now)
@@ -256,20 +252,20 @@ export class Dogpile {
               waiting.delete(name)
               failed(name, arrived(error))
             }
-          } else if (outcome === 'unshared') start(this.unelected(concerned))
+          } else if (outcome === 'unshared') start(new Elected(concerned))
           else for (const name of concerned) done.add(name)
         }
         // By the clock, since there may always be news of other names: perhaps nobody is at work any more.
         const isLate = performance.now() >= lookAt
         if (isLate) {
           lookAt = performance.now() + this.#poll
-          ;(await this.#electLate([...waiting])).elected.forEach(start)
+          start((await this.#electLate([...waiting])).elected)
         }
         missing = [...waiting]
         if (missing.length > 0 && (isLate || done.size > 0)) missing = [...await look(missing)]
         // Done, and nothing to be seen: it was revoked meanwhile, and is anybody's again.
         const free = missing.filter(name => done.has(name))
-        if (free.length > 0) (await this.elect(free)).elected.forEach(start)
+        if (free.length > 0) start((await this.elect(free)).elected)
       }
     } finally {
       stop()

@@ -392,13 +392,13 @@ export class ReadPath {
     // In the same round trip, where one connection carries both in their order: so it is a look from behind the lock.
     const claims = this.#isLockInOrder ? this.#claimAnew(flights) : undefined
     const { elected, others } = await election
-    if (elected.length === 1 && others.length === 0) return await this.#lead(flights, elected[0], { claims })
+    if (elected !== undefined && others.length === 0) return await this.#lead(flights, elected, { claims })
     // With a lock for each key, some were claimed before theirs was held: these claims are of no use.
     const byName = new Map(names.map((name, i) => [name, flights[i]!]))
     const of = (names: readonly string[]) => names.map(name => byName.get(name)!)
     const waiting = others.filter(name => !this.#stale.leave(byName.get(name)!))
     await Promise.all([
-      ...elected.map(one => this.#lead(of(one.names), one)),
+      elected === undefined ? undefined : this.#lead(of(elected.names), elected),
       waiting.length === 0
         ? undefined
         : dogpile.follow(waiting, {

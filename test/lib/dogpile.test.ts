@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
-import { Dogpile, type DogpileOptions, type Elected, type Outcome } from '../../lib/dogpile.js'
+import { Dogpile, Elected, type DogpileOptions, type Outcome } from '../../lib/dogpile.js'
 import type { Line } from '../../lib/line.js'
 import type { DogpileLock, HeldLock } from '../../lib/locks/lock.js'
 import { deferred, gate, silentLogger } from '../helpers/doubles.js'
@@ -142,28 +142,28 @@ t.test('election', async t => {
   t.test('one attempt for all names, and whoever has it works on all of them', async t => {
     const { mine, locks } = dogpileOf(t)
     const { elected, others } = await mine.elect(['a', 'b', 'c'])
-    t.strictSame(elected.map(one => one.names), [['a', 'b', 'c']])
+    t.strictSame(elected?.names, ['a', 'b', 'c'])
     t.strictSame(others, [])
     t.strictSame(locks.asked, [{ names: ['a', 'b', 'c'], ttl: 4500 }])
-    await elected[0]!.release()
+    await elected!.release()
     t.equal(locks.holders.size, 0)
   })
 
   t.test('of two processes one is elected', async t => {
     const { mine, theirs } = dogpileOf(t)
     const [one, other] = await Promise.all([mine.elect(['a']), theirs.elect(['a'])])
-    t.equal(one.elected.length, 1)
-    t.strictSame(other, { elected: [], others: ['a'] })
-    await one.elected[0]!.release()
+    t.ok(one.elected)
+    t.strictSame(other, { elected: undefined, others: ['a'] })
+    await one.elected!.release()
     const again = await theirs.elect(['a'])
-    t.equal(again.elected.length, 1)
-    await again.elected[0]!.release()
+    t.ok(again.elected)
+    await again.elected!.release()
   })
 
   t.test('one name that is taken is not asked for twice', async t => {
     const { mine, locks } = dogpileOf(t)
     locks.hold(['a'])
-    t.strictSame(await mine.elect(['a']), { elected: [], others: ['a'] })
+    t.strictSame(await mine.elect(['a']), { elected: undefined, others: ['a'] })
     t.equal(locks.asked.length, 1)
   })
 
@@ -171,14 +171,14 @@ t.test('election', async t => {
     const { mine, locks, pass } = dogpileOf(t)
     locks.hold(['b', 'd'])
     const { elected, others } = await mine.elect(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'])
-    t.strictSame(elected.map(one => one.names), [['a', 'c', 'e', 'f', 'g', 'h']])
+    t.strictSame(elected?.names, ['a', 'c', 'e', 'f', 'g', 'h'])
     t.strictSame(others, ['b', 'd'])
     t.strictSame(locks.asked.map(({ names }) => names.join('')), ['abcdefgh', 'abcd', 'efgh', 'ab', 'cd', 'a', 'b', 'c', 'd'], 'found by halves')
     await pass(1500)
     t.equal(locks.extended, 3)
-    await elected[0]!.yield('e')
+    await elected!.yield('e')
     t.notOk(locks.holders.has('e'))
-    await elected[0]!.release()
+    await elected!.release()
     t.strictSame([...locks.holders.keys()], ['b', 'd'])
   })
 
@@ -206,11 +206,11 @@ t.test('election', async t => {
     const some = dogpileWith(locks)
     locks.hold(['b', 'd'])
     const { elected, others } = await some.elect(['a', 'b', 'c', 'd'])
-    t.strictSame(elected.map(one => one.names), [['a', 'c']])
+    t.strictSame(elected?.names, ['a', 'c'])
     t.strictSame(others, ['b', 'd'])
-    t.strictSame(await some.elect(['b', 'd']), { elected: [], others: ['b', 'd'] })
+    t.strictSame(await some.elect(['b', 'd']), { elected: undefined, others: ['b', 'd'] })
     t.equal(locks.asked.length, 2)
-    await elected[0]!.release()
+    await elected!.release()
     t.strictSame([...locks.holders.keys()], ['b', 'd'])
   })
 
@@ -223,16 +223,16 @@ t.test('election', async t => {
       return await acquire.call(locks, names, ttl)
     })
     const { elected, others } = await mine.elect(['a', 'b', 'c', 'd'])
-    t.strictSame(elected.map(one => one.names), [['c']])
+    t.strictSame(elected?.names, ['c'])
     t.strictSame(others, ['a', 'b', 'd'])
-    for (const one of elected) await one.release()
+    await elected?.release()
     t.equal(locks.released, 1)
   })
 
   t.test('null is no lock, nor is what acquire gives without a promise', async t => {
     for (const none of [async () => null, () => undefined]) {
       const { mine } = dogpileOf(t, { lock: { acquire: none as never } })
-      t.strictSame(await mine.elect(['a']), { elected: [], others: ['a'] })
+      t.strictSame(await mine.elect(['a']), { elected: undefined, others: ['a'] })
       mock.timers.reset()
     }
   })
@@ -242,7 +242,7 @@ t.test('election', async t => {
       const { mine, locks } = dogpileOf(t, { ttl })
       const { elected } = await mine.elect(['a'])
       t.equal(locks.asked[0]!.ttl, hold)
-      await elected[0]!.release()
+      await elected!.release()
       mock.timers.reset()
     }
   })
@@ -256,10 +256,10 @@ t.test('election', async t => {
       const { mine, theirs, logger, line } = dogpileOf(t, { lock: { acquire } })
       for (const one of [mine, theirs]) {
         const { elected, others } = await one.elect(['a', 'b'])
-        t.strictSame(elected.map(one => one.names), [['a', 'b']])
+        t.strictSame(elected?.names, ['a', 'b'])
         t.strictSame(others, [])
-        await elected[0]!.announce(['a'], done)
-        await elected[0]!.release()
+        await elected!.announce(['a'], done)
+        await elected!.release()
       }
       t.strictSame(line.sent, [], 'and nobody is told of work that anybody does')
       t.match(logger.lines.debug[0], { details: { names: ['a', 'b'], err: { message: 'no quorum' } }, message: 'no lock could be had: loading without an election' })
@@ -273,7 +273,7 @@ t.test('election', async t => {
     await pass(199)
     await pass(1)
     const { elected } = await electing
-    t.strictSame(elected.map(one => one.names), [['a']])
+    t.strictSame(elected?.names, ['a'])
     answer.resolve(locks.hold(['a']))
     await settle()
     t.equal(locks.released, 1)
@@ -295,11 +295,11 @@ t.test('election', async t => {
   t.test('a lock that goes on failing is not asked for a while: everybody is elected at once', async t => {
     let asked = 0
     const { mine, pass, logger } = dogpileOf(t, { lock: { acquire: async () => { asked++; throw new Error('away') } } })
-    for (let i = 0; i < 5; i++) t.equal((await mine.elect(['a'])).elected.length, 1)
+    for (let i = 0; i < 5; i++) t.ok((await mine.elect(['a'])).elected)
     t.equal(asked, 3)
     t.match(logger.lines.warn, [{ details: { tier: 'the lock for wake-ups' } }])
     await pass(100)
-    t.equal((await mine.elect(['a'])).elected.length, 1)
+    t.ok((await mine.elect(['a'])).elected)
     t.equal(asked, 4, 'then one election probes it')
   })
 
@@ -313,7 +313,7 @@ t.test('election', async t => {
       const { mine, pass, settle } = dogpileOf(t, { lock: { acquire: () => answer.promise } })
       const electing = mine.elect(['a'])
       await pass(200)
-      t.equal((await electing).elected.length, 1)
+      t.ok((await electing).elected)
       if (late === 'none') answer.resolve(undefined)
       else answer.reject(new Error('late'))
       await settle()
@@ -326,7 +326,7 @@ t.test('election', async t => {
 t.test('a lock is renewed while the work goes on', async t => {
   t.test('until it is released', async t => {
     const { mine, locks, pass } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     await pass(1499)
     t.equal(locks.extended, 0)
     await pass(1)
@@ -342,7 +342,7 @@ t.test('a lock is renewed while the work goes on', async t => {
 
   t.test('until its hard limit', async t => {
     const { mine, locks, pass } = dogpileOf(t, { longest: 4000 })
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     for (let i = 0; i < 10; i++) await pass(1500)
     t.equal(locks.extended, 2, 'at 1500 and 3000 ms')
     await one!.release()
@@ -350,7 +350,7 @@ t.test('a lock is renewed while the work goes on', async t => {
 
   t.test('until it is lost', async t => {
     const { mine, locks, pass } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     locks.extend = async () => false
     for (let i = 0; i < 5; i++) await pass(1500)
     t.equal(locks.extended, 1)
@@ -359,7 +359,7 @@ t.test('a lock is renewed while the work goes on', async t => {
 
   t.test('by a lock that throws at once, too: it ends no process', async t => {
     const { mine, locks, pass, settle } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     locks.extend = () => { throw new Error('away') }
     await pass(1500)
     await pass(1500)
@@ -368,7 +368,7 @@ t.test('a lock is renewed while the work goes on', async t => {
     mock.timers.reset()
     const throwing: HeldLock = { token: 'x', extend: async () => true, release: () => { throw new Error('away') } }
     const other = dogpileOf(t, { lock: { acquire: async () => throwing } })
-    const { elected: [another] } = await other.mine.elect(['a'])
+    const { elected: another } = await other.mine.elect(['a'])
     await another!.yield('a')
     await another!.release()
     await settle()
@@ -376,7 +376,7 @@ t.test('a lock is renewed while the work goes on', async t => {
 
   t.test('though it could not be asked once', async t => {
     const { mine, locks, pass } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     locks.extend = async () => { throw new Error('away') }
     await pass(1500)
     locks.extend = async () => true
@@ -389,7 +389,7 @@ t.test('a lock is renewed while the work goes on', async t => {
 t.test('news', async t => {
   t.test('wake those who wait for these names, in every process', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b', 'c'])
+    const { elected: one } = await mine.elect(['a', 'b', 'c'])
     const known = new Set<string>()
     const two = following(theirs, ['a', 'b'], known)
     await settle()
@@ -412,7 +412,7 @@ t.test('news', async t => {
 
   t.test('of a failure bring the error along, for its names only', async t => {
     const { mine, theirs, settle } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const { elected: one } = await mine.elect(['a', 'b'])
     const known = new Set<string>()
     const two = following(theirs, ['a', 'b'], known)
     await settle()
@@ -435,7 +435,7 @@ t.test('news', async t => {
   t.test('of a failure that is no error, or has no plain code, are an error all the same', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
     const names = ['a', 'b', 'c', 'd', 'e', 'f']
-    const { elected: [one] } = await mine.elect(names)
+    const { elected: one } = await mine.elect(names)
     const two = following(theirs, names, new Set())
     await settle()
     await one!.announce(['a'], { kind: 'failed', error: 'text' })
@@ -459,7 +459,7 @@ t.test('news', async t => {
 
   t.test('of a result that can’t be shared let the others do the work, without an election', async t => {
     const { mine, theirs, settle, locks } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const { elected: one } = await mine.elect(['a', 'b'])
     const two = following(theirs, ['a', 'b'], new Set())
     await settle()
     await one!.announce(['b', 'a'], { kind: 'unshared' })
@@ -474,7 +474,7 @@ t.test('news', async t => {
 
   t.test('of somebody else, or that are none, are ignored', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     const known = new Set<string>()
     const two = following(theirs, ['a'], known)
     await settle()
@@ -513,7 +513,7 @@ t.test('news', async t => {
 
   t.test('that can’t be sent cost nobody anything', async t => {
     const { mine, line, logger, pass } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     line.publish = async () => { throw new Error('away') }
     await one!.announce(['a'], done)
     line.publish = () => new Promise(() => {})
@@ -526,7 +526,7 @@ t.test('news', async t => {
 
   t.test('are not sent where there is no line', async t => {
     const { mine } = dogpileOf(t, { line: undefined })
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     await one!.announce(['a'], done)
     await one!.release()
   })
@@ -544,7 +544,7 @@ t.test('those who wait', async t => {
   t.test('look by themselves when the news are lost', async t => {
     const { mine, theirs, line, pass } = dogpileOf(t)
     line.lossy = true
-    const { elected: [one] } = await mine.elect(['a'])
+    const { elected: one } = await mine.elect(['a'])
     const known = new Set<string>()
     const two = following(theirs, ['a'], known)
     await pass(0)
@@ -692,7 +692,7 @@ t.test('those who wait', async t => {
 
   t.test('take over what was done and can’t be seen: it was revoked meanwhile', async t => {
     const { mine, theirs, settle, locks } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const { elected: one } = await mine.elect(['a', 'b'])
     const known = new Set<string>()
     const two = following(theirs, ['a', 'b'], known)
     await settle()
@@ -713,7 +713,7 @@ t.test('those who wait', async t => {
 
   t.test('take over what is left to them, and hear of it from nobody else', async t => {
     const { mine, theirs, settle, locks, line, pass } = dogpileOf(t)
-    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const { elected: one } = await mine.elect(['a', 'b'])
     const two = following(theirs, ['a', 'b'], new Set())
     await settle()
     await Promise.all([one!.yield('a'), one!.yield('a')])
@@ -740,9 +740,9 @@ t.test('those who wait', async t => {
   t.test('are left nothing by a lock that can’t be released in parts, nor without a lock', async t => {
     const { mine, locks, line } = dogpileOf(t)
     locks.partial = false
-    const { elected: [one] } = await mine.elect(['a', 'b'])
+    const { elected: one } = await mine.elect(['a', 'b'])
     await one!.yield('a')
-    await mine.unelected(['c']).yield('c')
+    await new Elected(['c']).yield('c')
     t.strictSame([...locks.holders.keys()], ['a', 'b'])
     t.strictSame(line.sent, [])
     await one!.release()
@@ -753,7 +753,7 @@ t.test('those who wait', async t => {
     const { mine, locks, line, pass } = dogpileOf(t)
     for (const releaseSome of [() => new Promise<void>(() => {}), async () => { throw new Error('away') }]) {
       const acquire = t.capture(locks, 'acquire', async names => ({ ...locks.hold(names), releaseSome }))
-      const { elected: [one] } = await mine.elect(['a', 'b'])
+      const { elected: one } = await mine.elect(['a', 'b'])
       acquire.restore()
       const sent = line.sent.length
       const left = one!.yield('a')
