@@ -1,4 +1,4 @@
-import type { Logger } from './caching-manager.js'
+import type { Logger } from './logger.js'
 import { within } from './within.js'
 
 export interface BreakerOptions {

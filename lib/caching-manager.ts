@@ -10,15 +10,13 @@ import { Keyspace, assertName, coherenceChannel } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
 import { Outside } from './loads.js'
 import type { DogpileLock } from './locks/lock.js'
+import type { Logger } from './logger.js'
 import { ReadPath } from './read-path.js'
 import { Region } from './region.js'
 import { assertObject, resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
 import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './tiers/backend.js'
 import type { UnsavedObjects } from './unsaved.js'
 import { within } from './within.js'
-
-export type LogFn = (details: object, message: string) => void
-export interface Logger { debug: LogFn, info: LogFn, warn: LogFn, error: LogFn }
 
 export interface CachingManagerOptions {
   /** Region name → its configuration. At least one. */

@@ -1,9 +1,9 @@
 import { Breaker } from './breaker.js'
 import { show } from './errors.js'
-import type { Logger } from './caching-manager.js'
 import type { Line } from './line.js'
 import { HeldTogether } from './locks/held-together.js'
 import { isDivisible, type DogpileLock, type HeldLock } from './locks/lock.js'
+import type { Logger } from './logger.js'
 import { within } from './within.js'
 
 /*

@@ -1,6 +1,6 @@
-import type { Logger } from './caching-manager.js'
 import type { Entry, Stamp } from './entry.js'
 import { noTags, type Flight, type Policy, type Primed } from './flights.js'
+import type { Logger } from './logger.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { Lease, SharedTier } from './tiers/shared-tier.js'
 import { copyIn, type Shared } from './values.js'

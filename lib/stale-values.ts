@@ -1,9 +1,9 @@
 import { LRUCache } from 'lru-cache'
-import type { Logger } from './caching-manager.js'
 import { freshness, type Entry } from './entry.js'
 import { LoadTimeoutError } from './errors.js'
 import type { Flight, Landed, Landing, Want } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import type { Logger } from './logger.js'
 import type { ResolvedRegionOptions } from './region-options.js'
 
 export interface StaleValuesOptions {

@@ -1,4 +1,4 @@
-import type { Logger } from './caching-manager.js'
+import type { Logger } from './logger.js'
 
 /** An object with assignments that may not have been saved yet. */
 export interface Saveable { save (): Promise<void> }

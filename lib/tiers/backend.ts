@@ -1,6 +1,6 @@
 import type { Entry, Stamp } from '../entry.js'
-import type { Logger } from '../caching-manager.js'
 import type { Line } from '../line.js'
+import type { Logger } from '../logger.js'
 
 /**
  * A place that keeps bytes under keys for a time. A backend that cannot answer throws; it never invents a miss.

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { Breaker } from '../breaker.js'
-import type { Logger } from '../caching-manager.js'
 import { formatStamp, identityLength, parseStamp, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
+import type { Logger } from '../logger.js'
 import { within } from '../within.js'
 import { UnstorableError, type Backend, type BackendEntry, type LeaseRequest, type LeasedEntry, type LeasingBackend, type Revision, type SpreadBackend } from './backend.js'
 

@@ -1,6 +1,6 @@
 import { decodeEntry, encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp, type Entry, type Stamp } from '../entry.js'
+import type { Logger } from '../logger.js'
 import type { Serializer } from '../serializer.js'
-import type { Logger } from '../caching-manager.js'
 import type { Invalidations } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
