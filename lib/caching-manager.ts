@@ -54,15 +54,15 @@ export class CachingManager {
   readonly unsaved = new Set<UnsavedObjects>()
   readonly #context: CachingManagerOptions['context']
   readonly #logger: Logger
-  readonly #backends: ReadonlySet<Backend>
+  /** Tiers, and the bus: those that it is the last to let go of are closed with it. */
+  readonly #used: readonly (Backend | InvalidationBus)[]
   /** Of cache objects; they opened their connections themselves. */
   readonly #held = new Set<OpeningBackend>()
-  readonly #bus: InvalidationBus | undefined
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   #lastObject: AnyCachedObject | undefined
   #lastName: string | undefined
   #lastMethod: BoundMethod | undefined
-  readonly #names = new Map<string, AnyCachedObject>()
+  readonly #names = new Set<string>()
   readonly #prepared: Promise<unknown>
   readonly #coherence: Coherence | undefined
   #opened: Promise<LoaderContext> | undefined
@@ -74,9 +74,9 @@ export class CachingManager {
     const { namespace, context, lock, bus, lineLease, logger, now, regions } = resolveManagerOptions(options)
     this.#context = context
     this.#logger = logger
-    this.#bus = bus
-    this.#backends = new Set([...regions.values()].flatMap(region => region.tiers))
-    const line = bus ?? lineOf([...this.#backends])
+    const backends = [...new Set([...regions.values()].flatMap(region => region.tiers))]
+    this.#used = bus === undefined ? backends : [...backends, bus]
+    const line = bus ?? lineOf(backends)
     const outside = new Outside()
     const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
       ? undefined
@@ -92,7 +92,7 @@ export class CachingManager {
       sayWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, logger, now, outside }))]
     }))
-    for (const used of [...this.#backends, bus]) hold(used)
+    for (const used of this.#used) hold(used)
     this.#prepared = Promise.all([
       coherence?.start(),
       prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
@@ -150,7 +150,7 @@ export class CachingManager {
     await this.#coherence?.close()
     const closed = await Promise.allSettled([
       ...Array.from(this.#held, async backend => await backend.release(this)),
-      ...[...this.#backends, this.#bus].filter(isLetGo).map(async used => await used?.close?.())
+      ...this.#used.filter(letGo).map(async used => await used.close?.())
     ])
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
@@ -187,7 +187,7 @@ export class CachingManager {
     const name = `${object.region}:${object.name}`
     if (this.#names.has(name)) throw new InvalidDefinitionError(`there are two cached objects named '${object.name}' in region '${object.region}': they would read each other's values`)
     bound = new BoundObject(object, { region, context: () => this.#open(), logger: this.#logger })
-    this.#names.set(name, object)
+    this.#names.add(name)
     this.#bound.set(object, bound)
     return bound
   }
@@ -235,16 +235,14 @@ const prepare = async (lock: DogpileLock | undefined): Promise<void> => { await 
 /** How many managers use a backend or a bus: it is closed with the last of them. */
 const users = new WeakMap<object, number>()
 
-function hold (used: object | undefined): void {
-  if (used === undefined) return
+function hold (used: object): void {
   const others = users.get(used) ?? 0
   if (others === 0 && isReopening(used)) used.reopen()
   users.set(used, others + 1)
 }
 
-/** Whether that was the last one. */
-function isLetGo (used: object | undefined): boolean {
-  if (used === undefined) return false
+/** Returns whether nobody uses it any more. */
+function letGo (used: object): boolean {
   const left = users.get(used)! - 1
   users.set(used, left)
   return left === 0
