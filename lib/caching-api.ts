@@ -96,7 +96,6 @@ export class CachingApi {
     const presented = this.#handWritten(bound, args, key, entry)
     presented.catch(() => {}) // told at the end
     const handed = this.#memory.get(bound, args, () => key)
-    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     for (const prime of primed) {
       this.#overtake(prime.key)
@@ -122,7 +121,6 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     this.#memory.delete(bound, args, key)
-    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     await bound.region.path.forget([key])
   }
@@ -132,7 +130,6 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     const seen = this.#memory.get(bound, args, () => key)
-    this.#extras?.primed?.delete(key)
     this.#overtake(key)
     return await this.#fetch(bound, key, args, undefined, true, undefined, seen).promise as ResultOf<O, M>
   }
@@ -344,7 +341,9 @@ export class CachingApi {
     promise.then(value => fetching.done(value), error => this.#forget(fetching, error))
   }
 
+  /** What came along with other rows for this key is older than what has happened to it now, and so is what is on its way. */
   #overtake (key: string): void {
+    this.#extras?.primed?.delete(key)
     if (this.#fetching > 0) (this.#need().overtaken ??= new Set()).add(key)
   }
 

@@ -188,7 +188,7 @@ t.test('election', async t => {
     locks.hold(names.filter((_, i) => i % 2 === 0))
     const { elected, others } = await mine.elect(names)
     t.equal(locks.asked.length, 33)
-    t.equal(others.length + elected.flatMap(one => one.names).length, 1000)
+    t.equal(others.length + (elected?.names.length ?? 0), 1000)
   })
 
   t.test('a lock that has taken none of many is let go', async t => {
@@ -196,7 +196,7 @@ t.test('election', async t => {
     let released = 0
     for (const release of [async () => { released++ }, () => { released++; throw new Error('broken') }]) {
       const none = dogpileWith(locks, { acquire: async () => undefined, acquireSome: async () => ({ held: { ...locks.hold([]), release }, names: [] }) })
-      t.strictSame(await none.elect(['a', 'b']), { elected: [], others: ['a', 'b'] })
+      t.strictSame(await none.elect(['a', 'b']), { elected: undefined, others: ['a', 'b'] })
     }
     t.equal(released, 2)
   })
