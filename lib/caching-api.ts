@@ -90,8 +90,8 @@ export class CachingApi {
     if (options.tags !== undefined) assertTags(options.tags)
     const policy = resolvePolicy(bound.policy, options)
     const { path } = bound.region
-    const entry = path.admit(bound.store(row), policy, options.tags ?? bound.tags(row))
-    const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.admit(prime.value, prime.policy, prime.tags) }))
+    const entry = path.entryOf(bound.store(row), policy, options.tags ?? bound.tags(row))
+    const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.entryOf(prime.value, prime.policy, prime.tags) }))
     const before = this.#memory.get(bound, args, () => key)
     const presented = this.#handWritten(bound, args, key, entry)
     presented.catch(() => {}) // told at the end

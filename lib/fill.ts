@@ -53,12 +53,13 @@ export class Fill {
     } catch (error) {
       return { error }
     }
-    const entry = flight.entry = this.enter(shared, policy, loaded.tags)
+    const entry = flight.entry = this.entryOf(shared, policy, loaded.tags)
     if (!flight.revoked) for (const tier of this.#options.locals) tier.set(flight.key, entry, flight.generation)
     return entry
   }
 
-  enter (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
+  /** An entry whose time begins now. */
+  entryOf (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
     const { jitter, now } = this.#options
     const isMissing = shared.value === null && policy.negativeTtl !== undefined
     const [ttl, grace] = isMissing ? [policy.negativeTtl!, 0] : [policy.ttl, policy.grace]
@@ -138,7 +139,7 @@ export class Fill {
     const { locals } = this.#options
     const entries = primings.flatMap(({ flight, prime: { key, value, tags, policy } }) => {
       try {
-        return [{ flight, key, entry: this.enter(copyIn(value), policy, tags) }]
+        return [{ flight, key, entry: this.entryOf(copyIn(value), policy, tags) }]
       } catch (error) {
         this.#warn(key, error)
         return []

@@ -178,7 +178,7 @@ export class Flight implements Landing {
   }
 
   /** Who joins with this `maxAge` has to be content as well with what it finds. */
-  admit (maxAge: number | undefined): void {
+  alsoFor (maxAge: number | undefined): void {
     if (maxAge !== this.want.maxAge) (this.#need().otherAges ??= []).push(maxAge)
   }
 

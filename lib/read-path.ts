@@ -213,7 +213,7 @@ export class ReadPath {
     const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
     if (waiting instanceof Awaited) waiting.await(awaited)
     if (!joinable) return
-    flight.admit(want.maxAge)
+    flight.alsoFor(want.maxAge)
     flight.join(waiting)
   }
 
@@ -342,7 +342,7 @@ export class ReadPath {
     this.#flights.end(flight)
     if (flight.landed) return
     if (this.#stale.has(flight)) return this.#stale.land(flight)
-    other.admit(flight.want.maxAge)
+    other.alsoFor(flight.want.maxAge)
     for (const awaited of flight.awaitedBy) awaited.await(other)
     if (other.gaveUp && !other.over) this.#stale.waitBehind(other, flight)
     else other.join(flight, this.#suits(other, flight.want))
@@ -481,8 +481,8 @@ export class ReadPath {
   }
 
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
-  admit (value: unknown, policy: Policy, tags: readonly string[]): Entry {
-    return this.#fill.enter(copyGiven(value), policy, tags)
+  entryOf (value: unknown, policy: Policy, tags: readonly string[]): Entry {
+    return this.#fill.entryOf(copyGiven(value), policy, tags)
   }
 
   /** Resolves when `too` is done, or `tierTimeout` is over, or two seconds: it warms up, and no application waits long for that. Never rejects. */

@@ -184,7 +184,7 @@ export class Region {
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
     assertTags(tags)
     for (const { value } of sets) if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
-    await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.admit(value, policy, tags) })))
+    await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.entryOf(value, policy, tags) })))
   }
 
   #key (key: unknown): string {

@@ -40,7 +40,7 @@ t.test('a set that ends by an error which nobody has foreseen is under way no mo
     now: Date.now,
     track: work => work
   })
-  const entry = fill.enter({ value: 1, loose: undefined }, { ttl: 1000, grace: 0, negativeTtl: undefined, shouldCache: undefined })
+  const entry = fill.entryOf({ value: 1, loose: undefined }, { ttl: 1000, grace: 0, negativeTtl: undefined, shouldCache: undefined })
   await t.rejects(changes.set(['a', 'b'].map(key => ({ key, entry }))), { message: 'broken' })
   t.strictSame(underWay, [2])
   t.equal(flights.strays.size, 0)

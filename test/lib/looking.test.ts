@@ -92,7 +92,7 @@ t.test('a memory is looked into only while it may be believed, and gives no righ
 t.test('what is too old for one of those who wait is left for them to be served as stale', async t => {
   const { looking, take, trip } = setUp({ a: entryOf(1), b: entryOf(2, 400), c: entryOf(3) })
   const [a, b, c] = [take('a', 100), take('b'), take('c')]
-  c.admit(100)
+  c.alsoFor(100)
   const { missing } = await looking.lookIn(1, [a, b, c], trip(), false)
   t.strictSame(missing, [a, b, c])
   t.equal(a.stale, undefined, 'gone')
