@@ -163,11 +163,16 @@ abstract class RedisCommands implements LeasingBackend {
   }
 
   abstract getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
-  abstract setMany (entries: readonly BackendEntry[]): Promise<void>
   abstract deleteMany (keys: readonly string[]): Promise<void>
   abstract leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]>
   abstract fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]>
   abstract forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
+
+  /** One command for each: SET, unlike MSET, takes a ttl. */
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    assertConnected(this.client)
+    await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
+  }
 
   // A stamp and its tags are in one slot, on a server and in a cluster alike.
 
@@ -214,11 +219,6 @@ export class RedisBackend extends RedisCommands {
     return undefinedForNull(found.flat())
   }
 
-  async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    assertConnected(this.client)
-    await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
-  }
-
   async deleteMany (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     assertConnected(this.client)
@@ -262,11 +262,6 @@ export class RedisClusterBackend extends RedisCommands {
     assertConnected(this.client)
     // MGET, not GET: a key of another type is missing, and no error.
     return undefinedForNull((await Promise.all(keys.map(key => this.client.mgetBuffer([this.key(key)])))).flat())
-  }
-
-  async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    assertConnected(this.client)
-    await Promise.all(entries.map(({ key, value, ttl }) => this.client.set(this.key(key), asBuffer(value), 'PX', ttl)))
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
