@@ -41,6 +41,8 @@ export interface CachingManagerOptions {
 
 export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
 
+/** How long `ready` waits: no application waits longer for what only warms it up. Milliseconds. */
+const longestBoot = 2000
 /** How long `close` waits for what is under way. Milliseconds. */
 const patience = 10_000
 
@@ -112,11 +114,12 @@ export class CachingManager {
   }
 
   /**
-   * Resolves when the lock is prepared and the memory tiers hear of other processes' invalidations, or when `tierTimeout`
-   * is over, or two seconds: it waits for no server that is away. The plugin does so at boot. Never rejects.
+   * Resolves when the lock is prepared and the memory tiers hear of other processes' invalidations, or when the longest
+   * `tierTimeout` is over, or two seconds: it waits for no server that is away. The plugin does so at boot. Never rejects.
    */
   async ready (): Promise<void> {
-    await Promise.all([...this.regions.values()].map(region => region.path.ready(this.#prepared)))
+    const longestTimeout = Math.max(...Array.from(this.regions.values(), region => region.path.options.tierTimeout))
+    await within(Math.min(longestBoot, longestTimeout), this.#prepared, 'the line').catch(() => {})
   }
 
   /** Resolves when no load, no reload, no write and no save of a request's objects is under way any more. For tests and scripts. */

@@ -22,7 +22,6 @@ import { isLocal, type Shortcuts } from './tiers/backend.js'
 import { LocalTier } from './tiers/local-tier.js'
 import { SharedTier, type Claim } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
-import { within } from './within.js'
 
 /** What a region needs of the application around it. */
 export interface RegionContext {
@@ -36,8 +35,6 @@ export interface RegionContext {
 
 /** While this process may have missed invalidations, its flights depart no faster than this. Milliseconds. */
 const pauseUntrusted = 10
-/** Milliseconds. */
-const longestBoot = 2000
 /** The shortest time that a lease, and the renewal of a lock, may last: a load that takes longer isn't kept. */
 const shortestLease = 60_000
 
@@ -483,11 +480,6 @@ export class ReadPath {
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
   entryOf (value: unknown, policy: Policy, tags: readonly string[]): Entry {
     return this.#fill.entryOf(copyGiven(value), policy, tags)
-  }
-
-  /** Resolves when `too` is done, or `tierTimeout` is over, or two seconds: it warms up, and no application waits long for that. Never rejects. */
-  async ready (too: Promise<unknown>): Promise<void> {
-    await within(Math.min(longestBoot, this.options.tierTimeout), too, 'the line').catch(() => {})
   }
 
   /** Resolves when nothing is under way any more. */
