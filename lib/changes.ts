@@ -7,20 +7,21 @@ import type { Fill, Filling } from './fill.js'
 import { Flight, nobody } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Logger } from './logger.js'
-import type { ResolvedRegionOptions } from './region-options.js'
-import { encodeValue } from './serializer.js'
+import { encodeValue, type Serializer } from './serializer.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
 import { Undelivered } from './undelivered.js'
 
 export interface ChangesOptions {
   region: string
-  options: Pick<ResolvedRegionOptions, 'coherence' | 'serializer'>
+  serializer: Serializer
   locals: readonly LocalTier[]
   shared: readonly SharedTier[]
   flights: FlightsUnderWay
   fill: Fill
   coherence: Coherence | undefined
+  /** An invalidation doesn't wait for other processes. */
+  isEventual: boolean
   /** The line is the shared tier's connection: messages arrive in the order in which they were sent. */
   isLineInOrder: boolean
   logger: Logger
@@ -51,15 +52,14 @@ export class Changes {
 
   constructor (options: ChangesOptions) {
     this.#options = options
-    const { region, locals, shared, flights, fill, coherence, logger } = options
+    const { region, locals, shared, flights, fill, coherence, isEventual, logger } = options
     this.#locals = locals
     this.#shared = shared
     this.#flights = flights
     this.#fill = fill
     if (coherence === undefined || shared.length === 0) return
-    const eventual = options.options.coherence === 'eventual'
     this.#untold = new Undelivered({
-      deliver: async what => await coherence.push(region, what, eventual),
+      deliver: async what => await coherence.push(region, what, isEventual),
       delivered: () => logger.info({ region }, 'other processes were told of earlier invalidations')
     })
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
@@ -82,9 +82,8 @@ export class Changes {
 
   /** Replaces whatever is there. Rejects with what the serializer throws: then nothing has changed. */
   async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
-    const { serializer } = this.#options.options
     const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
-    const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(serializer, entry.value))
+    const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(this.#options.serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
     const flown = sets.map(({ key, entry }, i) => {
       for (const tier of this.#locals) {
@@ -211,7 +210,7 @@ export class Changes {
       const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
       const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
       if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
-      if (!heard && this.#options.options.coherence === 'acknowledged') throw new InvalidationPendingError('The line to other processes', name)
+      if (!heard && !this.#options.isEventual) throw new InvalidationPendingError('The line to other processes', name)
     })
   }
 

@@ -103,12 +103,13 @@ export class ReadPath {
     const { coherence } = context
     this.#changes = new Changes({
       region: keyspace.region,
-      options,
+      serializer: options.serializer,
       locals: this.#locals,
       shared: this.#shared,
       flights: this.#flights,
       fill: this.#fill,
       coherence,
+      isEventual: options.coherence === 'eventual',
       isLineInOrder,
       logger,
       now,

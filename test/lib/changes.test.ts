@@ -31,10 +31,11 @@ t.test('a set that ends by an error which nobody has foreseen is under way no mo
   const changes = new Changes({
     ...tiers,
     region: 'people',
-    options: { coherence: 'acknowledged', serializer: msgpackSerializer },
+    serializer: msgpackSerializer,
     flights,
     fill,
     coherence: undefined,
+    isEventual: false,
     isLineInOrder: false,
     logger,
     now: Date.now,
