@@ -1,5 +1,6 @@
 import { resolveDuration, type Duration } from './duration.js'
 import { BackendFailedError, InvalidArgumentError, InvalidDefinitionError, show, type FailedProperties } from './errors.js'
+import { groupBy } from './group-by.js'
 import { propertyKey, validName } from './keys.js'
 import { ObjectBackend } from './object-backend.js'
 import { assertBackend } from './region-options.js'
@@ -345,14 +346,7 @@ class CacheObject {
 
   /** @throws BackendFailedError that names the properties of the backends that failed */
   async #write (writes: readonly SlotWrite[], keepFailed: boolean): Promise<void> {
-    const groups = new Map<object, SlotWrite[]>()
-    for (const one of writes) {
-      const { property } = one.slot
-      const fate = property.backend.fateOf(this.#key(property))
-      const group = groups.get(fate)
-      if (group === undefined) groups.set(fate, [one])
-      else group.push(one)
-    }
+    const groups = groupBy(writes, ({ slot: { property } }) => property.backend.fateOf(this.#key(property)))
     const failures = await Promise.all(Array.from(groups.values(), async group => await this.#writeTo(group[0]!.slot.property.backend, group, keepFailed)))
     if (failures.some(some => some.length > 0)) throw this.#failure('written to', failures.flat())
   }

@@ -1,4 +1,5 @@
 import { afterTick } from './after-tick.js'
+import { groupBy } from './group-by.js'
 import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from './tiers/backend.js'
 import { within } from './within.js'
 
@@ -62,26 +63,19 @@ export class ObjectBackend {
   }
 
   readonly #depart = (): void => {
-    const groups = new Map<object, Map<string, Read>>()
-    for (const [key, read] of this.#batch) {
-      const fate = this.fateOf(key)
-      const group = groups.get(fate)
-      if (group === undefined) groups.set(fate, new Map([[key, read]]))
-      else group.set(key, read)
-    }
+    const groups = groupBy(this.#batch, ([key]) => this.fateOf(key))
     this.#batch = new Map()
     for (const group of groups.values()) void this.#ask(group)
   }
 
-  async #ask (batch: ReadonlyMap<string, Read>): Promise<void> {
+  async #ask (reads: readonly (readonly [key: string, read: Read])[]): Promise<void> {
     try {
-      const found = await this.#run(() => this.backend.getMany([...batch.keys()]))
+      const found = await this.#run(() => this.backend.getMany(reads.map(([key]) => key)))
       // A gap that nobody told of would be read as "nothing is stored", and written over.
-      if (!Array.isArray(found) || found.length !== batch.size) throw new TypeError(`${this.backend.name}.getMany must answer each of ${batch.size} keys`)
-      let i = 0
-      for (const read of batch.values()) read.resolve(found[i++])
+      if (!Array.isArray(found) || found.length !== reads.length) throw new TypeError(`${this.backend.name}.getMany must answer each of ${reads.length} keys`)
+      reads.forEach(([, read], i) => read.resolve(found[i]))
     } catch (error) {
-      for (const read of batch.values()) read.reject(error)
+      for (const [, read] of reads) read.reject(error)
     }
   }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { Breaker } from '../breaker.js'
 import { formatStamp, identityLength, parseStamp, type Stamp } from '../entry.js'
 import { InvalidOptionsError, show } from '../errors.js'
+import { groupBy } from '../group-by.js'
 import type { Logger } from '../logger.js'
 import { within } from '../within.js'
 import { UnstorableError, type Backend, type BackendEntry, type LeaseRequest, type LeasedEntry, type LeasingBackend, type Revision, type SpreadBackend } from './backend.js'
@@ -277,14 +278,7 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   #byServer (keys: readonly string[]): Map<Server, string[]> {
     const [only] = this.#servers
     if (this.#servers.length === 1) return new Map(keys.length === 0 ? [] : [[only!, [...keys]]])
-    const groups = new Map<Server, string[]>()
-    for (const key of keys) {
-      const server = this.#serverOf(key)
-      const its = groups.get(server)
-      if (its === undefined) groups.set(server, [key])
-      else its.push(key)
-    }
-    return groups
+    return groupBy(keys, key => this.#serverOf(key))
   }
 
   /** Rendezvous hashing: when a server is added or taken away, only its own keys move. */
