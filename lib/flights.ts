@@ -1,5 +1,5 @@
 import type { Entry } from './entry.js'
-import type { LoadCall } from './loads.js'
+import type { LoadCall } from './load-call.js'
 import type { Generation } from './tiers/backend.js'
 import type { Lease } from './tiers/shared-tier.js'
 import type { Place } from './transient-map.js'

@@ -5,7 +5,7 @@ import type { Fill } from './fill.js'
 import type { Flight, Landed, Loaded, Primed, Source } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
-import { LoadCall, type Outside } from './loads.js'
+import { LoadCall, type Outside } from './load-call.js'
 import type { StaleValues } from './stale-values.js'
 
 export interface LoadingOptions {

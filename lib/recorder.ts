@@ -1,5 +1,5 @@
 import type { Landed, Trip } from './flights.js'
-import type { LoadCall } from './loads.js'
+import type { LoadCall } from './load-call.js'
 
 /** Where a request's values came from. */
 export interface RequestStats {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Awaited, Flight, nobody, type Landed, type Landing } from '../../lib/flights.js'
-import { LoadCall } from '../../lib/loads.js'
+import { LoadCall } from '../../lib/load-call.js'
 
 /** What somebody who waits is given. */
 async function given (wait: (landing: Landing) => void): Promise<Landed> {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { noTrip, type Origin } from '../../lib/flights.js'
-import { LoadCall } from '../../lib/loads.js'
+import { LoadCall } from '../../lib/load-call.js'
 import { Recorder, type Recorded } from '../../lib/recorder.js'
 
 const [memory, redis] = [{ tier: 'memory' }, { tier: 'redis' }]

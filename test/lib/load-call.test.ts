@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { Awaited, Flight, nobody, type Want } from '../../lib/flights.js'
-import { LoadCall, Outside, currentCall } from '../../lib/loads.js'
+import { LoadCall, Outside, currentCall } from '../../lib/load-call.js'
 import { deferred, gate } from '../helpers/doubles.js'
 
 const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false } satisfies Want, undefined, nobody)
