@@ -452,30 +452,22 @@ export class ReadPath {
 
   /** Replaces whatever is there; loads that are under way will not. Rejects with what the serializer throws; then nothing has changed. */
   async set (sets: readonly { key: string, entry: Entry }[]): Promise<void> {
-    this.#assertOpen()
-    this.#loading.writeBack()
-    await this.#changes.set(sets)
+    await this.#nextChanges().set(sets)
   }
 
   /** @throws InvalidationPendingError */
   async forget (keys: readonly string[]): Promise<void> {
-    this.#assertOpen()
-    this.#loading.writeBack()
-    await this.#changes.forget(keys)
+    await this.#nextChanges().forget(keys)
   }
 
   /** @throws InvalidationPendingError */
   async revise (kind: 'hard' | 'soft'): Promise<void> {
-    this.#assertOpen()
-    this.#loading.writeBack()
-    await this.#changes.revise(kind)
+    await this.#nextChanges().revise(kind)
   }
 
   /** @throws InvalidationPendingError */
   async forgetTags (tags: readonly string[]): Promise<void> {
-    this.#assertOpen()
-    this.#loading.writeBack()
-    await this.#changes.forgetTags(tags)
+    await this.#nextChanges().forgetTags(tags)
   }
 
   /** An entry of a caller's own value, as `set` wants it. @throws InvalidArgumentError for what can't be cached */
@@ -497,8 +489,11 @@ export class ReadPath {
     for (const tier of this.#shared) tier.close()
   }
 
-  #assertOpen (): void {
+  /** What this process changes now finds all that it has loaded before done. @throws ClosedError */
+  #nextChanges (): Changes {
     if (this.#closed) throw new ClosedError(`Region ${this.#keyspace.region}`)
+    this.#loading.writeBack()
+    return this.#changes
   }
 
   #track<T> (work: Promise<T>): Promise<T> {
