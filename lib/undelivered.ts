@@ -8,8 +8,9 @@ export interface UndeliveredOptions {
   delivered: () => void
 }
 
-/** More keys than this become one invalidation of the region. */
-const mostKeys = 10_000
+/** More keys and tags than this become one invalidation of the region. */
+const mostKept = 10_000
+/** Between two attempts. Milliseconds. */
 const shortestPause = 100
 const longestPause = 2000
 
@@ -24,7 +25,7 @@ export class Undelivered {
   readonly #underWay = new Set<Invalidations>()
   readonly #keysUnderWay = new Map<string, number>()
   #replays = 0
-  #kept = { keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false }
+  #kept = nothingKept()
   #timer: NodeJS.Timeout | undefined
   #pause = shortestPause
   #closed = false
@@ -75,8 +76,12 @@ export class Undelivered {
   close (): boolean {
     this.#closed = true
     clearTimeout(this.#timer)
+    return this.#underWay.size > 0 || this.#hasKept
+  }
+
+  get #hasKept (): boolean {
     const { keys, tags, hard, soft } = this.#kept
-    return this.#underWay.size + keys.size + tags.size > 0 || hard || soft
+    return keys.size + tags.size > 0 || hard || soft
   }
 
   #start (work: Invalidations): void {
@@ -98,7 +103,7 @@ export class Undelivered {
     for (const key of keys) kept.keys.add(key)
     for (const tag of tags) kept.tags.add(tag)
     kept.soft ||= soft
-    kept.hard ||= hard || kept.keys.size + kept.tags.size > mostKeys
+    kept.hard ||= hard || kept.keys.size + kept.tags.size > mostKept
     if (kept.hard) {
       // One invalidation of the region stands for all of them.
       kept.keys.clear()
@@ -118,7 +123,7 @@ export class Undelivered {
     const { keys, tags, hard, soft } = this.#kept
     const work = { keys: [...keys], tags: [...tags], hard, soft }
     this.#start(work)
-    this.#kept = { keys: new Set(), tags: new Set(), hard: false, soft: false }
+    this.#kept = nothingKept()
     try {
       await this.#deliver(work)
       this.#pause = shortestPause
@@ -129,9 +134,10 @@ export class Undelivered {
       this.#keep(work)
     }
     this.#end(work)
-    const { size } = this.#kept.keys
-    if (size > 0 || this.#kept.tags.size > 0 || this.#kept.hard || this.#kept.soft) return this.#later()
+    if (this.#hasKept) return this.#later()
     this.#timer = undefined
     this.#delivered()
   }
 }
+
+const nothingKept = () => ({ keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false })
