@@ -3,7 +3,7 @@ import { BackendFailedError, InvalidArgumentError, InvalidDefinitionError, show,
 import { groupBy } from './group-by.js'
 import { propertyKey, validName } from './keys.js'
 import { ObjectBackend } from './object-backend.js'
-import { assertBackend } from './region-options.js'
+import { assertBackend, longestTimer } from './region-options.js'
 import { msgpackSerializer } from './serializer.js'
 import { UnstorableError, type Backend } from './tiers/backend.js'
 import { watch, type UnsavedObjects } from './unsaved.js'
@@ -128,7 +128,6 @@ interface Slot {
 const nothing: Shared = { value: null, loose: undefined }
 const deletion: Write = { shared: undefined, bytes: undefined }
 const year = 365 * 24 * 60 * 60 * 1000
-const longestTimer = 2 ** 31 - 1
 
 /** A property of a cache object. @throws InvalidDefinitionError */
 export function property<T> (options: PropertyOptions<T> = {}): Property<T> {

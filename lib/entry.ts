@@ -53,6 +53,9 @@ export interface Stamp {
   readonly deleted: number
 }
 
+/** Of an entry that no shared tier has stamped yet. */
+export const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
+
 export const newStamp = (): Stamp => ({ epoch: random.readUIntBE(draw(6), 6), softened: 0, tagged: 0, deleted: 0 })
 
 export const formatStamp = (stamp: Stamp): string => `${stamp.epoch}|${stamp.softened}|${stamp.tagged}|${stamp.deleted}`
@@ -169,7 +172,7 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
 }
 
 /** Most entries of an answer carry the same. */
-let lastStamp: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
+let lastStamp = unstamped
 
 function stampOf (epoch: number, softened: number, tagged: number, deleted: number): Stamp {
   if (epoch !== lastStamp.epoch || softened !== lastStamp.softened || tagged !== lastStamp.tagged || deleted !== lastStamp.deleted) lastStamp = { epoch, softened, tagged, deleted }

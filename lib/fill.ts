@@ -1,4 +1,4 @@
-import type { Entry, Stamp } from './entry.js'
+import { unstamped, type Entry, type Stamp } from './entry.js'
 import { noTags, type Flight, type Policy, type Primed } from './flights.js'
 import type { Logger } from './logger.js'
 import type { LocalTier } from './tiers/local-tier.js'
@@ -23,8 +23,6 @@ export interface Priming { readonly flight: Flight, readonly prime: Primed }
 
 /** The same, as it is to be kept. */
 export interface Primable { readonly flight: Flight, readonly key: string, readonly entry: Entry }
-
-const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
 /** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
 export class Fill {

@@ -1,15 +1,7 @@
 import { inspect } from 'node:util'
 import type { Line } from '../line.js'
 import { within } from '../within.js'
-import { assertConnected } from './redis-client.js'
-
-/** As much of ioredis' `Redis` and `Cluster` as a line needs. */
-export interface LineClient {
-  readonly isCluster: boolean
-  readonly options: { readonly db?: number | undefined, readonly keyPrefix?: string | undefined }
-  readonly status: string
-  publish (channel: string, message: string): Promise<number>
-}
+import { assertConnected, type RedisLike } from './redis-client.js'
 
 /** A `Redis`, which can be copied. */
 interface ServerLike { duplicate (override: object): ConnectionLike }
@@ -74,7 +66,7 @@ const connectionOptions = {
  * one slot, by sharded channels (Redis 7), since between the nodes of a Cluster messages overtake each other.
  */
 export class RedisLine implements Line {
-  readonly #client: LineClient
+  readonly #client: RedisLike
   readonly #prefix: string
   readonly #channels = new Map<string, Channel>()
   #connection: ConnectionLike | undefined
@@ -87,7 +79,7 @@ export class RedisLine implements Line {
   #pause = shortestPause
   #timer: NodeJS.Timeout | undefined
 
-  constructor (client: LineClient, prefix = '') {
+  constructor (client: RedisLike, prefix = '') {
     // Channels know no databases and no prefixes: two applications that these keep apart must not hear each other. The
     // braces put all of them into one slot of a Cluster.
     const { db = 0, keyPrefix = '' } = client.options
