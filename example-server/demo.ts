@@ -207,7 +207,7 @@ async function openConnections (urls: readonly string[]): Promise<void> {
   await Promise.all(urls.map(url => send(new URL('/', url).href)))
 }
 
-/** Small ones, which no row of the demo loads by the way; and others each time, as two demos may share one database. */
+/** Small ones, which no row of the demo loads in passing; and others each time, as two demos may share one database. */
 async function someCities (count: number): Promise<number[]> {
   const { rows } = await database.pool().query<{ id: number }>(
     `select id from ${schema}.cities

@@ -14,7 +14,7 @@ export type VisitorClass = ReturnType<typeof visitorOn>
 
 /**
  * What is known of somebody: in no database, and no loss if it is gone. Of two requests of one visitor at the same moment
- * the later one's list stays, which will do for such a list; a count that has to be right belongs into the database.
+ * the later one's list stays, which will do for such a list; a count that has to be right belongs in the database.
  */
 export function visitorOn ({ lists, counts }: VisitorBackends) {
   return class Visitor extends cacheObject({

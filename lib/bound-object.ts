@@ -23,7 +23,7 @@ export class BoundObject {
   readonly object: AnyCachedObject
   readonly #methods: ReadonlyMap<string, BoundMethod>
 
-  /** @throws InvalidDefinitionError for what `cachedObject` didn't make */
+  /** `object` must be one that `cachedObject` has made: the manager sees to it. */
   constructor (object: AnyCachedObject, binding: Binding) {
     this.object = object
     this.#methods = new Map(Object.entries(object.methods).map(([name, method]) => [name, new BoundMethod(this, name, definitionOf(method)!, binding)]))

@@ -65,7 +65,7 @@ export class Changes {
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since: said once for each time. */
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. True once for each time that it was. */
   isForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false

@@ -1,6 +1,6 @@
 import createError, { type FastifyErrorConstructor } from '@fastify/error'
 
-/**
+/*
  * Every error that this package makes. `code` is stable; a loader's own errors pass through unchanged.
  * Messages name the thing, what was expected, and what came.
  */
@@ -16,6 +16,7 @@ export const InvalidOptionsError: MadeError<[path: string, expected: string, got
 export const InvalidDefinitionError: MadeError<[what: string]> = createError(
   'FST_CACHING_API_INVALID_DEFINITION', '%s', 500, TypeError)
 
+/** No region has this name. The message lists those that there are. */
 export const UnknownRegionError: MadeError<[name: string, known: string]> = createError(
   'FST_CACHING_API_UNKNOWN_REGION', "There is no region '%s'; there are: %s", 500)
 
@@ -69,6 +70,7 @@ export class BackendFailedError extends BackendFailed {
   }
 }
 
+/** A region, or the manager, was used after it was closed. */
 export const ClosedError: MadeError<[what: string]> = createError(
   'FST_CACHING_API_CLOSED', '%s was used after close()', 503)
 

@@ -135,7 +135,7 @@ export class Flight implements Landing {
     return this.want.key
   }
 
-  /** Those that who has joined it wants, besides its own. */
+  /** The `maxAge`s of those who have joined it, where they differ from its own. */
   get otherAges (): readonly (number | undefined)[] | undefined {
     return this.#extras?.otherAges
   }
@@ -172,7 +172,7 @@ export class Flight implements Landing {
     return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'elsewhere')
   }
 
-  /** Of a key, one is. */
+  /** Whether later readers may join it: at most one flight of a key is like that. */
   get joinable (): boolean {
     return this.place?.value === this
   }

@@ -9,7 +9,7 @@ import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 /** Kinds of entries: what was given as a key, what a wrapped function keeps, what a cached object keeps. */
 export type KeyKind = 'k' | 'f' | 'o'
 
-/** Of arguments, which a request may bring. */
+/** How deeply arguments may be nested, which a request may bring. */
 const deepest = 100
 
 /** Longer ones are hashed: memcached takes 250 bytes, and namespace and region take up to 130 of them. */

@@ -96,7 +96,7 @@ function unpack (packr: Packr, bytes: Uint8Array, start: number): unknown {
     return packr.unpack(source, part)
   }
   const body = bytes.subarray(start)
-  // From bytes that are no Buffer it would make Buffers that are none.
+  // From a plain Uint8Array it would give plain Uint8Arrays back where Buffers were packed.
   return packr.unpack(Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
 }
 
@@ -123,7 +123,7 @@ let lastShape: Shape = makeShape('id')
 const validName = /^[\w$]{1,50}$/
 const mostNames = 40
 
-/** `isShared`: else msgpackr would believe bytes that give these names another meaning, and go on to. */
+/** `isShared`: else msgpackr would let bytes give these names another meaning, for good. */
 function makeShape (text: string): Shape {
   const names = text.split(',')
   return {

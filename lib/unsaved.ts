@@ -11,8 +11,9 @@ export interface Response {
 }
 
 /**
- * Those of one request. Whoever answers it calls `save()` first. What is assigned from then on is saved when the response
- * is over, sent or not, and what is assigned after that in the background, at once.
+ * The cache objects of one request that have something to save. Whoever answers the request calls `save()` first. What is
+ * assigned from then on is saved when the response is over, sent or not, and what is assigned after that in the background,
+ * at once.
  */
 export class UnsavedObjects {
   /** Of all requests: those that have something to save, or are saving. */

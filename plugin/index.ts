@@ -7,7 +7,7 @@ import type { Response } from '../lib/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
 
-/** Where a request keeps its raw response, which it doesn't know; and from the first use its CachingApi, which has that then. */
+/** Where a request keeps its raw response, which Fastify doesn't give it; from the first use on, its CachingApi, which has the response then. */
 const kApi = Symbol('fastify-caching-api')
 
 interface Request extends FastifyRequest { [kApi]: CachingApi | Response | null }

@@ -3,7 +3,7 @@ interface Member {
   /** The last push that it has acknowledged, and with it all before. */
   upTo: number
   /**
-   * It did not acknowledge, and was told that nobody waits for it: by then it knows, or has stopped to believe its memory.
+   * It did not acknowledge, and was told that nobody waits for it: by then it knows, or it no longer believes its memory.
    * By performance.now(); Infinity while it is being told.
    */
   goneAt: number | undefined
@@ -61,7 +61,7 @@ export class Acknowledgements {
     return this.#allKnown && this.#members.size === 0
   }
 
-  /** All members were asked to show themselves. Who hasn't when a lease is over has stopped to believe his memory. */
+  /** All members were asked to show themselves. Whoever hasn't when a lease is over no longer believes his memory. */
   asked (): void {
     if (this.#allKnown) return
     this.#learning ??= setTimeout(() => {

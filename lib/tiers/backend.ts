@@ -95,7 +95,7 @@ export interface LocalBackend extends Backend {
   getEntry (key: string): LocalEntry | undefined
   setEntry (key: string, entry: LocalEntry): void
   deleteEntry (key: string): void
-  /** Whether it may be used once more without asking for its key, and be no sooner evicted than what is used less. */
+  /** Whether it was asked for so lately that it may be used once more without telling the backend: eviction is far off. */
   isRecent (entry: LocalEntry): boolean
 }
 
@@ -127,7 +127,7 @@ export interface OpeningBackend extends Backend {
 /** What may be used again after it was closed: by one manager after another. */
 export interface Reopening { reopen (): void }
 
-/** A backend on several servers, each with its share of the keys. One that is away fails what is asked of it, alone or not. */
+/** A backend on several servers, each with its share of the keys. A call that concerns one that is away fails as a whole. */
 export interface SpreadBackend extends Backend {
   /** The same for keys that share a server. */
   serverOf (key: string): object

@@ -80,10 +80,11 @@ export class SharedTier {
   readonly #leaseTtl: number
   readonly #farther: readonly SharedTier[]
   readonly #undelivered: Undelivered
+  /** Until then, by performance.now(), fills need a mark. */
   #calmAt = -Infinity
   /** As it was read last: most answers bring the same. */
   #lastStamp: { readonly text: string, readonly stamp: Stamp | undefined } = { text: '', stamp: undefined }
-  /** When it was last looked for. */
+  /** Whether the region had a stamp when it was last asked for. */
   #hasStamp = true
   #warnedOfForeign = false
   #warnedOfUnkept = false
