@@ -12,10 +12,13 @@ export interface MethodOptions<T, Stored = T, Out = Stored> {
   postCache?: (stored: Stored, api: CachingApi) => Out
   /** Other methods of the same object that a row answers as well: `{ getById: user => [user.id] }`. */
   primes?: Readonly<Record<string, (row: T) => readonly unknown[]>>
+  /** What a region's `invalidateTags` forgets the row by. */
   tags?: (row: T) => readonly string[]
-  /** Instead of the region's. */
+  /** How long a row is fresh. Default: the region's. */
   ttl?: Duration
+  /** How long past `ttl` it may be served stale. Default: the region's. */
   grace?: Duration
+  /** How long "there is no such row" is remembered. Default: the region's, or else `ttl`. */
   negativeTtl?: Duration
 }
 
@@ -28,6 +31,7 @@ type Methods = Record<string, LoadMethod<any, any, any>>
 export interface CachedObjectDefinition<M extends Methods> {
   /** Part of every key. */
   name: string
+  /** The name of the region that keeps it. */
   region: string
   /** Part of every key: raise it when the shape of the values changes. Default 1. */
   version?: number

@@ -34,6 +34,7 @@ export interface CachingManagerOptions {
    * invalidations, and how long at most an invalidation waits for one that doesn't answer. Default '500ms'.
    */
   lineLease?: Duration
+  /** Is told of tiers that are away, and of values that can't be kept. Default: nobody; in the plugin, `fastify.log`. */
   logger?: Logger
   /** Milliseconds since the epoch; tests pass their own. Default `Date.now`. */
   now?: () => number
@@ -49,8 +50,12 @@ const patience = 10_000
 const ignore = () => {}
 const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
 
-/** Regions by name, for the lifetime of the application. */
+/**
+ * Regions by name, for the lifetime of the application. Without Fastify, in a job or a script, it is made by `new`, and to be
+ * closed by `close()`.
+ */
 export class CachingManager {
+  /** Those of the options. `region(name)` throws for an unknown one. */
   readonly regions: ReadonlyMap<string, Region>
   /** @internal Requests whose cache objects have something to save, or are being saved. */
   readonly unsaved = new Set<UnsavedObjects>()
@@ -108,7 +113,7 @@ export class CachingManager {
     return region
   }
 
-  /** A CachingApi outside a request: a job, a script, a test. */
+  /** A CachingApi outside a request, with a memory of its own: for a job, a script, a test. Nobody saves its cache objects by itself. */
   createApi (): CachingApi {
     return new CachingApi(this)
   }

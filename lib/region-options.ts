@@ -22,10 +22,11 @@ export interface RegionOptions {
   lockTtl?: Duration
   /** How long the others wait for its value before they load on their own. Default '5s'. */
   lockWait?: Duration
-  /** After `soft`, a stale value is served if there is one; after `hard`, callers get LoadTimeoutError. The load goes on and is cached. */
+  /** After `soft`, a stale value is served if there is one; after `hard`, callers get LoadTimeoutError. The load goes on and is cached. Default: neither. */
   loadTimeout?: { soft?: Duration, hard?: Duration }
   /** Budget of one operation on one tier; past it the tier counts as missing for this read. Default '250ms'. */
   tierTimeout?: Duration
+  /** Between values and the bytes of shared tiers; memory keeps values. Default: msgpackr, which keeps types that JSON loses. */
   serializer?: Serializer
   /** 'acknowledged': an invalidation resolves when every process's memory tier has dropped the value. 'eventual': when the message is sent. Default 'acknowledged'. */
   coherence?: 'acknowledged' | 'eventual'
@@ -37,13 +38,16 @@ export interface ReadOptions {
 }
 
 export interface WriteOptions {
-  /** Kept with the entry, instead of the region's. */
+  /** How long this value is fresh. Default: the region's, or the method's. */
   ttl?: Duration
+  /** How long past `ttl` it may be served stale. Default: the region's, or the method's. */
   grace?: Duration
+  /** What `invalidateTags` forgets it by. */
   tags?: readonly string[]
 }
 
 export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'> {
+  /** What `invalidateTags` forgets it by; or what makes that from the value. */
   tags?: readonly string[] | ((value: T) => readonly string[])
   /** A value for which this is false is returned to all who wait for it, and not cached. */
   shouldCache?: (value: T) => boolean

@@ -10,10 +10,13 @@ export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
   /** What is cached for these arguments, if it is fresh. */
   get (...args: A): Promise<T | undefined>
+  /** As `Region.set`, for these arguments. */
   set (value: T, ...args: A): Promise<void>
   /** Calls the function whatever is cached, and caches what it returns. */
   refresh (...args: A): Promise<T>
+  /** As `Region.delete`, for these arguments. @throws InvalidationPendingError */
   invalidate (...args: A): Promise<void>
+  /** The function itself, uncached. */
   readonly original: (...args: A) => T | Promise<T>
 }
 
@@ -106,11 +109,13 @@ export class Region {
     await this.setMany([[key, value]], options)
   }
 
+  /** As `set`, in one step for each tier. A Map will do, or pairs. */
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
     const sets = pairsOf(entries).map(([key, value]) => ({ key: this.#key(key), value }))
     await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
   }
 
+  /** As `deleteMany`. @throws InvalidationPendingError */
   async delete (key: string): Promise<void> {
     await this.path.forget([this.#key(key)])
   }
@@ -122,19 +127,24 @@ export class Region {
 
   /**
    * Forgets the whole region, in every process. Soft: values become stale (served within `grace`). Hard: they are gone.
-   * Default hard.
+   * Default hard. Resolves when no reader can start to read the old values.
+   * @throws InvalidationPendingError
    */
   async invalidate ({ soft = false }: { soft?: boolean } = noOptions): Promise<void> {
     await this.path.revise(soft ? 'soft' : 'hard')
   }
 
-  /** Forgets every value that was written with one of these tags, in every process. */
+  /**
+   * Forgets every value that was written with one of these tags, in every process. Resolves when no reader can start to read
+   * the old values. It takes as long for one value as for a million.
+   * @throws InvalidationPendingError
+   */
   async invalidateTags (...tags: string[]): Promise<void> {
     assertTags(tags)
     if (tags.length > 0) await this.path.forgetTags([...new Set(tags)])
   }
 
-  /** dogpile's cache_on_arguments. The key is made of `name` and the arguments, told apart by type: 1 is not '1'. */
+  /** `fn`, cached: dogpile's cache_on_arguments. The key is made of `name` and the arguments, told apart by type: 1 is not '1'. */
   wrap<A extends readonly unknown[], T> (name: string, fn: (...args: A) => T | Promise<T>, options: CreateOptions<T> = noOptions): WrappedFunction<A, T> {
     if (typeof name !== 'string' || name === '') throw new InvalidArgumentError('name', 'a string that is not empty', show(name))
     assertFunction(fn, 'fn')

@@ -1,4 +1,4 @@
-/** Elects one holder for each name. */
+/** Elects one holder for each name, among all processes: `redlock(clients)`, or one of your own. */
 export interface DogpileLock {
   /** All of `names`, or none: resolves to undefined at once where somebody else holds one of them. `ttl` in milliseconds. */
   acquire (names: readonly string[], ttl: number): Promise<HeldLock | undefined>
@@ -11,6 +11,7 @@ export interface DogpileLock {
 }
 
 export interface HeldLock {
+  /** What tells this holder from any other one. */
   readonly token: string
   /** False: it was lost meanwhile, for all that is known. Rejects where nobody could be asked. */
   extend (ttl: number): Promise<boolean>

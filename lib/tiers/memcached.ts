@@ -21,7 +21,7 @@ export interface MemcachedOptions {
 
 /**
  * On one memcached server, or on several: then each has its share of the keys, and a client of its own. Clients are
- * handed in and stay open.
+ * handed in and stay open. @throws InvalidOptionsError
  *
  *     memcached(new MemcacheClient({ server: '127.0.0.1:11211' }))
  */

@@ -15,7 +15,7 @@ const overhead = 400
 /** Bytes that belong to whoever gave them: a Backend's contract, for cache objects. */
 interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonly shortcuts?: undefined }
 
-/** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. */
+/** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
 export function memory (options: MemoryOptions = {}): Backend {
   if (typeof options !== 'object' || options === null) throw new InvalidOptionsError('memory(options)', 'an object', show(options))
   for (const [name, value] of Object.entries(options)) {

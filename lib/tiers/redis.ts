@@ -9,8 +9,10 @@ import { RedisLine } from './redis-line.js'
 interface Evaluating { evalBuffer (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown> }
 
 /**
- * On a Redis server or a Redis Cluster. The client is handed in and stays open; to hear of other processes a second
- * connection is made like it when it is first needed, and closed with the manager.
+ * On a Redis server or a Redis Cluster, by an ioredis client, which stays open. To hear of other processes a second connection
+ * is made like it when it is first needed, and closed with the manager; in a Cluster that takes the sharded channels of Redis 7.
+ * `keyPrefix` stands in front of every key: up to 50 printable ASCII characters without blanks and braces.
+ * @throws InvalidOptionsError
  */
 export function redis (client: unknown, options: { keyPrefix?: string } = {}): Backend {
   const { keyPrefix = '' } = options
@@ -22,7 +24,11 @@ export function redis (client: unknown, options: { keyPrefix?: string } = {}): B
   return used.isCluster ? new RedisClusterBackend(used, keyPrefix) : new RedisBackend(used, keyPrefix)
 }
 
-/** Over a Redis server, for regions whose shared tier has no way to tell other processes. */
+/**
+ * Carries invalidations and wake-ups over a Redis server, for regions whose shared tier has no way to tell other processes:
+ * memcached, or a backend of your own. The client stays open.
+ * @throws InvalidOptionsError
+ */
 export function redisBus (client: unknown): InvalidationBus {
   return new RedisLine(useRedis(client, 'redisBus(client)'))
 }
