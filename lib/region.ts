@@ -64,7 +64,8 @@ export class Region {
   async getOrCreate<T> (key: string, creator: () => T | Promise<T>, options: CreateOptions<T> = noOptions): Promise<T> {
     assertFunction(creator, 'creator')
     const policy = resolvePolicy(this.path.options.policy, options)
-    return await this.#create(this.#key(key), creator, options.tags, policy, resolveMaxAge(options.maxAge)) as T
+    const source = sourceOf(creator, options.tags)
+    return await this.#read({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), anew: false, load: { source, policy }, arg: undefined }) as T
   }
 
   /**
@@ -152,13 +153,14 @@ export class Region {
     const maxAge = resolveMaxAge(options.maxAge)
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
-    const wrapped = async (...args: A) => await this.#create(keyOf(args), () => fn(...args), tags, policy, maxAge) as T
+    const loadOf = (args: A) => ({ source: sourceOf(() => fn(...args), tags), policy })
+    const wrapped = async (...args: A) => await this.#read({ key: keyOf(args), maxAge, anew: false, load: loadOf(args), arg: undefined }) as T
     return Object.assign(wrapped, {
       get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
       set: async (value: T, ...args: A) => {
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#create(keyOf(args), () => fn(...args), tags, policy, undefined, true) as T,
+      refresh: async (...args: A) => await this.#read({ key: keyOf(args), maxAge: undefined, anew: true, load: loadOf(args), arg: undefined }) as T,
       invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
       original: fn
     })
@@ -179,18 +181,6 @@ export class Region {
     return this.#read({ key, maxAge, anew: false, load: undefined, arg: undefined })
   }
 
-  #create<T> (
-    key: string,
-    creator: () => T | Promise<T>,
-    tags: CreateOptions<T>['tags'],
-    policy: Policy,
-    maxAge: number | undefined,
-    anew = false
-  ): Promise<unknown> {
-    const source: Source = { maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] }
-    return this.#read({ key, maxAge, anew, load: { source, policy }, arg: undefined })
-  }
-
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
     assertTags(tags)
     for (const { value } of sets) if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
@@ -206,6 +196,10 @@ export class Region {
     return keys.map(key => this.#key(key))
   }
 }
+
+/** A loader of one key. */
+const sourceOf = <T>(creator: () => T | Promise<T>, tags: CreateOptions<T>['tags']): Source =>
+  ({ maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] })
 
 function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
   if (tags === undefined) return { value, tags: noTags }
