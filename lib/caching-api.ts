@@ -131,7 +131,7 @@ export class CachingApi {
     const key = bound.key(args)
     const seen = this.#memory.get(bound, args, () => key)
     this.#overtake(key)
-    return await this.#fetch(bound, key, args, undefined, true, undefined, seen).promise as ResultOf<O, M>
+    return await this.#fetch(new Fetching(this, bound, args, key, seen), undefined, undefined, true).promise as ResultOf<O, M>
   }
 
   /**
@@ -274,19 +274,19 @@ export class CachingApi {
     }
     const { path } = bound.region
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
-    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(bound, key, args, maxAge, false, remembered, before)
+    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, before), maxAge, remembered)
     this.#recorder.hit(path.hit)
     return this.#hand(bound, args, key, remembered)
   }
 
-  #fetch (bound: BoundMethod, key: string, args: readonly unknown[], maxAge: number | undefined, anew: boolean, remembered?: Entry, before?: Read): Read {
-    const arg = ownArguments(args)
-    const fetching = new Fetching(this, bound, arg, key, before)
-    if (anew && before !== undefined) fetching.anew = new Anew(key, before)
+  /** `remembered`: what memory has. `anew`: whatever the tiers have. */
+  #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, anew = false): Read {
+    const { bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    this.#memory.set(bound, arg, key, fetching.anew ?? fetching)
+    if (anew && fetching.before !== undefined) fetching.anew = new Anew(key, fetching.before)
+    this.#memory.set(bound, args, key, fetching.anew ?? fetching)
     this.#fetching++
-    bound.region.path.fetch({ key, maxAge, anew, load: bound, arg }, fetching, remembered)
+    bound.region.path.fetch({ key: key!, maxAge, anew, load: bound, arg: args }, fetching, remembered)
     return fetching
   }
 
@@ -368,7 +368,7 @@ export class CachingApi {
   }
 
   #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
-    const fetching = new Fetching(this, bound, ownArguments(args), key)
+    const fetching = new Fetching(this, bound, args, key)
     this.#memory.set(bound, fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
@@ -423,7 +423,7 @@ class Fetching extends Reading implements Landing {
     this.before = before
     this.#api = api
     this.bound = bound
-    this.args = args
+    this.args = ownArguments(args)
     this.key = key
   }
 
