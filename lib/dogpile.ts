@@ -136,7 +136,8 @@ export class Dogpile {
    */
   async elect (names: readonly string[]): Promise<Election> {
     const part = await this.#acquire(names)
-    return this.#elected(names, part !== undefined ? [part] : this.#takesSome ? [] : await this.#divide(names))
+    if (part !== undefined) return this.#elected(names, [part])
+    return this.#elected(names, this.#takesSome ? [] : await this.#divide(names))
   }
 
   /** Of names that others were holding: most likely they still do. */

@@ -58,7 +58,7 @@ export interface ResolvedRegionOptions {
   /** Those that keep something. */
   readonly tiers: readonly Backend[]
   readonly policy: Policy
-  /** Of cached objects. */
+  /** For the rows of cached objects alone: to a region itself, `null` is a value like others. */
   readonly negativeTtl: number | undefined
   readonly refresh: 'background' | 'inline'
   readonly jitter: number
@@ -78,7 +78,7 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   assertObject(options, path, known)
   const tiers = resolveTiers(options.tiers, `${path}.tiers`)
   const ttl = resolveDuration(options.ttl, `${path}.ttl`, 1)
-  const duration = (name: string, fallback: number, least?: number, most?: number) =>
+  const duration = <F extends number | undefined>(name: string, fallback: F, least?: number, most?: number): number | F =>
     options[name] === undefined ? fallback : resolveDuration(options[name], `${path}.${name}`, least, most)
 
   const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
@@ -94,7 +94,7 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
   return {
     tiers,
     policy: { ttl, grace: duration('grace', 0), negativeTtl: undefined, shouldCache: undefined },
-    negativeTtl: options['negativeTtl'] === undefined ? undefined : resolveDuration(options['negativeTtl'], `${path}.negativeTtl`),
+    negativeTtl: duration('negativeTtl', undefined),
     refresh: oneOf(options.refresh ?? 'background', `${path}.refresh`, ['background', 'inline']),
     jitter,
     lockTtl: duration('lockTtl', 5000, 50, longestTimer),

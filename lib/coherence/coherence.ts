@@ -31,6 +31,7 @@ const mostKeys = 1000
 /** Processes whose last push is remembered, to see that none was missed. */
 const mostSenders = 1000
 
+/** A message without its sender. Of each kind by itself: a plain Omit would leave what all kinds have in common. */
 type Said = Message extends infer M ? M extends Message ? Omit<M, 'from'> : never : never
 
 /** A push that waits for its message, and what becomes of it. */

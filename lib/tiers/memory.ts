@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { InvalidOptionsError, show } from '../errors.js'
-import type { Backend, LocalBackend, LocalEntry } from './backend.js'
+import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.js'
 
 export interface MemoryOptions {
   /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either. */
@@ -76,7 +76,7 @@ export class MemoryBackend implements LocalBackend {
     })
   }
 
-  async setMany (entries: readonly { key: string, value: Uint8Array, ttl: number }[]): Promise<void> {
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
     const now = performance.now()
     for (const { key, value, ttl } of entries) {
       this.#count()
