@@ -33,12 +33,14 @@ export function safeKey (rest: string): string {
 }
 
 /**
- * Where a cache object keeps a property. No region's keys start like this: a name can't hold `|`. An id's own `|` is
- * escaped, so that what follows the first one is the property.
+ * Where a cache object keeps a property: `name.id.property`. Points within the last two are escaped, so that these are what
+ * follows the last two points; and colons, which every key of a region has; and what a hash begins with.
  */
 export function propertyKey (object: string, id: string, property: string): string {
-  return `cacheobj|${object}|${safeKey(`${id.replace(/[%|]/g, encodeURIComponent)}|${property}`)}`
+  return `${object}.${safeKey(`${escaped(id)}.${escaped(property)}`)}`
 }
+
+const escaped = (part: string): string => part.replace(/[%.:#]/g, char => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)
 
 /** The `rest` of a key that a caller chose. @throws InvalidArgumentError */
 export function callerKey (key: unknown): string {

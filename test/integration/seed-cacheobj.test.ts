@@ -75,7 +75,7 @@ t.test('example: a UserCache on the local Redis', async t => {
   t.equal(await user10.name, 'Real Name')
 
   t.test('the cache is stored with class name and given id', async t => {
-    t.strictSame((await (await redisOf(t, server.port)).keys('*')).sort(), ['cacheobj|UserCache|10|name', 'cacheobj|UserCache|10|username'])
+    t.strictSame((await (await redisOf(t, server.port)).keys('*')).sort(), ['UserCache.10.name', 'UserCache.10.username'])
     t.equal(await new UserCache(11).username, null)
     t.equal(await new (LocalRedisObject('OtherCache', { username: property<string>() }, options))(10).username, null)
   })
@@ -86,7 +86,7 @@ t.test('example: a UserCache on the local Redis', async t => {
     t.equal(await user10.get('username', { useCache: true }), 'username')
     t.strictSame(await commands.commands(), [])
     t.equal(await user.get('username'), 'username')
-    t.strictSame(await commands.calls(), [['mget', 'cacheobj|UserCache|10|username']])
+    t.strictSame(await commands.calls(), [['mget', 'UserCache.10.username']])
   })
 })
 
@@ -99,7 +99,7 @@ t.test('example: the generator for a Redis that is not local', async t => {
   user.username = 'username'
   await user.save()
   t.equal(await new MyUserCache(10).username, 'username')
-  t.equal(await client.exists('cacheobj|MyUserCache|10|username'), 1)
+  t.equal(await client.exists('MyUserCache.10.username'), 1)
 })
 
 t.test('example: in-memory and memcached objects by the same interface', async t => {
@@ -182,8 +182,8 @@ t.test('example: a composite of memory, memcached and Redis', async t => {
   t.strictSame(roundTrips(), [1, 1, 0], 'with backend memcached')
   t.equal(await other.redis1, 'e')
   t.strictSame(roundTrips(), [1, 1, 1], 'with backend redis')
-  t.match(memcachedLine.calls, [['gets', 'cacheobj|CompositeCache|1|mc1']])
-  t.match(redisLine.calls, [['mget', 'cacheobj|CompositeCache|1|redis1']])
+  t.match(memcachedLine.calls, [['gets', 'CompositeCache.1.mc1']])
+  t.match(redisLine.calls, [['mget', 'CompositeCache.1.redis1']])
 
   reset()
   other.mem1 = other.mc1 = other.redis1 = 'new'
@@ -274,13 +274,13 @@ t.test('the ttl is written in the same command as the value, and applies', async
   await session.save()
   const calls = await commands.calls()
   t.strictSame(calls.map(([name, key, , px, ms]) => [name, key, px, ms]), [
-    ['set', 'cacheobj|Session|1|short', 'PX', '1000'],
-    ['set', 'cacheobj|Session|1|long', 'PX', '3600000'],
-    ['set', 'cacheobj|Session|1|unlimited', 'PX', '31536000000']
+    ['set', 'Session.1.short', 'PX', '1000'],
+    ['set', 'Session.1.long', 'PX', '3600000'],
+    ['set', 'Session.1.unlimited', 'PX', '31536000000']
   ])
   t.equal(line.calls.length, 1)
   const [name, key, , exptime] = line.calls[0]!
-  t.strictSame([name, key], ['set', 'cacheobj|Session|1|mcShort'])
+  t.strictSame([name, key], ['set', 'Session.1.mcShort'])
   t.ok(Number(exptime) >= 1 && Number(exptime) <= 2, 'memcached counts seconds')
   await eventually(t, async () => {
     const { short, mcShort, memShort } = await session.getAll()
@@ -301,7 +301,7 @@ t.test('any id can be stored, read and deleted, and nothing else is touched', as
   }
   const ids = [
     'a b', ' ', '', '\r\n', 'a\r\nset k 0 0 1\r\nx\r\n', 'get k\r\n', '\0', 'a\0b', '{tag}', '{', '}{', '😀', 'é', '\ud83d', '\ude00', 'x'.repeat(10_000), 'é'.repeat(10_000), 'x'.repeat(9_999) + 'y',
-    '|', 'a|b', '%7C', 'a%7Cb', '*', '?', '../..', '__proto__', 'constructor', '#', '"', "'", '1|name', '1', 'cacheobj|Any|1|name', '9007199254740993', '-1', '1e21'
+    '|', 'a|b', '%7C', 'a%7Cb', '*', '?', '../..', '__proto__', 'constructor', '#', '"', "'", '1|name', '1', 'Any.1.name', '9007199254740993', '-1', '1e21'
   ]
   for (const [where, backend] of Object.entries(backends)) {
     t.test(`on ${where}`, async t => {

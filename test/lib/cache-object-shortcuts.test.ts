@@ -6,7 +6,7 @@ import { LocalRedisObject, localRedisObject, memcachedObject, memoryObject, redi
 import { startMemcached, startRedis } from '../helpers/servers.js'
 
 const properties = () => ({ username: property<string>(), name: property<string>() })
-const key = 'cacheobj|UserCache|10|username'
+const key = 'UserCache.10.username'
 
 // This machine may be busy: the default budget is none of these tests'.
 const options = { timeout: '20s' }

@@ -39,7 +39,7 @@ t.test('assigning', async t => {
     t.strictSame(await user.getAll(), { username: 'alice', name: 'Alice' })
     t.strictSame(calls, [], 'what is assigned here is known here')
     await user.save()
-    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|name']])
+    t.strictSame(calls, [['setMany', 'UserCache.10.username', 'UserCache.10.name']])
     t.equal(await new UserCache(10).username, 'alice')
     t.equal(await user.get('username'), 'alice')
     calls.length = 0
@@ -66,7 +66,7 @@ t.test('assigning', async t => {
     t.equal(await user.get('username'), null)
     calls.length = 0
     await user.save()
-    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|name'], ['deleteMany', 'cacheobj|UserCache|10|username']])
+    t.strictSame(calls, [['setMany', 'UserCache.10.name'], ['deleteMany', 'UserCache.10.username']])
     t.strictSame(await new UserCache(10).getAll(), { username: null, name: 'Alice' })
     await user.set('name', null)
     t.equal(await new UserCache(10).name, null)
@@ -91,7 +91,7 @@ t.test('assigning', async t => {
     user.username = 'alice'
     await user.set('username', 'bob')
     await user.save()
-    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|username']])
+    t.strictSame(calls, [['setMany', 'UserCache.10.username']])
     t.equal(await user.get('username'), 'bob')
   })
 
@@ -136,7 +136,7 @@ t.test('reading', async t => {
     t.strictSame(calls, [])
     t.equal(await user.get('username', {}), 'bob')
     t.equal(await user.username, 'bob')
-    t.strictSame(calls, [['getMany', 'cacheobj|UserCache|10|username'], ['getMany', 'cacheobj|UserCache|10|username']])
+    t.strictSame(calls, [['getMany', 'UserCache.10.username'], ['getMany', 'UserCache.10.username']])
   })
 
   t.test('all properties of many objects in one tick are one getMany', async t => {
@@ -231,7 +231,7 @@ t.test('reading', async t => {
     const backend = memory()
     const Foreign = cacheObject({ name: 'Foreign', backend, timeout, properties: { a: property({ default: 'default' }) } })
     for (const bytes of [[], [9], [1, 0x92, 1], [2, 1, 2]]) {
-      await backend.setMany([{ key: 'cacheobj|Foreign|1|a', value: Uint8Array.from(bytes), ttl: 1000 }])
+      await backend.setMany([{ key: 'Foreign.1.a', value: Uint8Array.from(bytes), ttl: 1000 }])
       t.equal(await new Foreign(1).a, 'default')
     }
     await new Promise(setImmediate)
@@ -269,7 +269,7 @@ t.test('deleting', async t => {
     calls.length = 0
     await user.deleteAll()
     await user.save()
-    t.strictSame(calls, [['deleteMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|name']])
+    t.strictSame(calls, [['deleteMany', 'UserCache.10.username', 'UserCache.10.name']])
     t.strictSame(await user.getAll(), { username: null, name: null })
     t.strictSame(await other.getAll(), { username: 'alice', name: 'Alice' })
   })
@@ -292,13 +292,13 @@ t.test('each property has its own backend and ttl, and goes there in one step fo
   Object.assign(composite, { a: 1, b: 2, c: 3, d: 4 })
   await composite.save()
   t.strictSame([...one.entries, ...two.entries].map(({ key, ttl }) => [key, ttl]), [
-    ['cacheobj|Composite|1|a', 600_000],
-    ['cacheobj|Composite|1|b', 365 * day],
-    ['cacheobj|Composite|1|c', 2],
-    ['cacheobj|Composite|1|d', 365 * day]
+    ['Composite.1.a', 600_000],
+    ['Composite.1.b', 365 * day],
+    ['Composite.1.c', 2],
+    ['Composite.1.d', 365 * day]
   ])
-  t.strictSame(one.calls, [['setMany', 'cacheobj|Composite|1|a', 'cacheobj|Composite|1|b']])
-  t.strictSame(two.calls, [['setMany', 'cacheobj|Composite|1|c', 'cacheobj|Composite|1|d']])
+  t.strictSame(one.calls, [['setMany', 'Composite.1.a', 'Composite.1.b']])
+  t.strictSame(two.calls, [['setMany', 'Composite.1.c', 'Composite.1.d']])
   t.match(await composite.getAll(), { a: 1, b: 2, d: 4 })
 })
 
@@ -403,7 +403,7 @@ t.test('a backend that fails', async t => {
     await object.save()
     t.strictSame(away.calls, [])
     t.equal(await object.get('b', { useCache: true }), 1, 'the backend was asked')
-    t.strictSame(away.calls, [['getMany', 'cacheobj|Failing|x|b']])
+    t.strictSame(away.calls, [['getMany', 'Failing.x.b']])
   })
 
   t.test('a value that a backend will never keep costs only itself, and is not tried again', async t => {
@@ -547,8 +547,8 @@ t.test('subclasses', async t => {
     admin.level = 3
     await admin.save()
     t.equal(await admin.rank(), 'Hello the admin, level 3')
-    t.ok(calls.some(([operation, key]) => operation === 'setMany' && key === 'cacheobj|Admins|2|username'), 'in its own backend')
-    t.strictSame(levels.calls[0], ['getMany', 'cacheobj|Admins|2|level'])
+    t.ok(calls.some(([operation, key]) => operation === 'setMany' && key === 'Admins.2.username'), 'in its own backend')
+    t.strictSame(levels.calls[0], ['getMany', 'Admins.2.level'])
     t.equal(await new UserCache(2).username, 'bob')
     t.notOk('level' in new UserCache(2))
     t.strictSame(Object.keys(Admin.properties), ['username', 'name', 'level'])
@@ -556,7 +556,7 @@ t.test('subclasses', async t => {
 
     const Owner = cacheObject({ name: 'Owners', extends: Admin, timeout: 7, properties: {} })
     await new Owner(1).set('username', 'the owner')
-    t.ok(calls.some(([operation, key]) => operation === 'setMany' && key === 'cacheobj|Owners|1|username'), 'in its base\'s backend')
+    t.ok(calls.some(([operation, key]) => operation === 'setMany' && key === 'Owners.1.username'), 'in its base\'s backend')
     t.equal(modelOf(Owner)!.timeout, 7)
     t.equal(Owner.name, 'Owners')
   })

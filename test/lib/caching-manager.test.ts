@@ -443,7 +443,7 @@ t.test('what the objects of requests are given', async t => {
     t.teardown(() => mock.timers.reset())
     const closing = manager.close()
     await new Promise(setImmediate)
-    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|1|username']])
+    t.strictSame(calls, [['setMany', 'UserCache.1.username']])
     mock.timers.tick(10_000)
     await closing
     t.match(logger.lines.warn, [{ message: 'closing while loads or writes are still under way' }])

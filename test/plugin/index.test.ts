@@ -350,7 +350,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     t.notOk(answered)
     door.open()
     t.strictSame((await answering).json(), { ok: true })
-    t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|visits']])
+    t.strictSame(calls, [['setMany', 'UserCache.10.username', 'UserCache.10.visits']])
     t.equal(await new UserCache(10).username, 'alice')
   })
 
@@ -468,7 +468,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
       calls.length = 0
       t.equal(await ask(), 'ab')
       await app.cachingManager.idle()
-      t.strictSame(calls, [['setMany', 'cacheobj|UserCache|10|visits', 'cacheobj|UserCache|10|username']])
+      t.strictSame(calls, [['setMany', 'UserCache.10.visits', 'UserCache.10.username']])
     }
   })
 
@@ -489,8 +489,8 @@ t.test('what is assigned to the cache objects of a request when its response is 
     app.get('/', async () => ({ ok: true }))
     t.strictSame((await app.inject('/')).json(), { sorry: true })
     t.strictSame(calls, [
-      ['setMany', 'cacheobj|UserCache|10|username'],
-      ['setMany', 'cacheobj|UserCache|10|username', 'cacheobj|UserCache|10|visits']
+      ['setMany', 'UserCache.10.username'],
+      ['setMany', 'UserCache.10.username', 'UserCache.10.visits']
     ])
     t.strictSame(await new UserCache(10).getAll(), { username: 'failed', visits: 1 })
   })

@@ -540,8 +540,8 @@ t.test('of several servers, one that is away or silent costs cache objects only 
   t.ok((await saveAll()).every(({ status }) => status === 'fulfilled'))
   t.strictSame(await read('a'), ids)
 
-  const isOnFirst = ids.map(id => spread.serverOf(`cacheobj|Item|${id}|a`) === spread.serverOf('cacheobj|Item|0|a'))
-  const onServer = async (port: number) => await ask(port, 'get cacheobj|Item|0|a', /END\r\n/)
+  const isOnFirst = ids.map(id => spread.serverOf(`Item.${id}.a`) === spread.serverOf('Item.0.a'))
+  const onServer = async (port: number) => await ask(port, 'get Item.0.a', /END\r\n/)
   const first = (await onServer(servers[0].port))!.startsWith('VALUE') ? servers[0] : servers[1]
   const expected = ids.map(id => isOnFirst[id] ? 'failed' : id)
   t.ok(new Set(isOnFirst).size === 2)
@@ -553,7 +553,7 @@ t.test('of several servers, one that is away or silent costs cache objects only 
   await first.kill()
   t.strictSame(await read('a'), expected, 'away')
   const saved = await saveAll()
-  const otherOf = (id: number) => spread.serverOf(`cacheobj|Item|${id}|b`) === spread.serverOf('cacheobj|Item|0|a')
+  const otherOf = (id: number) => spread.serverOf(`Item.${id}.b`) === spread.serverOf('Item.0.a')
   for (const id of ids) {
     const lost = [...isOnFirst[id] ? ['a'] : [], ...otherOf(id) ? ['b'] : []]
     t.match(saved[id], lost.length === 0 ? { status: 'fulfilled' } : { reason: { properties: lost } }, `saving ${id}`)
