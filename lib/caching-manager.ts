@@ -42,7 +42,7 @@ export interface CachingManagerOptions {
 
 export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
 
-/** How long `ready` waits: no application waits longer for what only warms it up. Milliseconds. */
+/** How long `ready`, and the first reads, wait: no application waits longer for what only warms it up. Milliseconds. */
 const longestBoot = 2000
 /** How long `close` waits for what is under way. Milliseconds. */
 const patience = 10_000
@@ -85,23 +85,26 @@ export class CachingManager {
     this.#used = bus === undefined ? backends : [...backends, bus]
     const line = bus ?? lineOf(backends)
     const outside = new Outside()
+    const shortestTimeout = Math.min(...Array.from(regions.values(), region => region.tierTimeout))
     const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
       ? undefined
       : new Coherence({
         line,
         channel: coherenceChannel(namespace),
         lease: lineLease,
-        budget: Math.min(...Array.from(regions.values(), region => region.tierTimeout)),
+        budget: shortestTimeout,
         logger
       })
+    for (const used of this.#used) hold(used)
+    const started = coherence?.start()
+    const joined = started && within(Math.min(longestBoot, shortestTimeout), started, 'the line').catch(() => {})
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, { lock, line, logger })
-      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, logger, now, outside }))]
+      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, outside }))]
     }))
-    for (const used of this.#used) hold(used)
     this.#prepared = Promise.all([
-      coherence?.start(),
+      started,
       prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
   }

@@ -95,7 +95,9 @@ export class Fill {
     for (const flight of fillings) {
       const { key, entry, leases } = flight
       const lease = leases?.[s]
-      const bytes = lease === undefined || entry.staleUntil <= now ? undefined : this.#encode(tier, key, entry, lease.stamp)
+      // What refuses nothing isn't given what was overtaken: a newer load may have been faster.
+      const isLate = entry.staleUntil <= now || (flight.detached && !tier.isLeasing)
+      const bytes = lease === undefined || isLate ? undefined : this.#encode(tier, key, entry, lease.stamp)
       if (bytes !== undefined) {
         fills.push({ flight, key, entry, bytes, lease: lease! })
         continue

@@ -44,7 +44,7 @@ export class Looking {
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
-    const look = inOrderOf(keys, asked, await tier.lookMany(asked))
+    const look = inOrderOf(keys, asked, await tier.lookMany(asked, flights.some(flight => flight.want.load !== undefined)))
     trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
     return this.#sort(flights, look.entries, place, trip, look)
   }

@@ -28,6 +28,8 @@ export interface RegionContext {
   readonly lock: DogpileLock | undefined
   readonly line: Line | undefined
   readonly coherence: Coherence | undefined
+  /** Resolves when this process hears of the others, or won't so soon. Never rejects. */
+  readonly joined: Promise<void> | undefined
   readonly logger: Logger
   readonly now: () => number
   readonly outside: Outside
@@ -75,6 +77,8 @@ export class ReadPath {
   /** Some of them may have the same key. */
   #repeats = false
   #departedAt = -Infinity
+  /** Until this process hears of the others, or won't so soon: nobody could join what departs before. */
+  #joining: Promise<unknown> | undefined
   #closed = false
 
   constructor (keyspace: Keyspace, options: ResolvedRegionOptions, context: RegionContext) {
@@ -137,7 +141,9 @@ export class ReadPath {
       isBatchWaiting: () => this.#batch.length > 0,
       track: work => this.#track(work)
     })
-    if (this.#shared.length > 0 && options.coherence !== 'eventual') this.#trust = coherence
+    if (this.#shared.length === 0 || coherence === undefined) return
+    if (options.coherence !== 'eventual') this.#trust = coherence
+    this.#joining = context.joined?.then(() => { this.#joining = undefined })
   }
 
   /** The farthest first: a nearer one asks those behind it what they have not been told yet. */
@@ -230,10 +236,15 @@ export class ReadPath {
     return entry !== undefined && freshness(entry, this.#now(), maxAge) === 'stale'
   }
 
-  /** One that only looks brings nothing to one that loads, and another `maxAge` may not be content with what it finds. */
+  /**
+   * One that only looks brings nothing to one that loads, nor does that to it, until its value is there and on its way into the
+   * tiers; and another `maxAge` may not be content with what is found.
+   */
   #isJoinable (flight: Flight, want: Want): boolean {
     if (flight.gaveUp && !this.#stale.has(flight)) return false // somebody else may have filled a tier: it is looked for first
-    return !want.anew && want.load !== undefined && (flight.loading || flight.want.maxAge === want.maxAge) && this.#suits(flight, want)
+    if (want.anew) return false
+    if (want.load === undefined) return flight.loaded && this.#suits(flight, want)
+    return (flight.loading || flight.want.maxAge === want.maxAge) && this.#suits(flight, want)
   }
 
   /** What is there already has an age: it may be too old for somebody who asks for one, or its time may be over. */
@@ -264,6 +275,10 @@ export class ReadPath {
   }
 
   #schedule (): void {
+    if (this.#joining !== undefined) {
+      void this.#joining.then(() => afterTick(this.#depart))
+      return
+    }
     // Each reader who may not join what is under way would load anew: those of a moment do it together.
     const pause = this.#isTrusted() ? 0 : this.#departedAt + pauseUntrusted - performance.now()
     if (pause > 0) setTimeout(this.#depart, pause)

@@ -42,11 +42,6 @@ export class TransientMap<V> {
     else if (this.#gone > mostGone && this.#gone > this.#map.size / 2) this.#move()
   }
 
-  clear (): void {
-    for (const place of this.#map.values()) place.value = undefined
-    this.#startAnew()
-  }
-
   * values (): Generator<V> {
     for (const { value } of this.#map.values()) if (value !== undefined) yield value
   }

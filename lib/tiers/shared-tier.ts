@@ -86,6 +86,8 @@ export class SharedTier {
   #lastStamp: { readonly text: string, readonly stamp: Stamp | undefined } = { text: '', stamp: undefined }
   /** Whether the region had a stamp when it was last asked for. */
   #hasStamp = true
+  /** Of a backend of three methods: the last one that was made here. */
+  #made: Promise<Stamp> | undefined
   #warnedOfForeign = false
   #warnedOfUnkept = false
 
@@ -126,10 +128,10 @@ export class SharedTier {
     return (await this.lookMany(keys)).entries
   }
 
-  /** Never rejects. */
-  async lookMany (keys: readonly string[]): Promise<Look> {
+  /** `toFill`: what is missing will be loaded. Never rejects. */
+  async lookMany (keys: readonly string[], toFill = false): Promise<Look> {
     try {
-      return await this.#look(keys) ?? sawNothing(keys)
+      return await this.#look(keys, toFill) ?? sawNothing(keys)
     } catch (error) {
       this.#failed(error, 'read')
       return sawNothing(keys)
@@ -137,15 +139,20 @@ export class SharedTier {
   }
 
   /** Undefined where there is no stamp: nothing can be there either. */
-  async #look (keys: readonly string[]): Promise<Look | undefined> {
+  async #look (keys: readonly string[], toFill = false): Promise<Look | undefined> {
     const isEnough = this.#leasing === undefined || this.#isCalm()
     const seenUntil = performance.now() + this.#leaseTtl
     const replays = this.#replays()
     const asked = [this.#keyspace.stamp, ...keys]
+    const known = this.#made
     const found = this.#assertAnswered(asked, await this.#run(() => this.backend.getMany(asked)))
     const stamp = this.#readStamp(found[0])
     this.#hasStamp = stamp !== undefined
-    if (stamp === undefined) return undefined
+    if (stamp === undefined) {
+      if (!toFill || this.#leasing !== undefined) return undefined
+      const made = await this.#makeStamp(known)
+      return { ...sawNothing(keys), lease: () => ({ stamp: made, held: undefined }) }
+    }
     const believed = this.#believe(keys, keys.map((key, i) => this.#decode(key, found[i + 1])), stamp, replays)
     const entries = believed instanceof Promise ? await believed : believed
     return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seenUntil } : undefined }
@@ -188,12 +195,9 @@ export class SharedTier {
   /** A backend of three methods: the stamp is kept, but nothing refuses a fill that comes too late. */
   async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
     const replays = this.#replays()
+    const known = this.#made
     const [stampBytes, ...found] = await this.#getMany([this.#keyspace.stamp, ...keys])
-    let stamp = this.#readStamp(stampBytes)
-    if (stamp === undefined) {
-      stamp = newStamp()
-      await this.#writeStamp(stamp)
-    }
+    const stamp = this.#readStamp(stampBytes) ?? await this.#makeStamp(known)
     const lease = { stamp, held: undefined }
     const entries = await this.#believe(keys, found.map((bytes, i) => this.#decode(keys[i]!, bytes)), stamp, replays)
     return entries.map(entry => ({ entry, lease, first: true }))
@@ -428,8 +432,11 @@ export class SharedTier {
     }
   }
 
-  async #writeStamp (stamp: Stamp): Promise<void> {
-    await this.#run(() => this.#putStamp(stamp))
+  /** For a backend of three methods that has none. `known`: the one that was made last, when the backend was asked. */
+  #makeStamp (known: Promise<Stamp> | undefined): Promise<Stamp> {
+    if (this.#made !== known) return this.#made! // by somebody who had asked as well
+    const stamp = newStamp()
+    return (this.#made = this.#run(() => this.#putStamp(stamp)).then(() => stamp))
   }
 
   async #putStamp (stamp: Stamp): Promise<void> {

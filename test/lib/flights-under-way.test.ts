@@ -35,6 +35,9 @@ t.test('an invalidation reaches the one that may be joined, and those that were 
   flights.stray(ended)
   flights.end(ended)
   flights.detachAll()
+  t.strictSame([states(other), flights.get('b')], [['joinable'], other], 'it has not departed: what it finds will be new enough')
+  other.departed = true
+  flights.detachAll()
   t.strictSame(states(other, ended), ['detached', 'joinable'])
   t.equal(flights.get('b'), undefined)
   flights.revokeAll()
@@ -67,6 +70,7 @@ t.test('those that were revoked let others load', async t => {
     if (key !== 'c') flight.yield = () => { yielded.push(key) }
     flights.add(flight)
   }
+  for (const key of ['a', 'b', 'c']) flights.get(key)!.departed = true
   flights.detachAll()
   flights.revoke('a', 'invalidation')
   flights.revoke('c', 'invalidation')
