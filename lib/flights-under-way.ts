@@ -77,9 +77,9 @@ export class FlightsUnderWay {
     this.stray(flight)
   }
 
-  /** With `tags`: since these, and no others, were invalidated. What hasn't departed yet will look, and load, after that. */
+  /** With `tags`: since these, and no others, were invalidated. What hasn't departed yet, and carries nothing, will look, and load, after that. */
   detachAll (tags?: readonly string[]): void {
-    for (const flight of [...this.#joinable.values()]) if (flight.departed) this.detach(flight)
+    for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
     for (const stray of this.#allStrays()) {
       stray.detached = true
       stray.swept ||= stray.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true

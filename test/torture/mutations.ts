@@ -66,7 +66,7 @@ export const mutations: readonly Mutation[] = [
     name: 'join-tagged',
     what: 'a reader joins a load that began before an invalidation of a tag',
     file: 'lib/flights-under-way.ts',
-    find: '    for (const flight of [...this.#joinable.values()]) if (flight.departed) this.detach(flight)\n',
+    find: '    for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)\n',
     replace: ''
   },
   {
