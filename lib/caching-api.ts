@@ -5,7 +5,7 @@ import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } fr
 import type { CachingManager } from './caching-manager.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
-import type { Landed, Landing, Primed } from './flights.js'
+import { Wanted, type Landed, type Landing, type Primed } from './flights.js'
 import { isLoading } from './load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './recorder.js'
@@ -286,7 +286,7 @@ export class CachingApi {
     if (anew && fetching.before !== undefined) fetching.anew = new Anew(key, fetching.before)
     this.#memory.set(bound, args, key, fetching.anew ?? fetching)
     this.#fetching++
-    bound.region.path.fetch({ key: key!, maxAge, anew, load: bound, arg: args }, fetching, remembered)
+    bound.region.path.fetch(new Wanted({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
     return fetching
   }
 

@@ -16,6 +16,27 @@ export interface Entry extends Shared {
   readonly softened?: boolean
 }
 
+/** As a class, see *What is made for each key* in docs/decisions.md. */
+export class KeptEntry implements Entry {
+  readonly value: unknown
+  readonly loose: Shared['loose']
+  readonly loadedAt: number
+  readonly freshUntil: number
+  readonly staleUntil: number
+  readonly tags: readonly string[]
+  readonly stamp: Stamp
+
+  constructor ({ value, loose, loadedAt, freshUntil, staleUntil, tags, stamp }: Omit<Entry, 'softened'>) {
+    this.value = value
+    this.loose = loose
+    this.loadedAt = loadedAt
+    this.freshUntil = freshUntil
+    this.staleUntil = staleUntil
+    this.tags = tags
+    this.stamp = stamp
+  }
+}
+
 export type Freshness = 'fresh' | 'stale' | 'gone'
 
 /** With `maxAge`, that age takes the ttl's place for this one question; with `Infinity`, whatever is there is fresh. */
@@ -159,16 +180,16 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
     const from = numbersAt + at
     numbers.setInt32(at, bytes[from]! | bytes[from + 1]! << 8 | bytes[from + 2]! << 16 | bytes[from + 3]! << 24, true)
   }
-  const { value, loose } = shared
-  return {
-    value,
-    loose,
+  const tags = valueAt === tagsAt + 4 ? noTags : parseTags(Buffer.from(bytes.subarray(tagsAt + 4, valueAt)).toString('utf8'))
+  return new KeptEntry({
+    value: shared.value,
+    loose: shared.loose,
     loadedAt: numbers.getFloat64(0, true),
     freshUntil: numbers.getFloat64(8, true),
     staleUntil: numbers.getFloat64(16, true),
-    tags: valueAt === tagsAt + 4 ? noTags : parseTags(Buffer.from(bytes.subarray(tagsAt + 4, valueAt)).toString('utf8')),
+    tags,
     stamp: stampOf(numbers.getFloat64(24, true), numbers.getFloat64(32, true), numbers.getFloat64(40, true), numbers.getFloat64(48, true))
-  }
+  })
 }
 
 /** Most entries of an answer carry the same. */

@@ -1,4 +1,4 @@
-import { unstamped, type Entry, type Stamp } from './entry.js'
+import { KeptEntry, unstamped, type Entry, type Stamp } from './entry.js'
 import { noTags, type Flight, type Policy, type Primed } from './flights.js'
 import type { Logger } from './logger.js'
 import type { LocalTier } from './tiers/local-tier.js'
@@ -63,7 +63,7 @@ export class Fill {
     const [ttl, grace] = isMissing ? [policy.negativeTtl!, 0] : [policy.ttl, policy.grace]
     const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
     const loadedAt = now()
-    return { value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped }
+    return new KeptEntry({ value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped })
   }
 
   /** Into the shared tiers. Never rejects. */

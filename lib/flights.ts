@@ -32,6 +32,23 @@ export type Loaded = { readonly error: unknown } | {
 
 export interface Primed { readonly key: string, readonly value: unknown, readonly tags: readonly string[], readonly policy: Policy }
 
+/** As a class, see *What is made for each key* in docs/decisions.md; so are others below. */
+export class Wanted implements Want {
+  readonly key: string
+  readonly maxAge: number | undefined
+  readonly load: Want['load']
+  readonly arg: unknown
+  readonly anew: boolean
+
+  constructor ({ key, maxAge, load, arg, anew = false }: Omit<Want, 'anew'> & { anew?: boolean }) {
+    this.key = key
+    this.maxAge = maxAge
+    this.load = load
+    this.arg = arg
+    this.anew = anew
+  }
+}
+
 export const noTags: readonly string[] = Object.freeze([])
 
 /** What a caller wants of a key. */
@@ -56,11 +73,29 @@ export interface Landed {
   readonly origin: Origin
   readonly stale: boolean
   /** The call that loaded it. */
-  readonly call?: LoadCall
+  readonly call?: LoadCall | undefined
   /** Other keys that came with it. */
   readonly primed?: readonly Primed[] | undefined
   /** What the tiers took, for all keys of its batch. */
   readonly trip: Trip
+}
+
+export class Arrival implements Landed {
+  readonly shared: Shared
+  readonly origin: Origin
+  readonly stale: boolean
+  readonly call: LoadCall | undefined
+  readonly primed: readonly Primed[] | undefined
+  readonly trip: Trip
+
+  constructor ({ shared, origin, stale, call, primed, trip }: Landed) {
+    this.shared = shared
+    this.origin = origin
+    this.stale = stale
+    this.call = call
+    this.primed = primed
+    this.trip = trip
+  }
 }
 
 /** What a batch waited for. */

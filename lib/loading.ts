@@ -2,7 +2,7 @@ import type { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
 import type { Elected, Outcome } from './dogpile.js'
 import type { Fill } from './fill.js'
-import type { Flight, Landed, Loaded, Primed, Source } from './flights.js'
+import { Arrival, type Flight, type Loaded, type Primed, type Source } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import { LoadCall, type Outside } from './load-call.js'
@@ -86,7 +86,7 @@ export class Loading {
       return { kind: 'failed', error: admitted.error }
     }
     flight.loaded = true
-    const landed: Landed = { shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined }
+    const landed = new Arrival({ shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined })
     if (flight.want.anew) refreshed.push(() => flight.land(landed))
     else {
       if (flight.entry === undefined) flights.detach(flight) // what it gives is for who waits already

@@ -1,5 +1,5 @@
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { noTags, type Landed, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import { Wanted, noTags, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
@@ -65,7 +65,7 @@ export class Region {
     assertFunction(creator, 'creator')
     const policy = resolvePolicy(this.path.options.policy, options)
     const source = sourceOf(creator, options.tags)
-    return await this.#read({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), anew: false, load: { source, policy }, arg: undefined }) as T
+    return await this.#read(new Wanted({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
   }
 
   /**
@@ -92,7 +92,8 @@ export class Region {
         return values.map(value => toLoaded(value, options.tags))
       }
     }
-    return full.map((key, i) => this.#read({ key, maxAge, anew: false, load: { source, policy }, arg: keys[i] }) as Promise<T>)
+    const load = { source, policy }
+    return full.map((key, i) => this.#read(new Wanted({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
   }
 
   /** @internal `promise`, which is under way for that key: unless it waits for the loader that is about to wait for it. */
@@ -154,13 +155,13 @@ export class Region {
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
     const loadOf = (args: A) => ({ source: sourceOf(() => fn(...args), tags), policy })
-    const wrapped = async (...args: A) => await this.#read({ key: keyOf(args), maxAge, anew: false, load: loadOf(args), arg: undefined }) as T
+    const wrapped = async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge, load: loadOf(args) })) as T
     return Object.assign(wrapped, {
       get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
       set: async (value: T, ...args: A) => {
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#read({ key: keyOf(args), maxAge: undefined, anew: true, load: loadOf(args), arg: undefined }) as T,
+      refresh: async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
       invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
       original: fn
     })
@@ -172,13 +173,15 @@ export class Region {
       this.#recorder?.hit(this.path.hit)
       return own(remembered)
     }
-    const landed = await new Promise<Landed>((resolve, reject) => this.path.fetch(want, { land: resolve, fail: reject }, remembered))
+    const waiting = new Waiting()
+    this.path.fetch(want, waiting, remembered)
+    const landed = await waiting.landed
     this.#recorder?.landed(landed)
     return own(landed.shared)
   }
 
   #find (key: string, maxAge: number | undefined): Promise<unknown> {
-    return this.#read({ key, maxAge, anew: false, load: undefined, arg: undefined })
+    return this.#read(new Wanted({ key, maxAge, load: undefined }))
   }
 
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
@@ -194,6 +197,20 @@ export class Region {
   #keys (keys: readonly unknown[]): string[] {
     if (!Array.isArray(keys)) throw new InvalidArgumentError('keys', 'an array of strings', show(keys))
     return keys.map(key => this.#key(key))
+  }
+}
+
+/** Who awaits what he wants. */
+class Waiting implements Landing {
+  readonly landed: Promise<Landed>
+  land!: (landed: Landed) => void
+  fail!: (error: unknown) => void
+
+  constructor () {
+    this.landed = new Promise((resolve, reject) => {
+      this.land = resolve
+      this.fail = reject
+    })
   }
 }
 

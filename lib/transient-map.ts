@@ -2,9 +2,13 @@
 const mostGone = 256
 
 /** A value's place, by which it is taken out without its key. */
-export interface Place<V> {
+export class Place<V> {
   /** Undefined: it was taken out. */
   value: V | undefined
+
+  constructor (value: V) {
+    this.value = value
+  }
 }
 
 /**
@@ -27,7 +31,7 @@ export class TransientMap<V> {
 
   /** Of a key that has no value. */
   add (key: string, value: V): Place<V> {
-    const place = { value }
+    const place = new Place(value)
     const { size } = this.#map
     this.#map.set(key, place)
     if (this.#map.size === size) this.#gone-- // it takes the place of one that is gone

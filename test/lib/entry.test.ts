@@ -11,7 +11,9 @@ const stamp: Stamp = { epoch: 123456789012345, softened: 1, tagged: 2, deleted: 
 const entryOf = (value: unknown, more: Partial<Entry> = {}): Entry =>
   ({ ...copyIn(value), loadedAt: 1000, freshUntil: 2000, staleUntil: 2500, tags: [], stamp, ...more })
 const encode = (entry: Entry) => encodeEntry(entry, msgpackSerializer)
-const decode = (bytes: Uint8Array) => decodeEntry(bytes, msgpackSerializer)
+const decode = (bytes: Uint8Array) => plain(decodeEntry(bytes, msgpackSerializer))
+/** Its properties, of whatever class it is. */
+const plain = (entry: Entry | undefined): Entry | undefined => entry && { ...entry }
 
 t.test('an entry is fresh, then stale, then gone, to the millisecond', async t => {
   const entry = entryOf('a')
@@ -172,7 +174,7 @@ t.test('a serializer that gives no bytes, or throws, is found out', async t => {
 t.test('a serializer of one’s own gets just the bytes that it gave', async t => {
   const json = { encode: (value: unknown) => new TextEncoder().encode(JSON.stringify(value)), decode: (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes)) }
   const entry = entryOf({ id: 1 }, { tags: ['a'] })
-  t.ok(isDeepStrictEqual(decodeEntry(encodeEntry(entry, json), json), entry))
+  t.ok(isDeepStrictEqual(plain(decodeEntry(encodeEntry(entry, json), json)), entry))
 })
 
 t.test('a stamp comes back as it went, and no two new ones are alike', async t => {
