@@ -81,7 +81,7 @@ export class FlightsUnderWay {
   detachAll (tags?: readonly string[]): void {
     for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
     for (const stray of this.#allStrays()) {
-      stray.detached = true
+      stray.detached ||= stray.departed || stray.stale !== undefined
       stray.swept ||= stray.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
     }
   }

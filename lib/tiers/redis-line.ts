@@ -233,7 +233,6 @@ export class RedisLine implements Line {
   }
 
   #later (): void {
-    if (this.#life === undefined) return
     this.#timer = setTimeout(() => { void this.#connect() }, this.#pause)
     this.#timer.unref()
     this.#pause = Math.min(longestPause, 2 * this.#pause)

@@ -326,6 +326,19 @@ t.test('who reads after a tag was invalidated gets no stale value of a load that
   }
 })
 
+t.test('of several who want a key in one tick, one carries nothing stale from before an invalidation: that one loads for all', async t => {
+  const { region, clock, manager } = await processOf(t, [memory()], { ttl: '10s', grace: '60s', refresh: 'inline' })
+  let loads = 0
+  const read = async (maxAge?: number) => await region.getOrCreate('k', () => ++loads, { tags: ['t'], ...maxAge !== undefined && { maxAge } })
+  await read()
+  await manager.idle()
+  clock.advance(62_000)
+  const reads = [read(1000), read()]
+  await region.invalidateTags('t')
+  reads.push(read())
+  t.strictSame([await Promise.all(reads), loads], [[2, 1, 2], 2], 'who began before the invalidation may have what is stale')
+})
+
 t.test('who joins a reload gets no stale value that is too old for him', async t => {
   for (const tiers of [[memory()], [redis(clientOf(t))]] as [Backend][]) {
     const { region, clock, manager } = await processOf(t, tiers, { grace: '60s' })
