@@ -97,6 +97,7 @@ export class CachingApi {
     presented.catch(() => {}) // told at the end
     const handed = this.#memory.get(bound, args, () => key)
     this.#overtake(key)
+    const others = primed.map(({ method, args, key }) => ({ read: this.#memory.get(method, args, () => key), row: this.#extras?.primed?.get(key) }))
     for (const prime of primed) {
       this.#overtake(prime.key)
       this.#memory.delete(prime.method, prime.args, prime.key)
@@ -109,7 +110,14 @@ export class CachingApi {
     } catch (error) {
       if (!(error instanceof InvalidationPendingError)) { // that one is done here
         this.#restore(bound, args, key, handed, before)
-        for (const prime of primed) if (this.#extras?.primed?.get(prime.key) === prime.entry) this.#extras.primed.delete(prime.key)
+        primed.forEach((prime, i) => {
+          const { read, row } = others[i]!
+          const rows = this.#extras!.primed!
+          if (rows.get(prime.key) !== prime.entry) return // it was read, or replaced, meanwhile
+          if (row === undefined) rows.delete(prime.key)
+          else rows.set(prime.key, row)
+          this.#restore(prime.method, prime.args, prime.key, undefined, read)
+        })
       }
       throw error
     }
@@ -322,9 +330,9 @@ export class CachingApi {
     this.#restore(bound, args, key, anew ?? fetching, before)
   }
 
-  /** In the place of `read`, if it is there still: what was read before, unless that has failed meanwhile. */
+  /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
-    if (read === undefined || !this.#memory.delete(bound, args, key, read)) return
+    if (read === undefined ? this.#memory.get(bound, args, () => key!) !== undefined : !this.#memory.delete(bound, args, key, read)) return
     while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
     if (before !== undefined) this.#memory.set(bound, args, key, before)
   }

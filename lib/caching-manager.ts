@@ -42,8 +42,10 @@ export interface CachingManagerOptions {
 
 export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
 
-/** How long `ready`, and the first reads, wait: no application waits longer for what only warms it up. Milliseconds. */
+/** How long `ready` waits: no application waits longer for what only warms it up. Milliseconds. */
 const longestBoot = 2000
+/** How long the first reads wait, without `ready`, for the line: then they take what it is good for upon themselves. Milliseconds. */
+const longestJoining = 100
 /** How long `close` waits for what is under way. Milliseconds. */
 const patience = 10_000
 
@@ -95,14 +97,16 @@ export class CachingManager {
         budget: shortestTimeout,
         logger
       })
-    for (const used of this.#used) hold(used)
-    const started = coherence?.start()
-    const joined = started && within(Math.min(longestBoot, shortestTimeout), started, 'the line').catch(() => {})
+    let join = (): void => {}
+    const joined = coherence === undefined ? undefined : new Promise<void>(resolve => { join = resolve })
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, outside }))]
     }))
+    for (const used of this.#used) hold(used)
+    const started = coherence?.start()
+    if (started !== undefined) within(Math.min(longestJoining, shortestTimeout), started, 'the line').then(join, join)
     this.#prepared = Promise.all([
       started,
       prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))

@@ -95,9 +95,7 @@ export class Fill {
     for (const flight of fillings) {
       const { key, entry, leases } = flight
       const lease = leases?.[s]
-      // What refuses nothing isn't given what was overtaken: a newer load may have been faster.
-      const isLate = entry.staleUntil <= now || (flight.detached && !tier.isLeasing)
-      const bytes = lease === undefined || isLate ? undefined : this.#encode(tier, key, entry, lease.stamp)
+      const bytes = lease === undefined || entry.staleUntil <= now ? undefined : this.#encode(tier, key, entry, lease.stamp)
       if (bytes !== undefined) {
         fills.push({ flight, key, entry, bytes, lease: lease! })
         continue

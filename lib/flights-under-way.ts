@@ -82,6 +82,7 @@ export class FlightsUnderWay {
     for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
     for (const stray of this.#allStrays()) {
       stray.detached ||= stray.departed || stray.stale !== undefined
+      stray.overtaken = true
       stray.swept ||= stray.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
     }
   }

@@ -135,6 +135,8 @@ export class Flight implements Landing {
   loaded = false
   /** Its value may have been invalidated since it took off: nobody joins it any more. */
   detached = false
+  /** A tag was invalidated since, or the region softly: who comes later may get its value, where that doesn't have the tag, and not its failure. */
+  overtaken = false
   /** What it carries may have been forgotten by a tag. */
   swept = false
   /** Why nothing of it is kept either: what somebody has done to the key since. */
@@ -183,6 +185,7 @@ export class Flight implements Landing {
   /** So far it has only looked, or waited: what it loads from now on is as new as what anybody loads. */
   renew (generation: Generation | undefined): void {
     if (!this.abandoned) this.#revokedBy = undefined
+    this.overtaken = false
     this.generation = generation
   }
 

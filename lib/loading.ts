@@ -133,7 +133,7 @@ const unshared: Outcome = { kind: 'unshared' }
 function newsOf (flight: Flight, outcome: Outcome): Outcome {
   if (flight.revoked) return done // who waits now came after the invalidation: nothing of this is theirs
   // Who came after an invalidation of a tag, or a soft one, waits with those who came before: the value may do for him, the failure doesn't.
-  if (flight.detached && outcome.kind === 'failed') return done
+  if (flight.overtaken && outcome.kind === 'failed') return done
   return flight.unshared ? unshared : outcome
 }
 

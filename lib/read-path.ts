@@ -290,7 +290,10 @@ export class ReadPath {
     const repeats = this.#repeats
     this.#batch = []
     this.#repeats = false
-    for (const flight of flights) flight.departed = true
+    for (const flight of flights) {
+      flight.departed = true
+      if (!flight.detached) flight.generation = this.#locals[0]?.generation // what it brings is as new as that
+    }
     if (this.#trust !== undefined) this.#departedAt = performance.now()
     // Not in the async context of the first who wants something: what others do when they have it is none of that.
     this.#context.outside.run(() => { void this.#track(this.#fly(flights, repeats)) })
@@ -493,7 +496,7 @@ export class ReadPath {
   /** Resolves when nothing is under way any more. */
   async idle (): Promise<void> {
     while (this.#underWay.size > 0 || this.#batch.length > 0) {
-      if (this.#batch.length > 0) await new Promise(setImmediate)
+      if (this.#batch.length > 0) await (this.#joining ?? new Promise(setImmediate))
       await Promise.allSettled(this.#underWay)
     }
   }

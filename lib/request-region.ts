@@ -64,7 +64,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
       for (const { key, before, promise } of seen.toReversed()) {
         if (this.#seen.get(key) !== promise) continue
         if (before === undefined) this.#seen.delete(key)
-        else this.#seen.set(key, before)
+        else this.#keep(key, before)
       }
       throw error
     }
@@ -94,14 +94,18 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
 
   /** "No value" and a failure are not remembered: the next read tries again. */
   #remember<T> (key: string, promise: Promise<T>): Promise<T> {
-    this.#seen.set(key, promise)
     this.#underWay.add(promise)
     promise.then(value => {
       this.#underWay.delete(promise)
-      if (value === undefined) this.#forget(key, promise)
-      else this.#looks.delete(promise)
-    }, () => { this.#forget(key, promise) })
+      if (value !== undefined) this.#looks.delete(promise)
+    }, () => {})
+    this.#keep(key, promise)
     return promise
+  }
+
+  #keep (key: string, promise: Promise<unknown>): void {
+    this.#seen.set(key, promise)
+    promise.then(value => { if (value === undefined) this.#forget(key, promise) }, () => { this.#forget(key, promise) })
   }
 
   #forget (key: string, promise: Promise<unknown>): void {

@@ -14,6 +14,14 @@ for i, key in ipairs(KEYS) do
 end
 return others`
 
+/** ARGV: token, ttl. Returns the places of those that somebody else holds, or nobody. */
+export const extendSome = `
+local others = {}
+for i, key in ipairs(KEYS) do
+  if redis.pcall('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) else others[#others + 1] = i - 1 end
+end
+return others`
+
 // A name's key holds the token of its holder, as the Redlock library has it: each keeps the other out. A thousand keys at a
 // time: Lua's unpack takes no more than some thousands.
 const scripts = {

@@ -4,7 +4,7 @@ import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertConnected, useRedis, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
-import { RedisLock, acquireSome } from './redis-lock.js'
+import { RedisLock, acquireSome, extendSome } from './redis-lock.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
 
@@ -76,19 +76,15 @@ class RedlockElection implements DogpileLock {
     } finally {
       if (--this.#calls === 0) this.#against.disable()
     }
-    return new RedlockHeld(this.#redlock, lock)
+    return this.#heldOf(lock.resources, lock.value, lock.expiration)
   }
 
   /** The library takes all or none. Its steps, for each name by itself: what a quorum of servers gives is held. */
   async acquireSome (names: readonly string[], ttl: number): Promise<{ held: DivisibleLock, names: readonly string[] } | undefined> {
     const token = randomUUID()
     const duration = Math.round(ttl)
-    const until = Date.now() + duration - Math.round(0.01 * duration) - 2 // less what clocks may differ by, as the library has it
-    const votes = await this.#vote(names.length, async client => {
-      assertConnected(client)
-      const others = new Set((await client.eval(acquireSomeIn, names.length, ...names, token, duration, this.#db) as unknown[]).map(Number))
-      return names.map((_, i) => !others.has(i))
-    })
+    const until = lastingFrom(Date.now(), duration)
+    const votes = await this.#vote(inDatabase(acquireSome), names, token, duration)
     const isInTime = Date.now() < until
     const own = names.filter((_, i) => isInTime && votes.given[i]! >= this.#quorum)
     // What some have given, or may yet give.
@@ -98,9 +94,24 @@ class RedlockElection implements DogpileLock {
     return own.length === 0 ? undefined : { held: this.#heldOf(own, token, until), names: own }
   }
 
-  /** What the servers give of so many names, as soon as the rest of them could change nothing, or is silent. Never rejects. */
-  async #vote (names: number, ask: (client: RedisLike) => Promise<readonly boolean[]>): Promise<{ given: readonly number[], answers: number, error: unknown }> {
-    const given = new Array<number>(names).fill(0)
+  /** Of names that are held with `token`: those that still are, for so much longer. Rejects where no quorum could be asked. */
+  async extendSome (names: readonly string[], token: string, duration: number): Promise<readonly string[]> {
+    const { given, answers, error } = await this.#vote(inDatabase(extendSome), names, token, duration)
+    if (answers < this.#quorum) throw error
+    return names.filter((_, i) => given[i]! >= this.#quorum)
+  }
+
+  /**
+   * How many servers give each of the names, as soon as the rest of them could change nothing, or is silent. `script` tells the
+   * places of those that one doesn't give. Never rejects.
+   */
+  async #vote (script: string, names: readonly string[], token: string, duration: number): Promise<{ given: readonly number[], answers: number, error: unknown }> {
+    const ask = async (client: RedisLike): Promise<readonly boolean[]> => {
+      assertConnected(client)
+      const others = new Set((await client.eval(script, names.length, ...names, token, duration, this.#db) as unknown[]).map(Number))
+      return names.map((_, i) => !others.has(i))
+    }
+    const given = new Array<number>(names.length).fill(0)
     let [answers, failures] = [0, 0]
     let error: unknown
     let timer: NodeJS.Timeout | undefined
@@ -124,37 +135,42 @@ class RedlockElection implements DogpileLock {
   }
 
   #heldOf (names: readonly string[], token: string, expiration: number): RedlockHeld {
-    return new RedlockHeld(this.#redlock, { resources: [...names], value: token, expiration })
+    return new RedlockHeld(this, (names, expiration) => new Lock(this.#redlock, [...names], token, [], expiration), { names, token, expiration })
   }
 }
 
 /** The library's keys are in one database of all servers. */
-const acquireSomeIn = `redis.pcall('SELECT', tonumber(ARGV[3]))${acquireSome}`
+const inDatabase = (script: string): string => `redis.pcall('SELECT', tonumber(ARGV[3]))${script}`
+
+/** Less what clocks may differ by, as the library has it. */
+const lastingFrom = (now: number, duration: number): number => now + duration - Math.round(0.01 * duration) - 2
 
 const isLocked = (error: Error): boolean => error.name === 'ResourceLockedError'
 
 class RedlockHeld implements DivisibleLock {
   readonly token: string
-  readonly #redlock: Redlock
+  readonly #election: RedlockElection
+  readonly #lockOf: (names: readonly string[], expiration: number) => Lock
   #names: readonly string[]
   #expiration: number
 
-  constructor (redlock: Redlock, { resources, value, expiration }: Pick<Lock, 'resources' | 'value' | 'expiration'>) {
-    this.token = value
-    this.#redlock = redlock
-    this.#names = resources
+  constructor (election: RedlockElection, lockOf: (names: readonly string[], expiration: number) => Lock, { names, token, expiration }: { names: readonly string[], token: string, expiration: number }) {
+    this.token = token
+    this.#election = election
+    this.#lockOf = lockOf
+    this.#names = names
     this.#expiration = expiration
   }
 
+  /** Each name by itself, as they were taken: of two, other servers may have given each. */
   async extend (ttl: number): Promise<boolean> {
     if (this.#names.length === 0) return false
-    try {
-      this.#expiration = (await this.#lockOf(this.#names).extend(Math.round(ttl))).expiration
-      return true
-    } catch {
-      // Or no quorum could be asked: which of both, the library says when the last server has answered, if ever.
-      return false
-    }
+    const duration = Math.round(ttl)
+    const until = lastingFrom(Date.now(), duration)
+    const kept = new Set(await this.#election.extendSome(this.#names, this.token, duration))
+    this.#expiration = until
+    void this.releaseSome(this.#names.filter(name => !kept.has(name)))
+    return this.#names.length > 0
   }
 
   async release (): Promise<void> {
@@ -163,15 +179,12 @@ class RedlockHeld implements DivisibleLock {
 
   async releaseSome (names: readonly string[]): Promise<void> {
     if (names.length === 0) return
-    this.#names = this.#names.filter(name => !names.includes(name))
+    const released = new Set(names)
+    this.#names = this.#names.filter(name => !released.has(name))
     try {
-      await this.#lockOf(names).release()
+      await this.#lockOf(names, this.#expiration).release()
     } catch {
       // It ends by itself when its time is over.
     }
-  }
-
-  #lockOf (names: readonly string[]): Lock {
-    return new Lock(this.#redlock, [...names], this.token, [], this.#expiration)
   }
 }

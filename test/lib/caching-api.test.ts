@@ -1002,7 +1002,13 @@ t.test('what could not be set leaves what the request has read', async t => {
   isBroken = true
   await t.rejects(api.set(User, 'find', [1], { id: 1, v: 'written' }), { message: 'not this' })
   t.equal(await api.get(User, 'find', [1]), read)
-  t.strictSame(await api.get(User, 'byName', ['ann']), { id: 1, v: 'read' })
+  const byName = await api.get(User, 'byName', ['ann'])
+  t.strictSame(byName, { id: 1, v: 'read' }, 'it came along')
+  await t.rejects(api.set(User, 'find', [1], { id: 1, v: 'written' }), { message: 'not this' })
+  t.equal(await api.get(User, 'byName', ['ann']), byName)
+  const late = t.rejects(api.set(User, 'find', [1], { id: 1, v: 'written' }), { message: 'not this' })
+  t.strictSame(await api.get(User, 'byName', ['ann']), { id: 1, v: 'written' }, 'until it is refused')
+  await late
   await t.rejects(api.set(User, 'find', [2], { id: 2, v: 'written' }), { message: 'not this' })
   t.strictSame(await api.get(User, 'find', [2]), { id: 2, v: 'read' }, 'nor does it see it where it had read nothing')
   await manager.close()

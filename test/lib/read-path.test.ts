@@ -1093,21 +1093,6 @@ t.test('an empty tier of three methods is asked once; those who find it empty at
   t.strictSame(await region.getMany(['alice', 'bob']), [1, 2])
 })
 
-t.test('a tier that refuses nothing is not given what was overtaken by a tag, or softly: a newer value may be there', async t => {
-  for (const how of ['tags', 'soft'] as const) {
-    const { region, manager } = await processOf(t, { tiers: [new MapBackend()] })
-    const { load, begun, end } = heldLoad('old')
-    const old = region.getOrCreate('alice', load, { tags: ['t'] })
-    await begun
-    await (how === 'tags' ? region.invalidateTags('t') : region.invalidate({ soft: true }))
-    t.equal(await region.getOrCreate('alice', () => 'new', { tags: ['t'] }), 'new')
-    end()
-    t.equal(await old, 'old')
-    await manager.idle()
-    t.equal(await region.get('alice'), 'new')
-  }
-})
-
 t.test("a tier of three methods of one's own is all that a region needs", async t => {
   const kept = new Map<string, Uint8Array>()
   const own: Backend = {

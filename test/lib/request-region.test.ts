@@ -69,6 +69,16 @@ t.test('what could not be written leaves what it has read', async t => {
   await t.rejects(region.setMany([['k', { v: 'written' }], ['k', { v: 'again' }], ['unread', { v: 'written' }]]), { message: 'not this' })
   t.equal(await region.get('k'), read)
   t.equal(await region.get('unread'), undefined)
+  for (let later = 0; later < 8; later++) {
+    const failing = region.getOrCreate('failing', () => { throw new Error('away') })
+    const looking = region.get('missing')
+    for (let i = 0; i < later; i++) await Promise.resolve()
+    const refused = t.rejects(region.setMany([['failing', { v: 'written' }], ['missing', { v: 'written' }]]), { message: 'not this' })
+    await Promise.all([t.rejects(failing, { message: 'away' }), looking, refused])
+    await new Promise(setImmediate)
+    t.strictSame(await Promise.all([region.getOrCreate('failing', () => later), region.getOrCreate('missing', () => later)]), [later, later], 'a failure is not remembered, nor is no value')
+    await region.deleteMany(['failing', 'missing'])
+  }
 })
 
 t.test('what becomes of one key of many is nothing to the others', async t => {

@@ -158,6 +158,20 @@ t.test('three independent servers', async t => {
     await theirs!.release()
   })
 
+  await t.test('renew each name by itself, whichever of them have given it', async t => {
+    const [one, another, lost] = [newName(), newName(), newName()]
+    await mine[2]!.set(one, 'somebody else')
+    await mine[0]!.set(another, 'somebody else')
+    const some = await lock.acquireSome!([one, another, lost], 10_000)
+    t.strictSame(some!.names, [one, another, lost])
+    for (const client of [mine[0]!, mine[1]!]) await client.set(lost, 'somebody else')
+    t.equal(await some!.held.extend(60_000), true)
+    t.ok(await mine[1]!.pttl(one) > 50_000 && await mine[1]!.pttl(another) > 50_000)
+    await eventually(t, async () => JSON.stringify(await count(lost)) === '[1,1,0]', 'what is lost is let go')
+    await mine[1]!.del(one, another)
+    t.equal(await some!.held.extend(60_000), false)
+  })
+
   await t.test('elect one of several who want the same', async t => {
     const names = Array.from({ length: 50 }, newName)
     const all = await Promise.all([lock, other, lock, other].map(async one => (await one.acquireSome!(names, 60_000))?.names ?? []))
@@ -211,7 +225,7 @@ t.test('three independent servers', async t => {
     const some = newName()
     await t.rejects(lock.acquireSome!([some, newName()], 60_000), /the connection is in status|Connection is closed|ECONN|Stream/)
     await eventually(t, async () => await mine[0]!.exists(some) === 0, 'what one has given is let go')
-    t.equal(await before!.extend(60_000), false)
+    await t.rejects(before!.extend(60_000), 'nobody knows whether it was lost')
     await t.resolves(before!.release())
   })
 })
