@@ -97,18 +97,15 @@ export class CachingManager {
         budget: shortestTimeout,
         logger
       })
-    let join = (): void => {}
-    const joined = coherence === undefined ? undefined : new Promise<void>(resolve => { join = resolve })
+    const joined = coherence && within(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, outside }))]
     }))
     for (const used of this.#used) hold(used)
-    const started = coherence?.start()
-    if (started !== undefined) within(Math.min(longestJoining, shortestTimeout), started, 'the line').then(join, join)
     this.#prepared = Promise.all([
-      started,
+      coherence?.start(),
       prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
   }

@@ -367,9 +367,8 @@ export class ReadPath {
   /** Of several with one key, where an invalidation has come in between: what is loaded now is new enough for all of them. */
   #oneForEachKey (flights: readonly Flight[]): readonly Flight[] {
     if (flights.every(flight => flight.joinable)) return flights
-    const leading = new Map<string, Flight>()
-    // The newest of them, which may be detached as well: a stale value of another one may be older than an invalidation.
-    for (const flight of flights) if (!flight.detached || leading.get(flight.key)?.detached !== false) leading.set(flight.key, flight)
+    // The newest of them: a stale value of another one may be older than an invalidation.
+    const leading = new Map(flights.map(flight => [flight.key, flight]))
     if (leading.size === flights.length) return flights
     for (const flight of flights) {
       const other = leading.get(flight.key)!

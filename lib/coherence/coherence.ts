@@ -55,7 +55,8 @@ export class Coherence {
   readonly #trust: Trust
   readonly #acknowledgements: Acknowledgements
   readonly #breaker: Breaker
-  readonly #joined: Promise<void>
+  /** Resolves when memory is believed for the first time, or won't be. Never rejects. */
+  readonly joined: Promise<void>
   #begin!: () => void
   /** Something was missed since memory was last emptied. */
   #missed = true
@@ -85,7 +86,7 @@ export class Coherence {
     this.#trust = new Trust(lease)
     this.#acknowledgements = new Acknowledgements(lease, async member => await this.#tell(member, { kind: 'doubt' }))
     this.#breaker = new Breaker({ name: 'the line between processes', timeout: budget, logger })
-    this.#joined = new Promise(resolve => { this.#begin = resolve })
+    this.joined = new Promise(resolve => { this.#begin = resolve })
   }
 
   /** Whether everything that others have invalidated, and that was acknowledged, is forgotten here. */
@@ -118,13 +119,14 @@ export class Coherence {
       }))
     } catch (err) {
       if (!this.#closed) logger.warn({ err }, 'invalidations of other processes can not be heard: memory is not used in front of shared tiers')
+      this.#begin()
       return
     }
     if (this.#closed) return
     this.#timer = setInterval(() => { void this.#beat() }, lease / 3)
     this.#timer.unref()
     void this.#beat()
-    await this.#joined
+    await this.joined
   }
 
   /**
