@@ -13,7 +13,7 @@ export interface DogpileLock {
 export interface HeldLock {
   /** What tells this holder from any other one. */
   readonly token: string
-  /** False: it was lost meanwhile, for all that is known. Rejects where nobody could be asked. */
+  /** False: none of its names is held any more, for all that is known. Rejects where nobody could be asked. */
   extend (ttl: number): Promise<boolean>
   /** Never throws. */
   release (): Promise<void>

@@ -76,22 +76,22 @@ class RedlockElection implements DogpileLock {
     } finally {
       if (--this.#calls === 0) this.#against.disable()
     }
-    return this.#heldOf(lock.resources, lock.value, lock.expiration)
+    return new RedlockHeld(this, lock.resources, lock.value)
   }
 
   /** The library takes all or none. Its steps, for each name by itself: what a quorum of servers gives is held. */
   async acquireSome (names: readonly string[], ttl: number): Promise<{ held: DivisibleLock, names: readonly string[] } | undefined> {
     const token = randomUUID()
     const duration = Math.round(ttl)
-    const until = lastingFrom(Date.now(), duration)
+    const until = Date.now() + duration - Math.round(0.01 * duration) - 2 // less what clocks may differ by, as the library has it
     const votes = await this.#vote(inDatabase(acquireSome), names, token, duration)
     const isInTime = Date.now() < until
     const own = names.filter((_, i) => isInTime && votes.given[i]! >= this.#quorum)
     // What some have given, or may yet give.
     const lost = names.filter((_, i) => (!isInTime || votes.given[i]! < this.#quorum) && (votes.given[i]! > 0 || votes.answers < this.#clients.length))
-    if (lost.length > 0) void this.#heldOf(lost, token, until).release()
+    if (lost.length > 0) void this.releaseSome(lost, token)
     if (votes.answers < this.#quorum) throw votes.error
-    return own.length === 0 ? undefined : { held: this.#heldOf(own, token, until), names: own }
+    return own.length === 0 ? undefined : { held: new RedlockHeld(this, own, token), names: own }
   }
 
   /** Of names that are held with `token`: those that still are, for so much longer. Rejects where no quorum could be asked. */
@@ -99,6 +99,15 @@ class RedlockElection implements DogpileLock {
     const { given, answers, error } = await this.#vote(inDatabase(extendSome), names, token, duration)
     if (answers < this.#quorum) throw error
     return names.filter((_, i) => given[i]! >= this.#quorum)
+  }
+
+  /** Never rejects. */
+  async releaseSome (names: readonly string[], token: string): Promise<void> {
+    try {
+      await new Lock(this.#redlock, [...names], token, [], 0).release()
+    } catch {
+      // It ends by itself when its time is over.
+    }
   }
 
   /**
@@ -133,42 +142,28 @@ class RedlockElection implements DogpileLock {
     clearTimeout(timer)
     return { given: [...given], answers, error }
   }
-
-  #heldOf (names: readonly string[], token: string, expiration: number): RedlockHeld {
-    return new RedlockHeld(this, (names, expiration) => new Lock(this.#redlock, [...names], token, [], expiration), { names, token, expiration })
-  }
 }
 
 /** The library's keys are in one database of all servers. */
 const inDatabase = (script: string): string => `redis.pcall('SELECT', tonumber(ARGV[3]))${script}`
-
-/** Less what clocks may differ by, as the library has it. */
-const lastingFrom = (now: number, duration: number): number => now + duration - Math.round(0.01 * duration) - 2
 
 const isLocked = (error: Error): boolean => error.name === 'ResourceLockedError'
 
 class RedlockHeld implements DivisibleLock {
   readonly token: string
   readonly #election: RedlockElection
-  readonly #lockOf: (names: readonly string[], expiration: number) => Lock
   #names: readonly string[]
-  #expiration: number
 
-  constructor (election: RedlockElection, lockOf: (names: readonly string[], expiration: number) => Lock, { names, token, expiration }: { names: readonly string[], token: string, expiration: number }) {
+  constructor (election: RedlockElection, names: readonly string[], token: string) {
     this.token = token
     this.#election = election
-    this.#lockOf = lockOf
     this.#names = names
-    this.#expiration = expiration
   }
 
   /** Each name by itself, as they were taken: of two, other servers may have given each. */
   async extend (ttl: number): Promise<boolean> {
     if (this.#names.length === 0) return false
-    const duration = Math.round(ttl)
-    const until = lastingFrom(Date.now(), duration)
-    const kept = new Set(await this.#election.extendSome(this.#names, this.token, duration))
-    this.#expiration = until
+    const kept = new Set(await this.#election.extendSome(this.#names, this.token, Math.round(ttl)))
     void this.releaseSome(this.#names.filter(name => !kept.has(name)))
     return this.#names.length > 0
   }
@@ -181,10 +176,6 @@ class RedlockHeld implements DivisibleLock {
     if (names.length === 0) return
     const released = new Set(names)
     this.#names = this.#names.filter(name => !released.has(name))
-    try {
-      await this.#lockOf(names, this.#expiration).release()
-    } catch {
-      // It ends by itself when its time is over.
-    }
+    await this.#election.releaseSome(names, this.token)
   }
 }
