@@ -1,6 +1,10 @@
+import { execFileSync } from 'node:child_process'
+import { Redis } from 'ioredis'
 import t from 'tap'
 import { within } from '../../lib/within.js'
 import { deferred } from '../helpers/doubles.js'
+import { findProgram } from '../helpers/programs.js'
+import { startRedis } from '../helpers/servers.js'
 
 t.test('an answer in time is the answer', async t => {
   t.equal(await within(10_000, Promise.resolve('it'), 'the tier'), 'it')
@@ -13,6 +17,17 @@ t.test('a failure in time is that very failure', async t => {
 
 t.test('silence past the budget is an error that names who was silent', async t => {
   await t.rejects(within(1, new Promise(() => {}), 'the tier'), { message: 'the tier did not answer within 1 ms' })
+})
+
+t.test('an answer that came while the process was busy has come in time', async t => {
+  const { port } = await startRedis(t)
+  const client = new Redis(port)
+  t.teardown(() => client.disconnect())
+  await client.ping()
+  const cli = await findProgram('redis-cli')
+  const answer = within(1, client.ping(), 'Redis')
+  execFileSync(cli, ['-p', String(port), 'ping']) // the event loop stands still, and Redis has answered both
+  t.equal(await answer, 'PONG')
 })
 
 t.test('what comes too late changes nothing, a failure neither', async t => {
