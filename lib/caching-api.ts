@@ -28,8 +28,9 @@ export interface GetOptions extends ReadOptions {
  */
 export class CachingApi {
   readonly #manager: CachingManager
-  readonly #recorder = new Recorder()
-  readonly #memory = new RequestMemory<BoundMethod>()
+  /** One hit in memory is all that most requests read: what remembers and counts reads is made with the next one. */
+  #onlyHit: Read | undefined
+  #reads: Reads | undefined
   #fetching = 0
   #extras: Extras | undefined
   /** Of a request of the plugin's: for what can't be saved. */
@@ -230,6 +231,24 @@ export class CachingApi {
     return this.#recorder.serverTiming
   }
 
+  get #memory (): RequestMemory {
+    return (this.#reads ?? this.#startReads()).memory
+  }
+
+  get #recorder (): Recorder {
+    return (this.#reads ?? this.#startReads()).recorder
+  }
+
+  #startReads (): Reads {
+    const reads = this.#reads = new Reads()
+    const hit = this.#onlyHit
+    if (hit === undefined) return reads
+    reads.memory.setPlain(hit)
+    reads.recorder.hit(hit.method.region.path.hit)
+    this.#onlyHit = undefined
+    return reads
+  }
+
   /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
   #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     return options === undefined && hasPlainArgument(args)
@@ -238,6 +257,7 @@ export class CachingApi {
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
+    if (this.#reads === undefined && this.#onlyHit === undefined) return undefined
     const seen = this.#memory.getPlain(bound, arg)
     return seen === undefined ? undefined : this.#again(bound, seen)
   }
@@ -255,6 +275,7 @@ export class CachingApi {
     const { path } = bound.region
     const known = path.recalled(bound.shortcuts, args[0], maxAge)
     if (known === undefined) return undefined
+    if (this.#reads === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
     this.#recorder.hit(path.hit)
     return this.#hand(bound, args, undefined, known)
   }
@@ -289,10 +310,10 @@ export class CachingApi {
 
   /** `remembered`: what memory has. `anew`: whatever the tiers have. */
   #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, anew = false): Read {
-    const { bound, args, key } = fetching
+    const { method: bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    if (anew && fetching.before !== undefined) fetching.anew = new Anew(key, fetching.before)
-    this.#memory.set(bound, args, key, fetching.anew ?? fetching)
+    if (anew && fetching.before !== undefined) fetching.anew = new Anew(fetching, fetching.before)
+    this.#memory.set(args, key, fetching.anew ?? fetching)
     this.#fetching++
     bound.region.path.fetch(new Wanted({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
     return fetching
@@ -300,7 +321,7 @@ export class CachingApi {
 
   /** @internal */
   landed (fetching: Fetching, landed: Landed): void {
-    const { bound } = fetching
+    const { method: bound } = fetching
     this.#recorder.landed(landed)
     if (landed.primed !== undefined) this.#prime(landed.primed)
     this.#ended()
@@ -325,7 +346,7 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { bound, args, key, anew, before } = fetching
+    const { method: bound, args, key, anew, before } = fetching
     fetching.failed(error)
     this.#restore(bound, args, key, anew ?? fetching, before)
   }
@@ -334,7 +355,7 @@ export class CachingApi {
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
     if (read === undefined ? this.#memory.get(bound, args, () => key!) !== undefined : !this.#memory.delete(bound, args, key, read)) return
     while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
-    if (before !== undefined) this.#memory.set(bound, args, key, before)
+    if (before !== undefined) this.#memory.set(args, key, before)
   }
 
   #need (): Extras {
@@ -370,14 +391,14 @@ export class CachingApi {
   /** A value that is here already. @throws what `postCache` throws */
   #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
     if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared)
-    const read = new Read(own(shared))
-    this.#memory.set(bound, args, key, read)
+    const read = new Read(own(shared), bound, args[0])
+    this.#memory.set(args, key, read)
     return read
   }
 
   #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
     const fetching = new Fetching(this, bound, args, key)
-    this.#memory.set(bound, fetching.args, key, fetching) // first: it may read this very key
+    this.#memory.set(fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
       if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
@@ -400,6 +421,12 @@ export class CachingApi {
   }
 }
 
+/** What a request has read, and from where. */
+class Reads {
+  readonly memory = new RequestMemory()
+  readonly recorder = new Recorder()
+}
+
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
 class Extras {
   /** By key: rows that came with others, until they are read. */
@@ -415,7 +442,6 @@ class Extras {
 
 /** A read whose value is on its way. */
 class Fetching extends Reading implements Landing {
-  readonly bound: BoundMethod
   readonly args: readonly unknown[]
   readonly key: string | undefined
   /** Of who reads, where `postCache` is to be called. */
@@ -427,10 +453,9 @@ class Fetching extends Reading implements Landing {
   readonly #api: CachingApi
 
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
-    super()
+    super(bound, args[0])
     this.before = before
     this.#api = api
-    this.bound = bound
     this.args = ownArguments(args)
     this.key = key
   }
@@ -463,8 +488,8 @@ class Anew extends Reading {
   /** It has failed: what was read before stands. */
   isOver = false
 
-  constructor (key: string | undefined, before: Read) {
-    super()
+  constructor ({ method, arg, key }: Fetching, before: Read) {
+    super(method, arg)
     this.key = key
     this.before = before
   }

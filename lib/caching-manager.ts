@@ -5,6 +5,7 @@ import { Coherence } from './coherence/coherence.js'
 import type { LoaderContext } from './loader-context.js'
 import { resolveDuration, type Duration } from './duration.js'
 import { longestLease } from './coherence/messages.js'
+import { recentTime, systemTime } from './clock.js'
 import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
 import { Keyspace, assertName, coherenceChannel } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
@@ -81,6 +82,7 @@ export class CachingManager {
   /** @throws InvalidOptionsError that names the option by its path */
   constructor (options: CachingManagerOptions) {
     const { namespace, context, lock, bus, lineLease, logger, now, regions } = resolveManagerOptions(options)
+    const recently = now === systemTime ? recentTime : now
     this.#context = context
     this.#logger = logger
     const backends = [...new Set([...regions.values()].flatMap(region => region.tiers))]
@@ -101,7 +103,7 @@ export class CachingManager {
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       sayWhatIsMissing(name, region, { lock, line, logger })
-      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, outside }))]
+      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, recently, outside }))]
     }))
     for (const used of this.#used) hold(used)
     this.#prepared = Promise.all([

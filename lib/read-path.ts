@@ -32,6 +32,8 @@ export interface RegionContext {
   readonly joined: Promise<void> | undefined
   readonly logger: Logger
   readonly now: () => number
+  /** The same for many reads, where that is good enough. */
+  readonly recently: () => number
   readonly outside: Outside
 }
 
@@ -62,6 +64,7 @@ export class ReadPath {
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #now: () => number
+  readonly #recently: () => number
   readonly #dogpile: Dogpile | undefined
   readonly #loading: Loading
   readonly #looking: Looking
@@ -82,11 +85,12 @@ export class ReadPath {
   #closed = false
 
   constructor (keyspace: Keyspace, options: ResolvedRegionOptions, context: RegionContext) {
-    const { lock, line, logger, now } = context
+    const { lock, line, logger, now, recently } = context
     this.options = options
     this.#keyspace = keyspace
     this.#context = context
     this.#now = now
+    this.#recently = recently
     this.#leaseTtl = Math.min(longestTimer, Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0)))
     this.tiers = this.#tiersOf(options)
     this.#origins = this.tiers.map(({ name }) => ({ tier: name }))
@@ -185,11 +189,11 @@ export class ReadPath {
   /** What the memory tier has, without its key, where it is fresh. */
   recalled (shortcuts: Shortcuts, alias: unknown, maxAge: number | undefined): Entry | undefined {
     const entry = this.#memory?.recall(shortcuts, alias)
-    return entry !== undefined && isFresh(entry, this.#now(), maxAge) && this.#isTrusted() ? entry : undefined
+    return entry !== undefined && this.isFresh(entry, maxAge) && this.#isTrusted() ? entry : undefined
   }
 
   isFresh (entry: Entry, maxAge: number | undefined): boolean {
-    return isFresh(entry, this.#now(), maxAge)
+    return isFresh(entry, maxAge === undefined ? this.#recently() : this.#now(), maxAge)
   }
 
   /** Whether this process would know of every invalidation that is over, wherever it was made. */

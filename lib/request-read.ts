@@ -1,3 +1,5 @@
+import type { BoundMethod } from './bound-object.js'
+
 /** The reads of one getMany: one promise for all of them. */
 export class Together {
   readonly promise: Promise<unknown[]>
@@ -29,10 +31,15 @@ export class Together {
 /** What a request has read. It gives everybody who asks for it the same promise, which the first of them makes. */
 export class Read {
   value: unknown
+  readonly method: BoundMethod
+  /** The first, or only, argument. */
+  readonly arg: unknown
   protected made: Promise<unknown> | undefined = undefined
 
-  constructor (value: unknown) {
+  constructor (value: unknown, method: BoundMethod, arg: unknown) {
     this.value = value
+    this.method = method
+    this.arg = arg
   }
 
   get promise (): Promise<unknown> {
@@ -58,8 +65,8 @@ export class Reading extends Read {
   #together: Together | undefined
   #at = 0
 
-  constructor () {
-    super(undefined)
+  constructor (method: BoundMethod, arg: unknown) {
+    super(undefined, method, arg)
   }
 
   override get isUnderWay (): boolean {

@@ -1,5 +1,8 @@
 import t from 'tap'
+import type { BoundMethod } from '../../lib/bound-object.js'
 import { Read, Reading, Together } from '../../lib/request-read.js'
+
+const method = {} as BoundMethod
 
 /** How a promise has been settled, or that it hasn't. */
 async function stateOf (promise: Promise<unknown>) {
@@ -10,14 +13,14 @@ async function stateOf (promise: Promise<unknown>) {
 }
 
 t.test('what was read is one promise, and a value', async t => {
-  const read = new Read(1)
+  const read = new Read(1, method, 1)
   t.equal(read.promise, read.promise)
   t.equal(await read.promise, 1)
   t.equal(read.value, 1)
 })
 
 t.test('what is being read is one promise, whoever asks for it and when', async t => {
-  const [early, late] = [new Reading(), new Reading()]
+  const [early, late] = [new Reading(method, 1), new Reading(method, 1)]
   const { promise } = early
   t.equal(early.value, undefined)
   t.equal(await stateOf(promise), 'under way')
@@ -35,7 +38,7 @@ t.test('what could not be read fails everybody who asks, and nobody else', async
   const listener = (reason: unknown) => { unhandled.push(reason) }
   process.on('unhandledRejection', listener)
   t.teardown(() => process.off('unhandledRejection', listener))
-  const [asked, late, never] = [new Reading(), new Reading(), new Reading()]
+  const [asked, late, never] = [new Reading(method, 1), new Reading(method, 1), new Reading(method, 1)]
   const { promise } = asked
   const error = new Error('no')
   for (const reading of [asked, late, never]) reading.failed(error)
@@ -49,8 +52,8 @@ t.test('what could not be read fails everybody who asks, and nobody else', async
 
 t.test('several are one promise, in their order', async t => {
   const together = new Together(4)
-  const readings = [new Reading(), new Reading()] as const
-  new Read('read').join(together, 1)
+  const readings = [new Reading(method, 1), new Reading(method, 1)] as const
+  new Read('read', method, 1).join(together, 1)
   readings[0].join(together, 0)
   readings[1].join(together, 2)
   readings[1].join(together, 3)
@@ -67,7 +70,7 @@ t.test('several are one promise, in their order', async t => {
 t.test('one that fails fails them all, with its error', async t => {
   const error = new Error('no')
   for (const already of [true, false]) {
-    const [failing, other] = [new Reading(), new Reading()]
+    const [failing, other] = [new Reading(method, 1), new Reading(method, 1)]
     if (already) failing.failed(error)
     const [one, two] = [new Together(2), new Together(1)]
     other.join(one, 0)
