@@ -20,7 +20,7 @@ declare module 'fastify' {
 }
 
 export interface ExampleOptions extends Servers {
-  /** Stays open when the app closes: it is its maker's. */
+  /** Stays open when the app closes: the code that made it closes it. */
   database: Database
   /** First part of every key. At most 49 characters. */
   namespace?: string
@@ -57,7 +57,7 @@ export async function buildApp ({ database, redisUrl, memcachedServers, namespac
   return app
 }
 
-/** Rows change rarely and are told when they do; lists also change by rows that come and go, so they live less long. */
+/** Rows change rarely and are invalidated when they do. Lists also change when rows come and go, so their ttl is shorter. */
 function tiersAndLock (app: FastifyInstance): Pick<CachingApiOptions, 'regions' | 'lock'> {
   const rows = { ttl: '10m', grace: '1h', negativeTtl: '1m' }
   const lists = { ttl: '1m', grace: '10m' }

@@ -30,7 +30,7 @@ export interface CountryWithCapital extends CountryRow { readonly capital: Promi
 export const cityColumns = 'id, name, country_code as "countryCode", feature_code as "featureCode", population, latitude, longitude'
 const countryColumns = 'code, name, region, languages, area'
 
-/** Longer lists than this are neither kept nor given. */
+/** The longest list that is cached and served. */
 export const maxListed = 100
 
 export const City = cachedObject({

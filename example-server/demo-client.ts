@@ -5,7 +5,7 @@ export interface Answer {
   status: number
   body: any
   stats: RequestStats
-  /** Who the server says we are. */
+  /** The visitor's id, as the server sent it. */
   visitor: string | null
 }
 
@@ -16,7 +16,7 @@ const nothing: RequestStats = { local: 0, tiers: {}, stale: 0, loaded: 0, loads:
 export interface Sent {
   /** Makes it a PATCH. */
   body?: object
-  /** Who we say we are. */
+  /** The visitor's id to send. */
   visitor?: string
 }
 

@@ -15,7 +15,7 @@ const prefix = 'montp'
 
 const started = performance.now()
 const table = new DemoTable()
-// Heard, not obeyed at once: the update is taken back before the end. No request takes longer than ten seconds.
+// A signal doesn't end the demo at once: the update is taken back first. No request takes longer than ten seconds.
 let interrupted = false
 process.on('SIGINT', () => { interrupted = true })
 process.on('SIGTERM', () => { interrupted = true })
@@ -31,7 +31,7 @@ database.pool().on('acquire', () => { queries++ })
 try {
   const one = await startServer()
   // A memory of its own and the same Redis: what a second process is. With memcached alone there must be only one, since
-  // nothing tells the memory of another of what has changed.
+  // nothing tells the other's memory what has changed.
   const two = REDIS_URL === undefined ? one : await startServer()
   const { tiers, visitors } = describeBackends(backends)
   console.log(`\n${servers.length} server${servers.length > 1 ? 's' : ''}, ${tiers} in front of ${database.name}; visitors in ${visitors}\n`)
@@ -76,7 +76,7 @@ async function runDemo (first: string, second: string): Promise<void> {
   await step('the capital of the one above', { memory: 3, loaded: 0, loads: 0 },
     `${one}/cities/${capital}`)
 
-  // Nobody knows the next one; somebody then sees the city, the capital, and the city again.
+  // A new visitor, who then sees the city, the capital, and the city again.
   await step('a visitor without an id gets one', { loaded: 0, loads: 0, body: answers => hasSeen([], 0)(answers) ?? isNew(answers) },
     `${one}/visitors/me`)
   await step('a visitor sees it', { memory: 3, loaded: 0, loads: 0 },

@@ -4,7 +4,7 @@ import { openDatabase } from './database.js'
 
 const { DATABASE_URL, REDIS_URL, MEMCACHED_SERVERS, HOST = '127.0.0.1', PORT = '3000', LOG_LEVEL = 'info' } = process.env
 
-/** Longer than this no stop may take. */
+/** The longest that a stop may take. Milliseconds. */
 const patience = 10_000
 /** Within this, a second signal is the first one again: Ctrl-C reaches us from the terminal and by way of npm. */
 const echo = 1_000

@@ -8,7 +8,7 @@ declare module 'fastify' {
   }
 }
 
-/** Longer than this a server may not take to accept us. */
+/** How long a server may take to accept a connection. Milliseconds. */
 const connectTimeout = 2_000
 
 /**

@@ -3,7 +3,7 @@ import fastifyRedis from '@fastify/redis'
 import type { FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 
-/** Longer than this we don't wait for Redis before we serve without it. */
+/** How long to wait for Redis before serving without it. Milliseconds. */
 const patience = 2_000
 
 /** Decorates the app with `redis`, whether it answers yet or not. */

@@ -1,6 +1,6 @@
 import { cacheObject, property, type Backend } from 'fastify-caching-api'
 
-/** More than these nobody wants to see again. */
+/** The longest list of recent cities. */
 const maxRecent = 10
 
 export interface VisitorBackends {
@@ -13,8 +13,8 @@ export interface VisitorBackends {
 export type VisitorClass = ReturnType<typeof visitorOn>
 
 /**
- * What is known of somebody: in no database, and no loss if it is gone. Of two requests of one visitor at the same moment
- * the later one's list stays, which will do for such a list; a count that has to be right belongs in the database.
+ * What is known of a visitor: in no database, and no loss if it is gone. Of two requests of one visitor at the same moment
+ * the later one's list stays, which is good enough for such a list; a count that has to be right belongs in the database.
  */
 export function visitorOn ({ lists, counts }: VisitorBackends) {
   return class Visitor extends cacheObject({

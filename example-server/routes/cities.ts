@@ -37,7 +37,7 @@ export async function cityRoutes (app: FastifyInstance): Promise<void> {
     return view
   })
 
-  // In the order of the ids, `null` for one that is nobody's.
+  // In the order of the ids, `null` for an id without a row.
   app.get<{ Querystring: { ids: number[] } }>('/cities', { schema: { querystring: someIds }, preValidation: splitIds }, async request => {
     const cities = await request.cachingApi.getMany(City, 'getById', request.query.ids)
     return cities.map(city => city && cityFields(city))

@@ -11,7 +11,7 @@ export const visitorHeaders = {
 export interface VisitorHeaders { 'x-visitor'?: string }
 
 export async function visitorRoutes (app: FastifyInstance): Promise<void> {
-  // Who has no id yet is given one, to be sent from now on. Whoever knows it sees the list: it is as good as a session's.
+  // A visitor without an id gets one, to send from now on. Anybody who knows the id sees the list, as with a session's id.
   app.get<{ Headers: VisitorHeaders }>('/visitors/me', { schema: { headers: visitorHeaders } }, async (request, reply) => {
     const api = request.cachingApi
     const id = request.headers['x-visitor'] ?? randomUUID()
