@@ -270,14 +270,14 @@ export class CachingApi {
   }
 
   /** What the memory tier finds without a key. */
-  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined): Read | undefined {
+  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, before?: Read): Read | undefined {
     if (this.#extras?.primed !== undefined) return undefined
     const { path } = bound.region
     const known = path.recalled(bound.shortcuts, args[0], maxAge)
     if (known === undefined) return undefined
     if (this.#reads === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
     this.#recorder.hit(path.hit)
-    return this.#hand(bound, args, undefined, known)
+    return this.#hand(bound, args, undefined, known, before)
   }
 
   /** With options, or arguments that are looked up by their key. */
@@ -286,7 +286,7 @@ export class CachingApi {
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const seen = this.#memory.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
-    const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge) : undefined
+    const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge, seen) : undefined
     return known ?? this.#readByKey(bound, args, maxAge, force, seen)
   }
 
@@ -305,7 +305,7 @@ export class CachingApi {
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
     if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, before), maxAge, remembered)
     this.#recorder.hit(path.hit)
-    return this.#hand(bound, args, key, remembered)
+    return this.#hand(bound, args, key, remembered, before)
   }
 
   /** `remembered`: what memory has. `anew`: whatever the tiers have. */
@@ -389,15 +389,15 @@ export class CachingApi {
   }
 
   /** A value that is here already. @throws what `postCache` throws */
-  #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
-    if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared)
+  #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before?: Read): Read {
+    if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared, before)
     const read = new Read(own(shared), bound, args[0])
     this.#memory.set(args, key, read)
     return read
   }
 
-  #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared): Read {
-    const fetching = new Fetching(this, bound, args, key)
+  #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before: Read | undefined): Read {
+    const fetching = new Fetching(this, bound, args, key, before)
     this.#memory.set(fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
@@ -455,6 +455,7 @@ class Fetching extends Reading implements Landing {
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
     super(bound, args[0])
     this.before = before
+    this.value = before?.value
     this.#api = api
     this.args = ownArguments(args)
     this.key = key
@@ -492,6 +493,7 @@ class Anew extends Reading {
     super(method, arg)
     this.key = key
     this.before = before
+    this.value = before.value
   }
 
   override done (value: unknown): void {

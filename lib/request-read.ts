@@ -56,7 +56,7 @@ export class Read {
   }
 }
 
-/** What a request is reading: `value` is undefined until it has been read. */
+/** What a request is reading: until it has been read, `value` is what was read before, if anything. */
 export class Reading extends Read {
   #state: 'under way' | 'done' | 'failed' = 'under way'
   #error: unknown

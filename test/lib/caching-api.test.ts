@@ -554,6 +554,18 @@ t.test('peek', async t => {
     t.equal(api.stats.local, 0, 'it is no read')
   })
 
+  t.test('shows what was read before while that is read anew', async t => {
+    const { User } = usersOf()
+    const api = managerOf(t).createApi()
+    const user = await api.get(User, 'getById', [1])
+    const forced = api.get(User, 'getById', [1], { force: true, maxAge: 0 })
+    const before = api.peek(User, 'getById', [1])
+    const refresh = api.refresh(User, 'getById', [1])
+    t.strictSame([before === user, api.peek(User, 'getById', [1]) === user], [true, true])
+    await forced
+    t.equal(await refresh, api.peek(User, 'getById', [1]))
+  })
+
   t.test('shows null for a row that is known not to exist, and nothing after an invalidation', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
@@ -944,6 +956,23 @@ t.test('a forced read that fails leaves what the request has read', async t => {
   t.equal(api.peek(User, 'find', [1]), read)
   t.equal(await api.get(User, 'find', [1]), read)
   await t.rejects(api.get(User, 'find', [1], { maxAge: 'soon' }), { code: 'FST_CACHING_API_INVALID_OPTIONS' }, 'nor does it hide a mistake')
+})
+
+t.test('a forced read whose postCache fails leaves what the request has read, also where memory has the row', async t => {
+  let isBroken = false
+  const User = cachedObject({
+    name: 'User',
+    region: 'objects',
+    methods: { find: loadOne((_context, id: number | number[]) => ({ id }), { postCache: row => { if (isBroken) throw new Error('broken'); return row } }) }
+  })
+  const api = managerOf(t).createApi()
+  for (const id of [1, [1]]) {
+    isBroken = false
+    const read = await api.get(User, 'find', [id])
+    isBroken = true
+    await t.rejects(api.get(User, 'find', [id], { force: true }), { message: 'broken' })
+    t.equal(await api.get(User, 'find', [id]), read)
+  }
 })
 
 t.test('who reads in a request while it reads anew gets that, or what it had read where that fails', async t => {
