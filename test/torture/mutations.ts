@@ -165,15 +165,15 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'tags',
     what: 'a tag that was invalidated is not looked at',
-    file: 'lib/tiers/shared-tier.ts',
-    find: 'return tagged ? this.#believeTags(entries, stamp) : entries',
+    file: 'lib/tiers/entry-reader.ts',
+    find: 'return areTagsDoubtful ? this.#dropTagged(entries, stamp) : entries',
     replace: 'return entries'
   },
   {
     name: 'tags-of-now',
     what: 'the tags of a server that was flushed meanwhile are believed about entries from before',
-    file: 'lib/tiers/shared-tier.ts',
-    find: 'if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
+    file: 'lib/tiers/entry-reader.ts',
+    find: 'if (this.stampOf(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
     run: { faults: ['flush'] }
   },

@@ -1,0 +1,42 @@
+import { isLease, type Entry, type Stamp } from '../entry.js'
+
+/**
+ * The right to fill a key of a tier: what stood there when the load began. Either the mark of whoever loads it, or what
+ * a look has seen: then the stamp tells whether that still holds.
+ */
+export interface Lease {
+  readonly stamp: Stamp
+  readonly held: Uint8Array | undefined
+  /** What a look has seen is a right to fill until then, by performance.now(). Undefined: by a mark. */
+  readonly seenUntil?: number
+}
+
+/** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */
+export type Claim = {
+  readonly entry: Entry | undefined
+  readonly lease: Lease
+  /** Nobody had claimed it before. */
+  readonly first: boolean
+} | undefined
+
+export interface ClaimOptions {
+  /** Milliseconds after which the right ends. */
+  ttl: number
+  /** Takes the right from whoever has it. */
+  takeOver?: boolean
+}
+
+/** What a read has found. In the order of its keys. */
+export interface Look {
+  readonly entries: (Entry | undefined)[]
+  /** The right to fill the `i`th key with what is loaded from now on, where having looked is enough for it. */
+  lease (i: number): Lease | undefined
+}
+
+export const sawNothing = (keys: readonly string[]): Look => ({ entries: keys.map(() => undefined), lease: () => undefined })
+
+/** Without a mark nobody can tell whether somebody else has looked at a missing key, too. */
+export const claimOfLook = (entry: Entry | undefined, lease: Lease): Claim => ({ entry, lease, first: lease.held === undefined })
+
+/** Whether there is a value for a fill to replace. */
+export const holdsValue = ({ held }: Lease): boolean => held !== undefined && !isLease(held)
