@@ -74,6 +74,9 @@ export interface Stamp {
   readonly deleted: number
 }
 
+/** The one empty list of tags: most entries have none. */
+export const noTags: readonly string[] = Object.freeze([])
+
 /** Of an entry that no shared tier has stamped yet. */
 export const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
@@ -159,8 +162,6 @@ export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp 
 /** Those of one entry at a time: a view of each entry's own bytes would take as long to make as all the rest. */
 const bytesOfNumbers = new Uint8Array(tagsAt - numbersAt)
 const numbers = new DataView(bytesOfNumbers.buffer)
-
-const noTags: readonly string[] = Object.freeze([])
 
 /**
  * Undefined for a lease.
