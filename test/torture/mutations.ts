@@ -43,8 +43,8 @@ export const mutations: readonly Mutation[] = [
     name: 'memcached-fill',
     what: 'a fill is written whatever has happened to its key',
     file: 'lib/tiers/memcached.ts',
-    find: "return await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
-    replace: "return await this.#store('set', this.#key(key), value, lifetime(ttl)) || await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
+    find: 'return await this.#shards.cas(this.#key(key), value, exptimeOf(ttl), unique)',
+    replace: 'return await this.#shards.set(this.#key(key), value, exptimeOf(ttl))',
     run: { tier: 'memcached', memory: false, faults: ['stall', 'hold', 'lose'], rows: 16, slow: 2 }
   },
   {
