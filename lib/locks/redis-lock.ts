@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { InvalidArgumentError, show } from '../errors.js'
-import { assertConnected, inOrder, isOne, type RedisLike } from '../tiers/redis-client.js'
+import { assertConnected, isOne, orderedConnection, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
 
 /** ARGV: token, ttl. Returns the places of those that somebody else holds. */
@@ -65,7 +65,7 @@ export class RedisLock implements DogpileLock {
 
   constructor (client: RedisLike) {
     this.#client = client
-    this.connection = inOrder(client)
+    this.connection = orderedConnection(client)
   }
 
   /** A client may connect no sooner than it is used. */

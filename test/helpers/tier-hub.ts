@@ -9,7 +9,7 @@ export const operations = ['read', 'lease', 'fill', 'forget', 'revise', 'holdTag
 export type Operation = typeof operations[number]
 
 /**
- * What a Redis server does for a tier and a lock: the scripts of lib/tiers/redis.ts in other words, each in one step. An
+ * What a Redis server does for a tier and a lock: lib/tiers/redis-scripts.ts in other words, each in one step. An
  * entry's time is that of `now`, a lock's that of the hub.
  */
 export class TierServer {

@@ -26,7 +26,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'redis-fill',
     what: 'a fill whose lease was revoked is written all the same',
-    file: 'lib/tiers/redis.ts',
+    file: 'lib/tiers/redis-scripts.ts',
     find: "if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then",
     replace: 'if true then',
     run: noMemory
@@ -34,7 +34,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'unchanged',
     what: 'a fill without a mark is written though a key was invalidated since',
-    file: 'lib/tiers/redis.ts',
+    file: 'lib/tiers/redis-scripts.ts',
     find: 'if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end',
     replace: '',
     run: noMemory
