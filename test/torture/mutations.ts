@@ -121,8 +121,8 @@ export const mutations: readonly Mutation[] = [
     name: 'lease',
     what: 'an invalidation does not wait for the lease of a process that does not answer',
     file: 'lib/coherence/acknowledgements.ts',
-    find: 'setTimeout(() => { this.#giveUp(awaited) }, this.#endOfLease)',
-    replace: 'setTimeout(() => { this.#giveUp(awaited) }, 20)',
+    find: 'setTimeout(() => { this.#giveUp(pending) }, this.#endOfLease)',
+    replace: 'setTimeout(() => { this.#giveUp(pending) }, 20)',
     run: silence
   },
   {
