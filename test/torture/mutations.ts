@@ -137,14 +137,14 @@ export const mutations: readonly Mutation[] = [
     name: 'replay',
     what: 'an invalidation that a tier could not take is forgotten',
     file: 'lib/undelivered.ts',
-    find: 'if (this.#timer === undefined) this.#later()',
+    find: 'if (this.#timer === undefined) this.#replayLater()',
     replace: ''
   },
   {
     name: 'replayed',
     what: 'others are not told again when a tier has been told late',
     file: 'lib/undelivered.ts',
-    find: '      this.#replayed(work)\n',
+    find: '      this.#replayed(what)\n',
     replace: '',
     run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
   },
