@@ -1,6 +1,7 @@
-import { KeptEntry, noTags, unstamped, type Entry, type Stamp } from './entry.js'
+import { KeptEntry, noTags, type Entry } from './entry.js'
 import type { Flight, Policy, Primed } from './flights.js'
 import type { Logger } from './logger.js'
+import { unstamped, type Stamp } from './stamp.js'
 import type { Lease } from './tiers/lease.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'

@@ -1,6 +1,7 @@
-import type { Entry, Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
+import type { Stamp } from '../stamp.js'
 
 /**
  * A place that keeps bytes under keys for a time. A backend that cannot answer throws; it never invents a miss.

@@ -1,6 +1,8 @@
-import { decodeEntry, parseStamp, type Entry, type Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
+import { decodeEntry } from '../entry-format.js'
 import type { Keyspace } from '../keys.js'
 import type { Serializer } from '../serializer.js'
+import { parseStamp, type Stamp } from '../stamp.js'
 import type { TierBackend } from './tier-backend.js'
 import type { TierInvalidations } from './tier-invalidations.js'
 

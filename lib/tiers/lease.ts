@@ -1,4 +1,6 @@
-import { isLease, type Entry, type Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
+import { isMark } from '../entry-format.js'
+import type { Stamp } from '../stamp.js'
 
 /**
  * The right to fill a key of a tier: what stood there when the load began. Either the mark of whoever loads it, or what
@@ -39,4 +41,4 @@ export const sawNothing = (keys: readonly string[]): Look => ({ entries: keys.ma
 export const claimOfLook = (entry: Entry | undefined, lease: Lease): Claim => ({ entry, lease, first: lease.held === undefined })
 
 /** Whether there is a value for a fill to replace. */
-export const holdsValue = ({ held }: Lease): boolean => held !== undefined && !isLease(held)
+export const holdsValue = ({ held }: Lease): boolean => held !== undefined && !isMark(held)

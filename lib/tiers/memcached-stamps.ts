@@ -1,4 +1,4 @@
-import { formatStamp, parseStamp, type Stamp } from '../entry.js'
+import { formatStamp, parseStamp, type Stamp } from '../stamp.js'
 import { within } from '../within.js'
 import { never } from './memcached-protocol.js'
 import type { Item } from './memcached-server.js'

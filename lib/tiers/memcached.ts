@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { identityLength } from '../entry.js'
+import { identityLength } from '../entry-format.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { Logger } from '../logger.js'
 import { UnstorableError, type Backend, type BackendEntry, type LeaseRequest, type LeasedEntry, type LeasingBackend, type Revision, type SpreadBackend } from './backend.js'

@@ -1,4 +1,4 @@
-import { identityLength } from '../entry.js'
+import { identityLength } from '../entry-format.js'
 
 /*
  * Lua that runs on the server, each script in one step. KEYS[1] of those that see a region's stamp is the stamp's key:

@@ -1,6 +1,7 @@
-import { identityLength, type Stamp } from '../entry.js'
+import { identityLength } from '../entry-format.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus } from '../line.js'
+import type { Stamp } from '../stamp.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
 import { assertConnected, isOne, orderedConnection, useRedis, type RedisLike } from './redis-client.js'
 import { RedisLine } from './redis-line.js'

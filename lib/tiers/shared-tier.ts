@@ -1,9 +1,11 @@
 import type { Invalidations } from '../coherence/messages.js'
-import { encodeEntry, formatStamp, isLease, newLease, newStamp, type Entry, type Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
+import { encodeEntry, isMark, newMark } from '../entry-format.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
 import type { Serializer } from '../serializer.js'
+import { formatStamp, newStamp, type Stamp } from '../stamp.js'
 import type { Backend, LeasingBackend } from './backend.js'
 import { EntryReader } from './entry-reader.js'
 import { claimOfLook, sawNothing, type Claim, type ClaimOptions, type Lease, type Look } from './lease.js'
@@ -158,13 +160,13 @@ export class SharedTier {
   }
 
   async #claimByMarks (leasing: LeasingBackend, keys: readonly string[], { ttl, takeOver = false }: ClaimOptions): Promise<Claim[]> {
-    const mark = newLease()
+    const mark = newMark()
     const { replays } = this.#invalidations
     const [stampBytes, ...held] = await this.#backend.run(() => leasing.leaseMany(this.#keyspace.stamp, keys, { mark, stamp: formatStamp(newStamp()), ttl, takeOver }))
     const stamp = this.#reader.stampOf(stampBytes)
     if (stamp === undefined || held.length !== keys.length) throw new TypeError(`${this.name}.leaseMany must answer a stamp and one value for each key`)
     this.#hasStamp = true
-    const found = held.map((bytes, i) => isLease(bytes) ? undefined : this.#reader.entryOf(keys[i]!, bytes))
+    const found = held.map((bytes, i) => isMark(bytes) ? undefined : this.#reader.entryOf(keys[i]!, bytes))
     const entries = await this.#reader.dropInvalidated(keys, found, stamp, replays)
     return entries.map((entry, i) => ({ entry, lease: { stamp, held: held[i]! }, first: Buffer.compare(held[i]!, mark) === 0 }))
   }

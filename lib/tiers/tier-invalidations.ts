@@ -1,7 +1,7 @@
 import type { Invalidations } from '../coherence/messages.js'
-import { formatStamp, newStamp } from '../entry.js'
 import type { Keyspace } from '../keys.js'
 import type { Logger } from '../logger.js'
+import { formatStamp, newStamp } from '../stamp.js'
 import { Undelivered } from '../undelivered.js'
 import type { LeasingBackend } from './backend.js'
 import type { TierBackend } from './tier-backend.js'

@@ -1,4 +1,6 @@
-import { identityLength, type Entry, type Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
+import { identityLength } from '../entry-format.js'
+import type { Stamp } from '../stamp.js'
 import { holdsValue, type Claim, type ClaimOptions, type Lease } from './lease.js'
 import type { TierBackend } from './tier-backend.js'
 import type { Filled, TierFill, TierFills } from './tier-fills.js'

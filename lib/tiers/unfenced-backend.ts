@@ -1,4 +1,4 @@
-import { formatStamp, newStamp, parseStamp, type Stamp } from '../entry.js'
+import { formatStamp, newStamp, parseStamp, type Stamp } from '../stamp.js'
 import type { LeasingBackend, Revision } from './backend.js'
 import type { TierBackend } from './tier-backend.js'
 

@@ -1,5 +1,6 @@
-import { formatStamp, identityLength, parseStamp, type Stamp } from '../../lib/entry.js'
+import { identityLength } from '../../lib/entry-format.js'
 import type { Line } from '../../lib/line.js'
+import { formatStamp, parseStamp, type Stamp } from '../../lib/stamp.js'
 import type { DogpileLock } from '../../lib/locks/lock.js'
 import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/tiers/backend.js'
 import { Way, type HubProcess, type LineHub } from './line-hub.js'
