@@ -30,7 +30,7 @@ function writeHeader (bytes: Buffer, kind: number): void {
   randomPool.copy(bytes, 4, at, at + 8)
 }
 
-/** What stands in an entry's place while it is loaded: whoever knows it may fill the key, until somebody deletes it. */
+/** What a key holds while its entry is loaded: a right to fill it, until it is deleted. */
 export function newMark (): Buffer {
   const bytes = Buffer.alloc(identityLength)
   writeHeader(bytes, kindMark)

@@ -4,7 +4,7 @@ import { randomFillSync } from 'node:crypto'
 export const randomPool = Buffer.alloc(4096)
 let drawn = randomPool.length
 
-/** Where in the pool so many bytes are that nobody else gets; until the next call, which may refill it. */
+/** Returns the offset in the pool of `count` bytes that are given to no other caller. The next call may refill the pool. */
 export function drawRandom (count: number): number {
   if (drawn + count > randomPool.length) {
     randomFillSync(randomPool)

@@ -13,7 +13,7 @@ export interface Stamp {
   /** Raised by an invalidation of tags. Entries of an older one are looked at tag by tag. */
   readonly tagged: number
   /**
-   * Raised by an invalidation of keys, and on one Redis server by whoever replaces a value. A fill without a mark, and rows
+   * Raised by an invalidation of keys, and on a Redis server by a set or a refresh. A fill without a mark, and rows
    * that a load found besides what it was asked for, are kept only if nothing has raised it.
    */
   readonly deleted: number

@@ -13,7 +13,7 @@ interface Member {
 interface Pending {
   /** Undefined as long as not all members are known. */
   members: Set<string> | undefined
-  /** Its echo was heard: whoever said hello before it was published has been heard as well. */
+  /** Its echo was heard, and so was every hello that was said before it was published. */
   echoed: boolean
   timer: NodeJS.Timeout | undefined
   readonly done: () => void

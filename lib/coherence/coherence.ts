@@ -238,7 +238,7 @@ export class Coherence {
     this.#resolveJoined()
   }
 
-  /** Perhaps only this connection is broken, and nobody has told. */
+  /** Perhaps only this connection is broken, without an error. */
   #reconnectIfSilent (): void {
     const { lease, line } = this.#options
     this.#silentSince ??= performance.now()

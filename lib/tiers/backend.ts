@@ -45,8 +45,8 @@ export class UnstorableError extends Error {
 export interface LeasingBackend extends Backend {
   /**
    * Reads again, and leaves the mark where there is nothing. First in the answer is what `stampKey` holds, `stamp` if it
-   * held nothing; then for each key what it holds now: the mark, a value that was filled meanwhile, or the mark of somebody
-   * else, which can be shared.
+   * held nothing; then for each key what it holds now: the mark, a value that was filled meanwhile, or another caller's mark,
+   * which can be shared.
    */
   leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[stamp: Uint8Array, ...held: Uint8Array[]]>
   /**
@@ -77,7 +77,7 @@ export interface LeaseRequest {
   /** Of a mark; milliseconds. */
   ttl: number
   stamp: string
-  /** Gives what is there the identity of `mark`, so that nobody else may replace it. With `fillUnchanged`: raises `deleted`, too. */
+  /** Gives what each key holds the identity of `mark`, which revokes earlier leases on it. With `fillUnchanged`: raises `deleted`, too. */
   takeOver: boolean
 }
 

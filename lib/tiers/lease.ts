@@ -3,8 +3,8 @@ import { isMark } from '../entry-format.js'
 import type { Stamp } from '../stamp.js'
 
 /**
- * The right to fill a key of a tier: what stood there when the load began. Either the mark of whoever loads it, or what
- * a look has seen: then the stamp tells whether that still holds.
+ * The right to fill a key of a tier: what the key held when the load began. That is either a mark or a value that a claim has
+ * leased; or what a look has seen, and then the stamp tells whether that still holds.
  */
 export interface Lease {
   readonly stamp: Stamp
@@ -17,14 +17,14 @@ export interface Lease {
 export type Claim = {
   readonly entry: Entry | undefined
   readonly lease: Lease
-  /** Nobody had claimed it before. */
+  /** It had not been claimed before. */
   readonly first: boolean
 } | undefined
 
 export interface ClaimOptions {
   /** Milliseconds after which the right ends. */
   ttl: number
-  /** Takes the right from whoever has it. */
+  /** Revokes the right of all others. */
   takeOver?: boolean
 }
 
@@ -37,7 +37,7 @@ export interface Look {
 
 export const sawNothing = (keys: readonly string[]): Look => ({ entries: keys.map(() => undefined), lease: () => undefined })
 
-/** Without a mark nobody can tell whether somebody else has looked at a missing key, too. */
+/** Without marks, a key that is missing counts as not claimed: it can't be known whether others have looked at it, too. */
 export const claimOfLook = (entry: Entry | undefined, lease: Lease): Claim => ({ entry, lease, first: lease.held === undefined })
 
 /** Whether there is a value for a fill to replace. */

@@ -40,5 +40,5 @@ export const isFull = ({ message }: Error): boolean => /^SERVER_ERROR out of mem
 /** An error that the client has read from the server; all others are of a connection, or of silence. */
 export const isReply = ({ message }: Error): boolean => /^(NOT_STORED|EXISTS|NOT_FOUND|((CLIENT|SERVER)_)?ERROR)\b/.test(message)
 
-/** The client can't unpack what somebody else has left under one of our keys, and doesn't tell which. */
+/** The client can't unpack a value that isn't ours, and doesn't tell which of the keys has it. */
 export const isForeignValue = (error: Error): boolean => error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ERR_ASSERTION'

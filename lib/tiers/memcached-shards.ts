@@ -60,7 +60,7 @@ export class MemcachedShards {
     return await this.#store('add', key, value, exptime)
   }
 
-  /** False: what is there has another `cas unique`, or there is nothing. */
+  /** False: the item has another `cas unique`, or there is none. */
   async cas (key: string, value: Uint8Array, exptime: number, unique: string): Promise<boolean | Error> {
     return await this.#store('cas', key, value, exptime, ` ${unique}`)
   }

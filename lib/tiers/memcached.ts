@@ -56,8 +56,8 @@ const safeKey = /^(?!#)[!-~]{1,200}$/
 const noVersion = Buffer.from('-')
 
 /**
- * Leases on memcached: a mark is left by `add`, and `gets` tells the number of what is there, the `cas unique`. That
- * number is the lease. A fill is a `cas` with it, so it is refused after anything that happened to the key.
+ * Leases on memcached: `add` leaves a mark, and `gets` returns the `cas unique` of what the key holds. That number is the
+ * lease. A fill is a `cas` with it, so it is refused after anything that happened to the key.
  */
 export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   readonly name = 'memcached'
@@ -170,12 +170,12 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    // In this order: whoever puts a mark and then finds the stamp unchanged will lose that mark to the deletion.
+    // In this order: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
     await this.#stamps.change(this.#key(stampKey), stamp, current => ({ ...current, deleted: current.deleted + 1 }))
     await this.deleteMany(keys)
   }
 
-  /** A tag's version is `epoch|tagged|until`. `until`: when it expires at the earliest, which nobody could ask memcached. */
+  /** A tag's version is `epoch|tagged|until`. `until`: when it expires at the earliest, since memcached can't be asked. */
   async holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void> {
     const now = Date.now()
     const ttls = new Map(tags.map(({ key, ttl }) => [this.#key(key), ttl]))

@@ -263,5 +263,5 @@ function notify ({ listeners }: Channel, what: (listener: Listener) => void): vo
   }
 }
 
-/** Permanent until somebody reconfigures the server, unlike what is answered while a slot moves or a script runs. */
+/** It lasts until the server is reconfigured, unlike the errors while a slot moves or a script runs. */
 const isRefusal = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)

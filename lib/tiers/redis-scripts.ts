@@ -15,7 +15,7 @@ if type(stamp) ~= 'string' or not string.match(stamp, '^%d+|%d+|%d+|%d+$') or st
 end
 `
 
-// Of the keys from `first` on, appends to `result` what is there; where nothing is, leaves the mark.
+// Appends to `result` what each key from `first` on holds. Leaves the mark where a key holds nothing.
 const leaseKeys = `
 local all = first > #KEYS and {} or redis.call('MGET', unpack(KEYS, first))
 for i = first, #KEYS do

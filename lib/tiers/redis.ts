@@ -169,7 +169,7 @@ export class RedisClusterBackend extends RedisCommands {
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    // In this order: whoever puts a mark and then finds the stamp unchanged will lose that mark to the deletion.
+    // In this order: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
     try {
       await this.eval(scripts.revise, [stampKey], [stamp, 'deleted'])
     } finally {

@@ -8,7 +8,7 @@ import type { TierInvalidations } from './tier-invalidations.js'
 /** An entry, its bytes, and the right to put them there. */
 export interface TierFill { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
 
-/** False: somebody has invalidated or filled the key meanwhile. 'unkept': the tier will never keep such a value. 'unknown': it didn't say. */
+/** False: the key was invalidated or filled meanwhile. 'unkept': the tier will never keep such a value. 'unknown': it didn't answer. */
 export type Filled = boolean | 'unkept' | 'unknown'
 
 export interface TierFillsOptions {

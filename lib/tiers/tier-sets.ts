@@ -12,9 +12,9 @@ export interface TierSet {
   readonly entry: Entry
   /** The value's bytes, where it was serialised already. */
   readonly value?: Uint8Array
-  /** Whether an invalidation was heard of since, which the claim may have come after. */
+  /** Whether the key was invalidated since: perhaps before the claim, which was then not revoked. */
   readonly isOvertaken?: () => boolean
-  /** Whether somebody in this process has set it anew since. */
+  /** Whether this process has set the key again since. */
   readonly isSuperseded?: () => boolean
 }
 
@@ -55,7 +55,7 @@ export class TierSets {
     const claims = await this.#claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap((set, at) => {
       const lease = claims[at]?.lease
-      // An invalidation that came before the claim has not revoked it.
+      // An invalidation that came before the claim hasn't revoked it.
       if (lease === undefined || set.isOvertaken?.() === true) return []
       return [{ ...set, at, bytes: this.#encode(set.entry, lease.stamp, set.value), lease }]
     })
@@ -75,8 +75,8 @@ export class TierSets {
   }
 
   /**
-   * Whoever has taken over from a set may put nothing there: a refresh that fails leaves the old value. Where that is
-   * still there, nobody has deleted it meanwhile, and it is replaced once more.
+   * Another process may have taken over and then put nothing there: a refresh that fails leaves the old value. Where that
+   * is still there, it was not invalidated meanwhile, and is replaced once more.
    */
   async #setAgain (fills: readonly (TierFill & TierSet)[], filled: Filled[], attempts: number): Promise<Filled[]> {
     const unreplaced = (await this.#standing(fills.filter((_, i) => filled[i] === false))).filter(set => set.isSuperseded?.() !== true)
@@ -109,6 +109,6 @@ export class TierSets {
   }
 }
 
-/** Whoever takes over changes an entry's identity, and nothing else. */
+/** To take over changes an entry's identity, and nothing else. */
 const isSameValue = (one: Uint8Array | undefined, other: Uint8Array): boolean =>
   one !== undefined && Buffer.compare(one.subarray(identityLength), other.subarray(identityLength)) === 0
