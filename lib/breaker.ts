@@ -9,17 +9,18 @@ export interface BreakerOptions {
   logger: Pick<Logger, 'info' | 'warn'>
 }
 
-/** In place of an operation that was not tried. */
-export class LeftAloneError extends Error {}
+/** The breaker is open: the operation was not tried. */
+export class BreakerOpenError extends Error {}
 
-/** Failures in a row after which nothing is asked for a while. */
-const patience = 3
+/** In a row, until the breaker opens. */
+const mostFailures = 3
+/** Until an open breaker lets a probe through; it doubles with each probe that fails. Milliseconds. */
 const shortestPause = 100
 const longestPause = 2000
 
 /**
- * Gives an operation its budget, and leaves a tier alone that has failed several times in a row: for a growing while
- * everything is refused at once, then one operation probes it.
+ * A circuit breaker with a budget for each operation. After several failures in a row it opens: for a growing while every
+ * operation is refused at once, then one probes whether the tier is back.
  */
 export class Breaker {
   readonly #name: string
@@ -27,8 +28,10 @@ export class Breaker {
   readonly #logger: BreakerOptions['logger']
   #failing = false
   #failures = 0
+  /** 0: the breaker is closed. */
   #pause = 0
-  #probeAt = 0 // by performance.now(), while there is a pause
+  /** By performance.now(), while the breaker is open. */
+  #probeAt = 0
   #probing = false
 
   constructor ({ name, timeout, logger }: BreakerOptions) {
@@ -42,16 +45,16 @@ export class Breaker {
     return this.#failing
   }
 
-  /** From now on an operation has at least this budget. */
+  /** From now on, an operation has at least this budget. */
   allow (milliseconds: number): void {
     this.#timeout = Math.max(this.#timeout, milliseconds)
   }
 
-  /** @throws what `operation` throws, or an error that says that it took too long or was not tried */
+  /** @throws what `operation` throws, an error after the budget, or BreakerOpenError */
   async run<T> (operation: () => Promise<T>): Promise<T> {
     const probing = this.#pause > 0
     if (probing) {
-      if (this.#probing || performance.now() < this.#probeAt) throw new LeftAloneError(`${this.#name} is left alone since it failed`)
+      if (this.#probing || performance.now() < this.#probeAt) throw new BreakerOpenError(`${this.#name} is left alone since it failed`)
       this.#probing = true
     }
     try {
@@ -76,11 +79,11 @@ export class Breaker {
   #failed (error: unknown, probing: boolean): void {
     if (probing) this.#probing = false
     this.#failing = true
-    // A part of it, with a breaker of its own, was not asked: that tells nothing of the rest, which may go on.
-    if (error instanceof LeftAloneError) return
+    // Of a tier on several servers, one was not asked, by its own breaker: that tells nothing of the others.
+    if (error instanceof BreakerOpenError) return
     this.#failures++
-    // Those that were under way when it was left alone failed for the same reason: only a probe lengthens the pause.
-    if (this.#failures < patience || (this.#pause > 0 && !probing)) return
+    // Operations that were under way when the breaker opened fail for the same reason: only a probe lengthens the pause.
+    if (this.#failures < mostFailures || (this.#pause > 0 && !probing)) return
     if (this.#pause === 0) this.#logger.warn({ tier: this.#name, err: error }, 'a tier is away: it is left alone, and probed')
     this.#pause = Math.min(longestPause, Math.max(shortestPause, 2 * this.#pause))
     this.#probeAt = performance.now() + this.#pause

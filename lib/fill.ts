@@ -1,8 +1,10 @@
-import { KeptEntry, unstamped, type Entry, type Stamp } from './entry.js'
-import { noTags, type Flight, type Policy, type Primed } from './flights.js'
+import { KeptEntry, noTags, type Entry } from './entry.js'
+import type { Flight, Policy, Primed } from './flights.js'
 import type { Logger } from './logger.js'
+import { unstamped, type Stamp } from './stamp.js'
+import type { Lease } from './tiers/lease.js'
 import type { LocalTier } from './tiers/local-tier.js'
-import type { Lease, SharedTier } from './tiers/shared-tier.js'
+import type { SharedTier } from './tiers/shared-tier.js'
 import { copyIn, type Shared } from './values.js'
 
 export interface FillOptions {

@@ -1,7 +1,7 @@
 import type { Entry } from './entry.js'
 import type { LoadCall } from './load-call.js'
 import type { Generation } from './tiers/backend.js'
-import type { Lease } from './tiers/shared-tier.js'
+import type { Lease } from './tiers/lease.js'
 import type { Place } from './transient-map.js'
 import type { Shared } from './values.js'
 
@@ -48,8 +48,6 @@ export class Wanted implements Want {
     this.anew = anew
   }
 }
-
-export const noTags: readonly string[] = Object.freeze([])
 
 /** What a caller wants of a key. */
 export interface Want {

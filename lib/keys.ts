@@ -2,21 +2,21 @@ import { createHash } from 'node:crypto'
 import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 
 /*
- * Every key is `namespace:region:kind:rest`. The first three can't hold a colon, so nothing in `rest` reaches another
- * region; what is not an entry (stamps, tags, locks) starts with `{`, which no entry does.
+ * The key of an entry is `namespace:region:kind:rest`. The first three can't hold a colon, so nothing in `rest` reaches
+ * another region. Keys of anything else (stamps, tags, locks) start with `{`, which no entry does.
  */
 
-/** Kinds of entries: what was given as a key, what a wrapped function keeps, what a cached object keeps. */
+/** Of an entry: 'k' of a caller's own key, 'f' of a wrapped function, 'o' of a cached object. */
 export type KeyKind = 'k' | 'f' | 'o'
 
-/** How deeply arguments may be nested, which a request may bring. */
+/** How deeply arguments may be nested: they may come from a request, and a deeper one could exhaust the stack. */
 const deepest = 100
 
-/** Longer ones are hashed: memcached takes 250 bytes, and namespace and region take up to 130 of them. */
-const longestRaw = 100
+/** Longer keys are hashed: memcached takes 250 bytes, and namespace and region take up to 130 of them. */
+const longestUnhashed = 100
 const safe = /^[!-z|~]+$/ // printable ASCII without blanks and braces: braces choose a slot in a Redis Cluster
 
-/** A name that is part of keys: of a namespace, a region, a cached object, a method. */
+/** A name that is part of keys: of a namespace, a region, a cached object, or a method. */
 export const validName = /^[\w.$@/-]{1,64}$/
 
 export function assertName (value: unknown, path: string): asserts value is string {
@@ -25,16 +25,17 @@ export function assertName (value: unknown, path: string): asserts value is stri
   }
 }
 
-/** `rest` as it may stand in a backend's key: itself where that is safe, its SHA-256 otherwise. */
+/** `rest` as part of a backend's key: itself where that is safe, otherwise `#` and its SHA-256. */
 export function safeKey (rest: string): string {
-  if (rest.length <= longestRaw && rest.charCodeAt(0) !== 35 && safe.test(rest)) return rest
-  // UTF-16: as UTF-8, every lone surrogate would be the same replacement character.
+  const startsAsHash = rest.charCodeAt(0) === 35 // '#'
+  if (rest.length <= longestUnhashed && !startsAsHash && safe.test(rest)) return rest
+  // UTF-16, since in UTF-8 all lone surrogates become the same replacement character.
   return '#' + createHash('sha256').update(rest, 'utf16le').digest('base64url')
 }
 
 /**
- * Where a cache object keeps a property: `name.id.property`. Points within the last two are escaped, so that these are what
- * follows the last two points; and colons, which every key of a region has; and what a hash begins with.
+ * Where a cache object keeps a property: `name.id.property`. Within `id` and `property` points are escaped, so that only the
+ * last two points separate; so are colons, which every key of a region has, and `#`, which a hash begins with.
  */
 export function propertyKey (object: string, id: string, property: string): string {
   return `${object}.${safeKey(`${escaped(id)}.${escaped(property)}`)}`
@@ -63,35 +64,35 @@ export function encodeArguments (args: readonly unknown[], where: string): strin
   return encoded
 }
 
-function encode (value: unknown, where: string, above: object[]): string {
+function encode (value: unknown, where: string, parents: object[]): string {
   switch (typeof value) {
-    case 'string': return JSON.stringify(value) // well-formed: it escapes lone surrogates
-    case 'number': return String(value) // -0 is 0, as for Map
+    case 'string': return JSON.stringify(value) // which escapes lone surrogates
+    case 'number': return String(value) // -0 is 0, as in a Map
     case 'bigint': return `${value}n`
     case 'boolean':
     case 'undefined': return String(value)
-    case 'object': return value === null ? 'null' : encodeObject(value, where, above)
+    case 'object': return value === null ? 'null' : encodeObject(value, where, parents)
     default: throw refusal(where, value)
   }
 }
 
-function encodeObject (value: object, where: string, above: object[]): string {
-  if (above.includes(value)) throw new InvalidArgumentError(where, 'free of cycles', 'one')
-  if (above.length === deepest) throw new InvalidArgumentError('Arguments', `nested no deeper than ${deepest}`, 'more')
+function encodeObject (value: object, where: string, parents: object[]): string {
+  if (parents.includes(value)) throw new InvalidArgumentError(where, 'free of cycles', 'one')
+  if (parents.length === deepest) throw new InvalidArgumentError('Arguments', `nested no deeper than ${deepest}`, 'more')
   if (value instanceof Date) return `@${value.getTime()}`
-  above.push(value)
+  parents.push(value)
   let encoded: string
   if (Array.isArray(value)) {
-    encoded = `[${Array.from(value, (item, i) => encode(item, `${where}[${i}]`, above)).join(',')}]`
+    encoded = `[${Array.from(value, (item, i) => encode(item, `${where}[${i}]`, parents)).join(',')}]`
   } else {
     const prototype = Object.getPrototypeOf(value)
     if (prototype !== Object.prototype && prototype !== null) throw refusal(where, value)
     const [symbol] = Object.getOwnPropertySymbols(value)
     if (symbol !== undefined) throw refusal(where, symbol)
     const properties = Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)
-    encoded = `{${properties.map(([name, item]) => `${JSON.stringify(name)}:${encode(item, `${where}.${name}`, above)}`).join(',')}}`
+    encoded = `{${properties.map(([name, item]) => `${JSON.stringify(name)}:${encode(item, `${where}.${name}`, parents)}`).join(',')}}`
   }
-  above.pop()
+  parents.pop()
   return encoded
 }
 
@@ -99,31 +100,31 @@ function refusal (where: string, value: unknown) {
   return new InvalidArgumentError(where, 'made of strings, numbers, bigints, booleans, null, undefined, Dates, arrays and plain objects', show(value))
 }
 
-/** Where the processes of a namespace keep their memories coherent. */
+/** The channel on which the processes of a namespace tell each other of invalidations. */
 export const coherenceChannel = (namespace: string): string => `${namespace}:coherence`
 
-/** Where a region keeps what. Names in braces share a slot of a Redis Cluster, and can't be entries. */
+/** The keys of a region. Those with the same name in braces share a slot of a Redis Cluster. */
 export class Keyspace {
   readonly region: string
-  /** Of every entry. */
+  /** Of every entry's key. */
   readonly prefix: string
   readonly stamp: string
-  readonly #own: string
+  readonly #braced: string
 
   constructor (namespace: string, region: string) {
     this.region = region
     this.prefix = `${namespace}:${region}:`
-    this.#own = `{${namespace}:${region}}`
-    this.stamp = `${this.#own}:stamp`
+    this.#braced = `{${namespace}:${region}}`
+    this.stamp = `${this.#braced}:stamp`
   }
 
   entry (kind: KeyKind, rest: string): string {
     return `${this.prefix}${kind}:${rest}`
   }
 
-  get wakeUps (): string { return `${this.#own}:wake-ups` }
+  get wakeUps (): string { return `${this.#braced}:wake-ups` }
 
-  tag (tag: string): string { return `${this.#own}:tag:${safeKey(tag)}` }
+  tag (tag: string): string { return `${this.#braced}:tag:${safeKey(tag)}` }
 
-  lock (key: string): string { return `${this.#own}:lock:${key.slice(this.prefix.length)}` }
+  lock (key: string): string { return `${this.#braced}:lock:${key.slice(this.prefix.length)}` }
 }

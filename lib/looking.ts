@@ -2,8 +2,9 @@ import type { Copying } from './copying.js'
 import { freshness, type Entry } from './entry.js'
 import { Arrival, type Flight, type Landed, type Origin, type TierOrigin, type Trip } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import type { Look } from './tiers/lease.js'
 import { LocalTier } from './tiers/local-tier.js'
-import type { Look, SharedTier } from './tiers/shared-tier.js'
+import type { SharedTier } from './tiers/shared-tier.js'
 
 export interface LookingOptions {
   tiers: readonly (LocalTier | SharedTier)[]

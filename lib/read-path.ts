@@ -19,8 +19,9 @@ import type { DogpileLock } from './locks/lock.js'
 import { longestTimer, type ResolvedRegionOptions } from './region-options.js'
 import { StaleValues } from './stale-values.js'
 import { isLocal, type Shortcuts } from './tiers/backend.js'
+import type { Claim } from './tiers/lease.js'
 import { LocalTier } from './tiers/local-tier.js'
-import { SharedTier, type Claim } from './tiers/shared-tier.js'
+import { SharedTier } from './tiers/shared-tier.js'
 import { copyGiven } from './values.js'
 
 /** What a region needs of the application around it. */

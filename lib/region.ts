@@ -1,5 +1,6 @@
+import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { Wanted, noTags, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import { Wanted, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'

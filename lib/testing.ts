@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { formatStamp, newLease, newStamp, parseStamp } from './entry.js'
+import { newMark } from './entry-format.js'
+import { formatStamp, newStamp, parseStamp } from './stamp.js'
 import { isLeasing, type Backend, type LeasingBackend } from './tiers/backend.js'
 
 /** What runs the tests: tap's `t`, node:test's, or anything else with such a `test`. A test fails by a rejection. */
@@ -184,7 +185,7 @@ async function testLeases (t: TestRunner, backend: LeasingBackend, { flush }: Te
   const stampKey = `{${newKey()}}:stamp`
 
   async function lease (keys: readonly string[], { takeOver = false, ttl = minute, at = stampKey } = {}) {
-    const mark = newLease()
+    const mark = newMark()
     const [stampBytes, ...held] = await backend.leaseMany(at, keys, { mark, ttl, stamp: formatStamp(newStamp()), takeOver })
     assert.equal(held.length, keys.length, 'leaseMany must answer a stamp, and one value for each key')
     const stamp = parseStamp(text(stampBytes)!)
@@ -396,7 +397,7 @@ async function testLeases (t: TestRunner, backend: LeasingBackend, { flush }: Te
 const newKey = (): string => `test-${randomUUID()}`
 const entry = (key: string, value: string, ttl = minute) => ({ key, value: Buffer.from(value), ttl })
 /** As entries do, it begins with bytes that nothing else begins with. */
-const newValue = (): Buffer => Buffer.concat([newLease(), Buffer.from(randomUUID())])
+const newValue = (): Buffer => Buffer.concat([newMark(), Buffer.from(randomUUID())])
 const text = (bytes: Uint8Array | undefined): string | undefined => bytes === undefined ? undefined : Buffer.from(bytes).toString('latin1')
 const show = (value: string): string => JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
 

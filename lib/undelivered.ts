@@ -1,26 +1,27 @@
 import type { Invalidations } from './coherence/messages.js'
 
 export interface UndeliveredOptions {
-  deliver: (work: Invalidations) => Promise<void>
-  /** Called with what was kept, when it has been delivered. */
-  replayed?: (work: Invalidations) => void
-  /** Called when all that was kept has been delivered. */
+  /** Rejects where it could not be delivered. */
+  deliver: (what: Invalidations) => Promise<void>
+  /** Called with what was kept, when that has been delivered. */
+  replayed?: (what: Invalidations) => void
+  /** Called when nothing is kept any more. */
   delivered: () => void
 }
 
-/** More keys and tags than this become one invalidation of the region. */
+/** More keys and tags than this become one invalidation of the whole region. */
 const mostKept = 10_000
-/** Between two attempts. Milliseconds. */
+/** Before the next attempt. Milliseconds. */
 const shortestPause = 100
 const longestPause = 2000
 
 /**
- * Invalidations on their way to a tier, or to other processes, and those that could not be delivered. Until they are, the
- * tier isn't believed about what they concern; they are tried again until they succeed.
+ * Invalidations on their way to a tier, or to other processes. What could not be delivered is kept and replayed until it
+ * could; until then a tier isn't believed about the entries concerned.
  */
 export class Undelivered {
-  readonly #deliver: (work: Invalidations) => Promise<void>
-  readonly #replayed: (work: Invalidations) => void
+  readonly #deliver: (what: Invalidations) => Promise<void>
+  readonly #replayed: (what: Invalidations) => void
   readonly #delivered: () => void
   readonly #underWay = new Set<Invalidations>()
   readonly #keysUnderWay = new Map<string, number>()
@@ -36,21 +37,21 @@ export class Undelivered {
     this.#delivered = delivered
   }
 
-  /** Resolves to whether it was delivered at once; otherwise it is kept. */
-  async deliver (work: Invalidations): Promise<boolean> {
+  /** Resolves to whether it was delivered at once; otherwise it is kept. Never rejects. */
+  async deliver (what: Invalidations): Promise<boolean> {
     let delivered = true
-    this.#start(work)
+    this.#start(what)
     try {
-      await this.#deliver(work)
+      await this.#deliver(what)
     } catch {
       delivered = false
-      this.#keep(work)
+      this.#keep(what)
     }
-    this.#end(work)
+    this.#end(what)
     return delivered
   }
 
-  /** How often something that was kept has been delivered: what was asked before then may be answered from before. */
+  /** How often something that was kept has been delivered. A read that began before may have been answered from before. */
   get replays (): number {
     return this.#replays
   }
@@ -61,18 +62,18 @@ export class Undelivered {
     const kept = this.#kept
     if (this.#keysUnderWay.has(key) || kept.keys.has(key) || kept.hard || kept.soft) return true
     if (tags.some(tag => kept.tags.has(tag))) return true
-    for (const work of this.#underWay) {
-      if (work.hard === true || work.soft === true || work.tags?.some(tag => tags.includes(tag)) === true) return true
+    for (const what of this.#underWay) {
+      if (what.hard === true || what.soft === true || what.tags?.some(tag => tags.includes(tag)) === true) return true
     }
     return false
   }
 
-  /** These were replaced: what was to be forgotten of them isn't there any more. */
+  /** These have new values: what was to be forgotten isn't there any more. */
   replaced (keys: readonly string[]): void {
     for (const key of keys) this.#kept.keys.delete(key)
   }
 
-  /** Whether there is something that will not be delivered any more. */
+  /** Returns whether there is something that will not be delivered any more. */
   close (): boolean {
     this.#closed = true
     clearTimeout(this.#timer)
@@ -84,14 +85,14 @@ export class Undelivered {
     return keys.size + tags.size > 0 || hard || soft
   }
 
-  #start (work: Invalidations): void {
-    this.#underWay.add(work)
-    for (const key of work.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
+  #start (what: Invalidations): void {
+    this.#underWay.add(what)
+    for (const key of what.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
   }
 
-  #end (work: Invalidations): void {
-    this.#underWay.delete(work)
-    for (const key of work.keys ?? []) {
+  #end (what: Invalidations): void {
+    this.#underWay.delete(what)
+    for (const key of what.keys ?? []) {
       const others = this.#keysUnderWay.get(key)! - 1
       if (others === 0) this.#keysUnderWay.delete(key)
       else this.#keysUnderWay.set(key, others)
@@ -105,15 +106,15 @@ export class Undelivered {
     kept.soft ||= soft
     kept.hard ||= hard || kept.keys.size + kept.tags.size > mostKept
     if (kept.hard) {
-      // One invalidation of the region stands for all of them.
+      // It covers all others.
       kept.keys.clear()
       kept.tags.clear()
       kept.soft = false
     }
-    if (this.#timer === undefined) this.#later()
+    if (this.#timer === undefined) this.#replayLater()
   }
 
-  #later (): void {
+  #replayLater (): void {
     if (this.#closed) return
     this.#timer = setTimeout(() => { void this.#replay() }, this.#pause)
     this.#timer.unref()
@@ -121,20 +122,20 @@ export class Undelivered {
 
   async #replay (): Promise<void> {
     const { keys, tags, hard, soft } = this.#kept
-    const work = { keys: [...keys], tags: [...tags], hard, soft }
-    this.#start(work)
+    const what = { keys: [...keys], tags: [...tags], hard, soft }
+    this.#start(what) // first: `concerns` must know of it without a gap, so it also ends after it is kept again
     this.#kept = nothingKept()
     try {
-      await this.#deliver(work)
+      await this.#deliver(what)
       this.#pause = shortestPause
       this.#replays++
-      this.#replayed(work)
+      this.#replayed(what)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)
-      this.#keep(work)
+      this.#keep(what)
     }
-    this.#end(work)
-    if (this.#hasKept) return this.#later()
+    this.#end(what)
+    if (this.#hasKept) return this.#replayLater()
     this.#timer = undefined
     this.#delivered()
   }

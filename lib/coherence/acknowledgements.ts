@@ -1,37 +1,39 @@
 /** Another process that may believe its memory. When it greets again, a new one takes its place. */
 interface Member {
-  /** The last push that it has acknowledged, and with it all before. */
+  /** It has acknowledged this push and all before. */
   upTo: number
   /**
-   * It did not acknowledge, and was told that nobody waits for it: by then it knows, or it no longer believes its memory.
-   * By performance.now(); Infinity while it is being told.
+   * It failed to acknowledge, and was told that it isn't waited for any more: by then it has heard that, or its lease is
+   * over. By performance.now(); Infinity while it is being told.
    */
   goneAt: number | undefined
 }
 
-/** A push that was published. */
-interface Awaited {
-  /** Undefined: nobody knows yet who they are. */
-  by: Set<string> | undefined
-  /** Its echo was heard: whoever has said hello before it was published has been heard as well. */
+/** A push that members have yet to acknowledge. */
+interface Pending {
+  /** Undefined as long as not all members are known. */
+  members: Set<string> | undefined
+  /** Its echo was heard, and so was every hello that was said before it was published. */
   echoed: boolean
   timer: NodeJS.Timeout | undefined
   readonly done: () => void
 }
 
 /**
- * Who has to drop what this process invalidates, and who has done so. A push is over when each process that believed its memory
- * when the push was published has acknowledged it, or can't believe it any longer. Acknowledgements are cumulative.
+ * Which processes have to drop what this one invalidates, and which have done so. A push is done when each process that
+ * believed its memory when it was published has acknowledged it, or can't believe its memory any longer. Acknowledgements are
+ * cumulative.
  */
 export class Acknowledgements {
   /** The longest that a member believes its memory without hearing from the line. Milliseconds. */
   #lease: number
   readonly #doubt: (member: string) => Promise<void>
   readonly #members = new Map<string, Member>()
-  readonly #awaited = new Map<number, Awaited>()
-  /** Everybody who believes his memory has been heard of. */
+  /** By the push's number. */
+  readonly #pending = new Map<number, Pending>()
+  /** Every process that believes its memory has been heard of. */
   #allKnown = false
-  #learning: NodeJS.Timeout | undefined
+  #learningTimer: NodeJS.Timeout | undefined
 
   /** `doubt` tells a member that it isn't waited for any more; it resolves when that was published. */
   constructor (lease: number, doubt: (member: string) => Promise<void>) {
@@ -56,66 +58,66 @@ export class Acknowledgements {
     this.#release(id, upTo)
   }
 
-  /** Everybody is known, and there is nobody. */
+  /** All members are known, and there are none. */
   get alone (): boolean {
     return this.#allKnown && this.#members.size === 0
   }
 
-  /** All members were asked to show themselves. Whoever hasn't when a lease is over no longer believes his memory. */
+  /** All members were asked to show themselves. One that hasn't by the end of a lease no longer believes its memory. */
   asked (): void {
     if (this.#allKnown) return
-    this.#learning ??= setTimeout(() => {
+    this.#learningTimer ??= setTimeout(() => {
       this.#allKnown = true
-      for (const [number, awaited] of this.#awaited) if (awaited.echoed) this.#decide(number, awaited)
+      for (const [number, pending] of this.#pending) if (pending.echoed) this.#decide(number, pending)
     }, this.#endOfLease).unref()
   }
 
   /** Greetings, acknowledgements and farewells may have been missed. */
   interrupted (): void {
-    clearTimeout(this.#learning)
-    this.#learning = undefined
+    clearTimeout(this.#learningTimer)
+    this.#learningTimer = undefined
     this.#allKnown = false
     this.#members.clear()
-    for (const awaited of this.#awaited.values()) awaited.by = undefined
+    for (const pending of this.#pending.values()) pending.members = undefined
   }
 
-  /** Resolves when nobody believes what push `number` tells to forget. To be called before it is published. */
+  /** Resolves when no process believes any more what push `number` tells it to forget. To be called before it is published. */
   wait (number: number): Promise<void> {
     return new Promise(resolve => {
-      this.#awaited.set(number, {
-        by: undefined,
+      this.#pending.set(number, {
+        members: undefined,
         echoed: false,
         timer: undefined,
         done: () => {
-          clearTimeout(this.#awaited.get(number)?.timer)
-          this.#awaited.delete(number)
+          clearTimeout(this.#pending.get(number)?.timer)
+          this.#pending.delete(number)
           resolve()
         }
       })
     })
   }
 
-  /** It was published before now: the leases of those who will not hear of it end by themselves. */
+  /** Members that don't hear of it stop believing their memory when their lease is over, counted from now at the latest. */
   published (number: number): void {
-    const awaited = this.#awaited.get(number)
-    if (awaited !== undefined) awaited.timer ??= setTimeout(() => { this.#giveUp(awaited) }, this.#endOfLease)
+    const pending = this.#pending.get(number)
+    if (pending !== undefined) pending.timer ??= setTimeout(() => { this.#giveUp(pending) }, this.#endOfLease)
   }
 
-  /** It could not be published. */
+  /** The push could not be published. */
   withdrawn (number: number): void {
-    this.#awaited.get(number)?.done()
+    this.#pending.get(number)?.done()
   }
 
-  /** Its echo. */
+  /** This process has heard its own push. */
   echoed (number: number): void {
     this.published(number)
-    const awaited = this.#awaited.get(number)
-    if (awaited === undefined) return
-    awaited.echoed = true
-    if (this.#allKnown) this.#decide(number, awaited)
+    const pending = this.#pending.get(number)
+    if (pending === undefined) return
+    pending.echoed = true
+    if (this.#allKnown) this.#decide(number, pending)
   }
 
-  /** No acknowledgement is heard any more: what is still waited for takes a lease. */
+  /** No acknowledgement will be heard any more: what is pending is done at the end of its lease. */
   close (): void {
     this.interrupted()
   }
@@ -125,33 +127,33 @@ export class Acknowledgements {
     return 1.01 * this.#lease + 2
   }
 
-  /** Who has to acknowledge it. */
-  #decide (number: number, awaited: Awaited): void {
+  /** Which members have to acknowledge the push: those that have said hello, and may still believe their memory. */
+  #decide (number: number, pending: Pending): void {
     const now = performance.now()
     for (const [id, { goneAt }] of this.#members) if (goneAt !== undefined && goneAt <= now) this.#members.delete(id)
-    awaited.by = new Set(Array.from(this.#members).filter(([, { upTo }]) => upTo < number).map(([id]) => id))
-    if (awaited.by.size === 0) awaited.done()
+    pending.members = new Set(Array.from(this.#members).filter(([, { upTo }]) => upTo < number).map(([id]) => id))
+    if (pending.members.size === 0) pending.done()
   }
 
   #release (id: string, upTo: number): void {
-    for (const [number, { by, done }] of this.#awaited) {
-      if (number <= upTo && by?.delete(id) === true && by.size === 0) done()
+    for (const [number, { members, done }] of this.#pending) {
+      if (number <= upTo && members?.delete(id) === true && members.size === 0) done()
     }
   }
 
-  #giveUp (awaited: Awaited): void {
-    for (const id of awaited.by ?? []) void this.#dismiss(id)
-    awaited.done()
+  #giveUp (pending: Pending): void {
+    for (const id of pending.members ?? []) void this.#dismiss(id)
+    pending.done()
   }
 
-  /** A dead member holds up each invalidation only until then. */
+  /** A dead member holds up invalidations for as long as it takes until it counts as gone, and no longer. */
   async #dismiss (id: string): Promise<void> {
     const member = this.#members.get(id)
     if (member === undefined || member.goneAt !== undefined) return
     member.goneAt = Infinity
     try {
       await this.#doubt(id)
-      // If it has greeted meanwhile, perhaps since it was told, then this is not the one that is waited for now.
+      // If it has greeted meanwhile, another Member stands for it, and this one has no effect.
       member.goneAt = performance.now() + this.#endOfLease
     } catch {
       member.goneAt = undefined // the next push that it doesn't acknowledge tries again

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { Breaker } from '../breaker.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
 import { within } from '../within.js'
 import { Acknowledgements } from './acknowledgements.js'
-import { readMessage, type Invalidations, type Message, type Push } from './messages.js'
+import { readMessage, type Invalidations, type Message, type MessageBody } from './messages.js'
+import { Outbox, split } from './outbox.js'
+import { Receipts } from './receipts.js'
 import { Trust } from './trust.js'
 
 export interface CoherenceOptions {
@@ -20,73 +21,53 @@ export interface CoherenceOptions {
 }
 
 /** One region of this process. */
-export interface Heard {
+export interface CoherentRegion {
   invalidated (what: Invalidations): void
   /** Messages may have been missed: nothing that is in memory can be believed. */
   startEmpty (): void
 }
 
-/** Keys in one message. */
-const mostKeys = 1000
-/** Processes whose last push is remembered, to see that none was missed. */
-const mostSenders = 1000
-
-/** A message without its sender. Of each kind by itself: a plain Omit would leave what all kinds have in common. */
-type Said = Message extends infer M ? M extends Message ? Omit<M, 'from'> : never : never
-
-/** A push that waits for its message, and what becomes of it. */
-interface Outgoing {
-  readonly push: Push
-  /** `forgotten` resolves when nobody believes any more what is to be forgotten. */
-  readonly sent: (this: void, sent: { readonly forgotten: Promise<void> }) => void
-  readonly failed: (this: void, error: unknown) => void
-}
-
 /**
- * Keeps the memories of all processes coherent: what one invalidates, all drop, and acknowledge. A process believes its memory
- * only while it knows that it hears of everything, see Trust; so an invalidation waits for one that hangs, or is cut off,
- * for no longer than the lease. The order of messages is the line's own: everybody hears them in the order in which they were
- * published.
+ * Keeps the memories of all processes coherent: what one invalidates, all drop, and acknowledge. A process believes its
+ * memory only while it knows that it hears of everything, see Trust; so an invalidation waits for one that hangs, or is cut
+ * off, for no longer than the lease. All processes hear messages in the order in which the line published them.
  */
 export class Coherence {
   readonly #options: CoherenceOptions
-  readonly #self = randomUUID()
-  readonly #regions = new Map<string, Heard>()
+  /** This process, to the others. */
+  readonly #id = randomUUID()
+  readonly #regions = new Map<string, CoherentRegion>()
   readonly #trust: Trust
   readonly #acknowledgements: Acknowledgements
+  readonly #outbox: Outbox
+  readonly #receipts: Receipts
   readonly #breaker: Breaker
   /** Resolves when memory is believed for the first time, or won't be. Never rejects. */
   readonly joined: Promise<void>
-  #begin!: () => void
-  /** Something was missed since memory was last emptied. */
+  #resolveJoined!: () => void
+  /** Messages were missed since memory was last emptied. */
   #missed = true
   /** Our hello was heard, here as well, since trust last ended: all others wait for this process. */
-  #introduced = false
-  #pushes = 0
-  /** The last push that is known to have been published. */
-  #published = 0
-  #outbox: Outgoing[] = []
-  #sending = false
-  /** By sender: the push that was heard last. */
-  readonly #heard = new LRUCache<string, number>({ max: mostSenders })
-  /** By sender: the push up to which an acknowledgement is due. */
-  readonly #due = new Map<string, number>()
-  #acknowledging = false
+  #helloHeard = false
+  /** Answers to greetings that are being sent. */
+  #answering = 0
   #beating = false
   #beatAgain = false
-  #answering = 0
+  /** When the line first failed to answer, by performance.now(). */
   #silentSince: number | undefined
   #timer: NodeJS.Timeout | undefined
-  readonly #stops: (() => void)[] = []
+  readonly #stopListening: (() => void)[] = []
   #closed = false
   #warned = false
 
   constructor (options: CoherenceOptions) {
     const { lease, budget, logger } = this.#options = options
     this.#trust = new Trust(lease)
-    this.#acknowledgements = new Acknowledgements(lease, async member => await this.#tell(member, { kind: 'doubt' }))
     this.#breaker = new Breaker({ name: 'the line between processes', timeout: budget, logger })
-    this.joined = new Promise(resolve => { this.#begin = resolve })
+    this.#acknowledgements = new Acknowledgements(lease, async member => await this.#tell(member, { kind: 'doubt' }))
+    this.#outbox = new Outbox(message => this.#publish(message), this.#acknowledgements)
+    this.#receipts = new Receipts((member, message) => this.#tell(member, message))
+    this.joined = new Promise(resolve => { this.#resolveJoined = resolve })
   }
 
   /** Whether everything that others have invalidated, and that was acknowledged, is forgotten here. */
@@ -99,8 +80,8 @@ export class Coherence {
     return this.#acknowledgements.alone
   }
 
-  attach (region: string, heard: Heard): void {
-    this.#regions.set(region, heard)
+  attach (name: string, region: CoherentRegion): void {
+    this.#regions.set(name, region)
   }
 
   /** Resolves when memory is believed for the first time. Never rejects. */
@@ -112,14 +93,14 @@ export class Coherence {
     }
     try {
       // Both: greetings and acknowledgements come over the second.
-      await Promise.all([channel, this.#channelOf(this.#self)].map(async name => {
+      await Promise.all([channel, this.#channelOf(this.#id)].map(async name => {
         const stop = await line.listen(name, hear, () => this.#interrupted())
         if (this.#closed) stop()
-        else this.#stops.push(stop)
+        else this.#stopListening.push(stop)
       }))
     } catch (err) {
       if (!this.#closed) logger.warn({ err }, 'invalidations of other processes can not be heard: memory is not used in front of shared tiers')
-      this.#begin()
+      this.#resolveJoined()
       return
     }
     if (this.#closed) return
@@ -135,10 +116,7 @@ export class Coherence {
    */
   async push (region: string, what: Invalidations, eventual: boolean): Promise<void> {
     await Promise.all(split({ region, ...what }).map(async push => {
-      const { forgotten } = await new Promise<{ forgotten: Promise<void> }>((resolve, reject) => {
-        this.#outbox.push({ push, sent: resolve, failed: reject })
-        void this.#send()
-      })
+      const { forgotten } = await this.#outbox.add(push)
       if (!eventual) await forgotten
     }))
   }
@@ -149,8 +127,8 @@ export class Coherence {
     clearInterval(this.#timer)
     this.#distrust()
     this.#acknowledgements.close()
-    this.#begin()
-    for (const stop of this.#stops) stop() // others may go on to use the line
+    this.#resolveJoined()
+    for (const stop of this.#stopListening) stop() // others may go on to use the line
     if (this.#timer !== undefined) await this.#publish({ kind: 'bye' }).catch(() => {})
   }
 
@@ -159,11 +137,7 @@ export class Coherence {
   #hear (message: Message): void {
     if (this.#closed) return
     const { from } = message
-    if (from === this.#self) {
-      if (message.kind === 'hello') this.#introduced = true
-      else if (message.kind === 'push') this.#acknowledgements.echoed(message.number)
-      return
-    }
+    if (from === this.#id) return this.#hearEcho(message)
     switch (message.kind) {
       case 'hello':
         this.#greeted(from, message.lease)
@@ -180,6 +154,11 @@ export class Coherence {
     }
   }
 
+  #hearEcho (message: Message): void {
+    if (message.kind === 'hello') this.#helloHeard = true
+    else if (message.kind === 'push') this.#acknowledgements.echoed(message.number)
+  }
+
   #greeted (from: string, lease: number): void {
     this.#acknowledgements.greeted(from, lease)
     if (lease === this.#options.lease || this.#warned) return
@@ -187,7 +166,7 @@ export class Coherence {
     this.#options.logger.warn({ ours: this.#options.lease, theirs: lease }, 'another process has another lineLease: while either starts, invalidations may resolve before it has dropped the value')
   }
 
-  /** Whoever doesn't hear this won't wait for us: until it is published nothing renews our trust, and if it can't be, we say hello. */
+  /** A newcomer that doesn't hear this won't wait for us: so nothing renews our trust until it is published. */
   async #answer (to: string): Promise<void> {
     if (this.#timer === undefined) return // our own hello is still to come
     this.#trust.discard()
@@ -195,32 +174,27 @@ export class Coherence {
     const answered = await this.#tell(to, { kind: 'present', lease: this.#options.lease }).then(() => true, () => false)
     this.#answering--
     if (answered) void this.#beat()
-    else this.#distrust() // the next beat says hello, not this one: two that can't answer would greet each other without end
+    else this.#distrust() // our next regular beat says hello; if we did so now, two that can't answer would greet each other without end
   }
 
   #obey ({ from, number, previous, pushes }: Message & { kind: 'push' }): void {
-    const last = this.#heard.get(from)
-    if (last !== undefined && previous > last) this.#startEmpty()
-    // One that its sender has given up may arrive late, after its successor.
-    const upTo = Math.max(number, last ?? 0)
-    this.#heard.set(from, upTo)
+    const { missed, upTo } = this.#receipts.hear(from, number, previous)
+    if (missed) this.#startEmpty()
     for (const push of pushes) this.#regions.get(push.region)?.invalidated(push)
-    this.#due.set(from, upTo)
-    // Not at once: the pushes that arrived together are acknowledged together.
-    queueMicrotask(() => { void this.#acknowledge() })
+    this.#receipts.acknowledge(from, upTo)
   }
 
   /** The others may not wait for this process: until it has said hello once more, it doesn't believe its memory. */
   #distrust (): void {
     this.#trust.end()
-    this.#introduced = false
+    this.#helloHeard = false
   }
 
   #interrupted (): void {
     this.#missed = true
     this.#distrust()
     this.#acknowledgements.interrupted()
-    this.#heard.clear()
+    this.#receipts.interrupted()
     this.#startEmpty()
   }
 
@@ -230,69 +204,24 @@ export class Coherence {
 
   // ─── what this process says ────────────────────────────────────────────────────────────────────
 
-  /** What is to be pushed while a message is under way goes into the next one. */
-  async #send (): Promise<void> {
-    if (this.#sending) return
-    this.#sending = true
-    await Promise.resolve() // what else is invalidated in this tick
-    while (this.#outbox.length > 0) {
-      const batch = this.#nextBatch()
-      const number = ++this.#pushes
-      const forgotten = this.#acknowledgements.wait(number)
-      try {
-        await this.#publish({ kind: 'push', number, previous: this.#published, pushes: batch.map(({ push }) => push) })
-        this.#published = number
-        this.#acknowledgements.published(number)
-        for (const { sent } of batch) sent({ forgotten })
-      } catch (error) {
-        this.#acknowledgements.withdrawn(number)
-        for (const { failed } of batch) failed(error)
-      }
-    }
-    this.#sending = false
-  }
-
-  #nextBatch (): Outgoing[] {
-    let size = 0
-    const end = this.#outbox.findIndex(({ push }) => (size += sizeOf(push)) > mostKeys)
-    return this.#outbox.splice(0, end === -1 ? this.#outbox.length : Math.max(1, end))
-  }
-
-  async #acknowledge (): Promise<void> {
-    if (this.#acknowledging) return
-    this.#acknowledging = true
-    let failed = false
-    while (this.#due.size > 0 && !failed) {
-      const due = [...this.#due]
-      this.#due.clear()
-      await Promise.all(due.map(async ([to, upTo]) => {
-        try {
-          await this.#tell(to, { kind: 'acknowledgement', upTo })
-        } catch {
-          failed = true // the next beat tries again
-          if (!this.#due.has(to)) this.#due.set(to, upTo)
-        }
-      }))
-    }
-    this.#acknowledging = false
-  }
-
-  /** Renews trust, or begins it. */
+  /** Renews trust, or begins it. One at a time. */
   async #beat (): Promise<void> {
-    void this.#acknowledge()
+    void this.#receipts.send()
     if (this.#closed || this.#answering > 0) return
     this.#beatAgain = this.#beating
     if (this.#beating) return
     this.#beating = true
-    await this.#renew().catch(() => {}) // the next beat tries again
+    await this.#renewTrust().catch(() => {}) // the next beat tries again
     this.#beating = false
     if (this.#beatAgain) void this.#beat()
   }
 
-  async #renew (): Promise<void> {
+  async #renewTrust (): Promise<void> {
     const { lease, line } = this.#options
-    if (!this.#introduced) await this.#publish({ kind: 'hello', lease })
-    if (this.#answering > 0) return // who is answered doesn't wait for us yet
+    // 1. Hello, so that all others wait for this process.
+    if (!this.#helloHeard) await this.#publish({ kind: 'hello', lease })
+    if (this.#answering > 0) return // a newcomer doesn't wait for us yet
+    // 2. A question to the line. Its answer comes after everything that was published before.
     const question = this.#trust.ask()
     try {
       await within(lease, line.catchUp(), 'the line')
@@ -300,16 +229,16 @@ export class Coherence {
       return this.#reconnectIfSilent()
     }
     this.#silentSince = undefined
-    // Our hello came before the answer, unless the line was interrupted, or is not the one that we publish to.
-    if (!this.#introduced || !this.#trust.renew(question)) return
+    // 3. Our hello must have been heard by now, unless the line was interrupted, or isn't the one that we publish to.
+    if (!this.#helloHeard || !this.#trust.renew(question)) return
     this.#acknowledgements.asked()
-    // While nothing was missed, all pushes have been obeyed in their order, believed or not.
+    // While nothing was missed, all pushes were obeyed in their order, believed or not.
     if (this.#missed) this.#startEmpty()
     this.#missed = false
-    this.#begin()
+    this.#resolveJoined()
   }
 
-  /** Perhaps only this connection is broken, and nobody has told. */
+  /** Perhaps only this connection is broken, without an error. */
   #reconnectIfSilent (): void {
     const { lease, line } = this.#options
     this.#silentSince ??= performance.now()
@@ -318,31 +247,19 @@ export class Coherence {
     line.reconnect()
   }
 
-  #publish (message: Said): Promise<void> {
-    return this.#say(this.#options.channel, message)
+  #publish (message: MessageBody): Promise<void> {
+    return this.#send(this.#options.channel, message)
   }
 
-  #tell (member: string, message: Said): Promise<void> {
-    return this.#say(this.#channelOf(member), message)
+  #tell (member: string, message: MessageBody): Promise<void> {
+    return this.#send(this.#channelOf(member), message)
   }
 
-  #say (channel: string, message: Said): Promise<void> {
-    return this.#breaker.run(() => this.#options.line.publish(channel, JSON.stringify({ from: this.#self, ...message })))
+  #send (channel: string, message: MessageBody): Promise<void> {
+    return this.#breaker.run(() => this.#options.line.publish(channel, JSON.stringify({ from: this.#id, ...message })))
   }
 
   #channelOf (member: string): string {
     return `${this.#options.channel}:${member}`
   }
-}
-
-const sizeOf = ({ keys, tags }: Push): number => 1 + (keys?.length ?? 0) + (tags?.length ?? 0)
-
-/** A message has no room for any number of keys. */
-function split (push: Push): Push[] {
-  const { keys = [], region } = push
-  if (keys.length <= mostKeys) return [push]
-  return Array.from({ length: Math.ceil(keys.length / mostKeys) }, (_, i) => ({
-    ...i === 0 ? push : { region },
-    keys: keys.slice(i * mostKeys, (i + 1) * mostKeys)
-  }))
 }

@@ -1,36 +1,40 @@
-/** What is to be forgotten of a region: keys, everything with one of the tags, the whole of it, or the freshness of the whole. */
+/** What is to be forgotten of a region: keys, everything with one of the tags, the whole of it (hard), or its freshness (soft). */
 export interface Invalidations {
   readonly keys?: readonly string[]
   readonly tags?: readonly string[]
   readonly hard?: boolean
   readonly soft?: boolean
-  /** The keys have new values already: who is setting them as well may go on. */
+  /** The keys have new values already: others that are setting them as well may go on. */
   readonly replaced?: boolean
 }
 
 export interface Push extends Invalidations { readonly region: string }
 
-/** Of a process that believes its memory; milliseconds. Others wait for it as long as that. */
+/** Of a process on its memory, in milliseconds. Others may have to wait for as long. */
 export const longestLease = 60_000
 
-/** What processes tell each other over a line. `from` is who says it. */
+/** What processes tell each other over a line. `from` is the sender. */
 export type Message = { readonly from: string } & (
   // To all:
   /** I am about to believe my memory: wait for my acknowledgement from now on. */
   | { readonly kind: 'hello', readonly lease: number }
-  /** Forget this. Numbered in their order; `previous` is the last one that is known to have been published. */
+  /** Forget this. Numbered by each sender; `previous` is its last push that is known to have been published. */
   | { readonly kind: 'push', readonly number: number, readonly previous: number, readonly pushes: readonly Push[] }
+  /** I am leaving: don't wait for me. */
   | { readonly kind: 'bye' }
   // To one:
-  /** The answer to hello: I believe mine already. */
+  /** The answer to hello: I believe my memory already. */
   | { readonly kind: 'present', readonly lease: number }
   /** I have forgotten everything up to this push of yours. */
   | { readonly kind: 'acknowledgement', readonly upTo: number }
-  /** I can't see that you do: I shall not wait for you any more, until you say hello. */
+  /** You did not acknowledge: I won't wait for you until you say hello again. */
   | { readonly kind: 'doubt' }
 )
 
-/** Undefined for what is no message of ours. */
+/** A message without its sender. Distributed over the kinds: a plain Omit would leave only what all of them have in common. */
+export type MessageBody = Message extends infer M ? M extends Message ? Omit<M, 'from'> : never : never
+
+/** Undefined for text that is none of our messages. */
 export function readMessage (text: string): Message | undefined {
   let message: Record<string, unknown>
   try {

@@ -1,14 +1,15 @@
 /**
- * Whether this process may believe its memory: a lease (Gray & Cheriton) that it gives itself, whenever it knows that it has
- * heard everything that others had published when it asked. What it misses, if the line is broken now, was published after
- * that; and whoever published it waits for the length of the lease. So no two clocks are compared: the lease begins when the
- * question is sent, the others' wait when their message has been published, which is later.
+ * Whether this process may believe its memory: a lease (Gray & Cheriton) that it gives itself whenever it has asked the
+ * line, and so knows that it has heard everything that was published before. What it may have missed was published later,
+ * and the publisher waits for the length of the lease. No two clocks are compared: the lease begins when the question is
+ * sent, the publisher's wait when its message has been published, which is later.
  */
 export class Trust {
   /** Milliseconds. */
   readonly lease: number
-  /** By the monotonic clock, which goes on while the process is stopped. */
+  /** By performance.now(), which goes on while the process is stopped. */
   #until = -Infinity
+  /** Raised by whatever makes earlier questions worthless. */
   #term = 0
 
   constructor (lease: number) {
@@ -19,24 +20,24 @@ export class Trust {
     return performance.now() < this.#until
   }
 
-  /** Before the line is asked. Afterwards `renew` with it; that does nothing, if something has happened in between. */
+  /** To be called before the line is asked; then `renew` with the result, which does nothing after a `discard` or `end`. */
   ask (): { readonly term: number, readonly at: number } {
     return { term: this.#term, at: performance.now() }
   }
 
-  /** Whether it was renewed. */
+  /** Returns whether it was renewed. */
   renew ({ term, at }: { readonly term: number, readonly at: number }): boolean {
     if (term !== this.#term) return false
     this.#until = at + this.lease
     return true
   }
 
-  /** What was asked before doesn't renew it. */
+  /** Earlier questions don't renew it. */
   discard (): void {
     this.#term++
   }
 
-  /** Messages were missed, or the others don't wait any more. */
+  /** Messages were missed, or others no longer wait for this process. */
   end (): void {
     this.#term++
     this.#until = -Infinity

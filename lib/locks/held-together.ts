@@ -2,7 +2,7 @@ import { isDivisible, type DivisibleLock, type HeldLock } from './lock.js'
 
 interface Part { readonly names: readonly string[], readonly held: HeldLock }
 
-/** Several locks that are held for one piece of work. */
+/** Several locks, held for one piece of work, as one. */
 export class HeldTogether implements DivisibleLock {
   readonly token: string
   #parts: readonly Part[]
@@ -12,7 +12,7 @@ export class HeldTogether implements DivisibleLock {
     this.#parts = parts
   }
 
-  /** False: all were lost. */
+  /** False: all of them were lost. */
   async extend (ttl: number): Promise<boolean> {
     const extended = await Promise.allSettled(this.#parts.map(async ({ held }) => await held.extend(ttl)))
     if (extended.some(one => one.status === 'fulfilled' && one.value)) return true
@@ -29,17 +29,17 @@ export class HeldTogether implements DivisibleLock {
 
   async releaseSome (names: readonly string[]): Promise<void> {
     const released = new Set(names)
-    const [left, releases]: [Part[], (() => Promise<void>)[]] = [[], []]
+    const kept: Part[] = []
+    const releases: (() => Promise<void>)[] = []
     for (const { names, held } of this.#parts) {
       const own = names.filter(name => released.has(name))
-      // One that is held for all of its names is held until the last is done.
       if (own.length === names.length) releases.push(async () => { await held.release() })
       else if (own.length > 0 && isDivisible(held)) {
-        left.push({ names: names.filter(name => !released.has(name)), held })
+        kept.push({ names: names.filter(name => !released.has(name)), held })
         releases.push(async () => { await held.releaseSome(own) })
-      } else left.push({ names, held })
+      } else kept.push({ names, held }) // all of its names, until `release`
     }
-    this.#parts = left // at once: others may be released meanwhile
+    this.#parts = kept // before waiting: others may be released meanwhile
     await Promise.allSettled(releases.map(async release => { await release() }))
   }
 }

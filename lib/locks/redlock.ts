@@ -4,7 +4,8 @@ import { Lock, Redlock } from '@sesamecare-oss/redlock'
 import { InvalidOptionsError, show } from '../errors.js'
 import { assertConnected, useRedis, type RedisLike } from '../tiers/redis-client.js'
 import type { DivisibleLock, DogpileLock } from './lock.js'
-import { RedisLock, acquireSome, extendSome } from './redis-lock.js'
+import { RedisLock } from './redis-lock.js'
+import * as scripts from './scripts.js'
 
 type Clients = ConstructorParameters<typeof Redlock>[0]
 
@@ -27,17 +28,17 @@ export function redlock (clients: readonly unknown[]): DogpileLock {
 
 const lastDatabase = 15
 
-/** How long a server that is silent is waited for, when a quorum of the others has answered. Milliseconds. */
-const patience = 100
+/** How long a silent server is waited for, when a quorum of the others has answered. Milliseconds. */
+const longestSilence = 100
 
-/** Of several servers: a quorum of them elects. */
+/** Over several servers: a quorum of them elects. */
 class RedlockElection implements DogpileLock {
   readonly #redlock: Redlock
   readonly #clients: readonly RedisLike[]
   readonly #db: number
   readonly #quorum: number
-  /** Of one call: what servers said against it, in their order. Followed only while there are calls, see Outside. */
-  readonly #against = new AsyncLocalStorage<Error[]>()
+  /** Of one call: the servers' errors, in their order. Enabled only while there are calls, see Outside. */
+  readonly #objections = new AsyncLocalStorage<Error[]>()
   #calls = 0
 
   constructor (clients: readonly RedisLike[], db: number) {
@@ -45,58 +46,59 @@ class RedlockElection implements DogpileLock {
     this.#db = db
     this.#quorum = Math.floor(clients.length / 2) + 1
     this.#redlock = new Redlock(clients as unknown as Clients, {
-      // Whoever loses waits for a message, not for the lock: the library's own retries would take it when the value is
-      // there already, and its retry window keeps an error object for each attempt.
+      // A loser waits for the winner's message, not for the lock: the library's retries would take it when the value is there
+      // already, and its retry window keeps an error object for each attempt.
       retryCount: 0,
-      db // of all of them: its scripts select it
+      db // the library's scripts select it, on all servers
     })
-    // A server that has started anew knows no scripts.
+    // A server that was restarted knows no scripts.
     for (const client of clients) client.on('ready', () => { this.prepare().catch(() => {}) })
-    this.#redlock.on('error', (error: Error) => { this.#against.getStore()?.push(error) })
+    this.#redlock.on('error', (error: Error) => { this.#objections.getStore()?.push(error) })
   }
 
-  /** Servers learn a script when it is first used, which costs a round trip: better now than in a stampede. */
+  /** A server learns a script when it is first used, which costs a round trip: better now than in a stampede. */
   async prepare (): Promise<void> {
     const held = await this.acquire([`caching-api:prepare:${randomUUID()}`], 1000)
     await held?.release()
   }
 
   async acquire (names: readonly string[], ttl: number): Promise<DivisibleLock | undefined> {
-    const against: Error[] = []
+    const objections: Error[] = []
     let lock: Lock
     this.#calls++
     try {
-      lock = await this.#against.run(against, () => this.#redlock.acquire([...names], Math.round(ttl)))
+      lock = await this.#objections.run(objections, () => this.#redlock.acquire([...names], Math.round(ttl)))
     } catch (error) {
-      // Somebody else holds it; or else no quorum of servers answered, or took it, and nobody was elected. The error tells
-      // as well, but only when the last server has answered, and one of them may be silent. What comes after a quorum may
-      // be about the release of what the others took: there was nothing, which sounds as if somebody else held it.
-      if (against.slice(0, this.#quorum).some(isLocked)) return undefined
+      // Undefined where somebody else holds it; an error where no quorum of servers has answered. The library's error tells
+      // them apart only when the last server has answered, and one may be silent. Errors after those of a quorum may come from
+      // releasing what other servers gave: a server that gave nothing then answers as if somebody else held it.
+      if (objections.slice(0, this.#quorum).some(isLocked)) return undefined
       throw error
     } finally {
-      if (--this.#calls === 0) this.#against.disable()
+      if (--this.#calls === 0) this.#objections.disable()
     }
     return new RedlockHeld(this, lock.resources, lock.value)
   }
 
-  /** The library takes all or none. Its steps, for each name by itself: what a quorum of servers gives is held. */
+  /** The library takes all names or none. This takes the library's steps for each name: what a quorum gives is held. */
   async acquireSome (names: readonly string[], ttl: number): Promise<{ held: DivisibleLock, names: readonly string[] } | undefined> {
     const token = randomUUID()
     const duration = Math.round(ttl)
-    const until = Date.now() + duration - Math.round(0.01 * duration) - 2 // less what clocks may differ by, as the library has it
-    const votes = await this.#vote(inDatabase(acquireSome), names, token, duration)
+    const until = Date.now() + duration - Math.round(0.01 * duration) - 2 // less the drift of clocks, as in the library
+    const { given, answers, error } = await this.#vote(inDatabase(scripts.acquireSome), names, token, duration)
     const isInTime = Date.now() < until
-    const own = names.filter((_, i) => isInTime && votes.given[i]! >= this.#quorum)
-    // What some have given, or may yet give.
-    const lost = names.filter((_, i) => (!isInTime || votes.given[i]! < this.#quorum) && (votes.given[i]! > 0 || votes.answers < this.#clients.length))
-    if (lost.length > 0) void this.releaseSome(lost, token)
-    if (votes.answers < this.#quorum) throw votes.error
+    const isHeld = (i: number) => isInTime && given[i]! >= this.#quorum
+    const own = names.filter((_, i) => isHeld(i))
+    // What a minority has given, or what a silent server may yet give, is released.
+    const split = names.filter((_, i) => !isHeld(i) && (given[i]! > 0 || answers < this.#clients.length))
+    if (split.length > 0) void this.releaseSome(split, token)
+    if (answers < this.#quorum) throw error
     return own.length === 0 ? undefined : { held: new RedlockHeld(this, own, token), names: own }
   }
 
-  /** Of names that are held with `token`: those that still are, for so much longer. Rejects where no quorum could be asked. */
+  /** Of names that are held with `token`: resolves to those that still are. Rejects where no quorum has answered. */
   async extendSome (names: readonly string[], token: string, duration: number): Promise<readonly string[]> {
-    const { given, answers, error } = await this.#vote(inDatabase(extendSome), names, token, duration)
+    const { given, answers, error } = await this.#vote(inDatabase(scripts.extendSome), names, token, duration)
     if (answers < this.#quorum) throw error
     return names.filter((_, i) => given[i]! >= this.#quorum)
   }
@@ -106,20 +108,15 @@ class RedlockElection implements DogpileLock {
     try {
       await new Lock(this.#redlock, [...names], token, [], 0).release()
     } catch {
-      // It ends by itself when its time is over.
+      // It expires.
     }
   }
 
   /**
-   * How many servers give each of the names, as soon as the rest of them could change nothing, or is silent. `script` tells the
-   * places of those that one doesn't give. Never rejects.
+   * How many servers give each name, as soon as the remaining servers could change nothing, or are silent. `error` is that of
+   * the last one that failed. Never rejects.
    */
   async #vote (script: string, names: readonly string[], token: string, duration: number): Promise<{ given: readonly number[], answers: number, error: unknown }> {
-    const ask = async (client: RedisLike): Promise<readonly boolean[]> => {
-      assertConnected(client)
-      const others = new Set((await client.eval(script, names.length, ...names, token, duration, this.#db) as unknown[]).map(Number))
-      return names.map((_, i) => !others.has(i))
-    }
     const given = new Array<number>(names.length).fill(0)
     let [answers, failures] = [0, 0]
     let error: unknown
@@ -129,22 +126,30 @@ class RedlockElection implements DogpileLock {
         const left = this.#clients.length - answers - failures
         if (left === 0 || answers + left < this.#quorum) return resolve()
         if (answers < this.#quorum) return
-        if (given.every(votes => votes >= this.#quorum || votes + left < this.#quorum)) resolve()
-        else timer ??= setTimeout(resolve, patience)
+        const isDecided = given.every(votes => votes >= this.#quorum || votes + left < this.#quorum)
+        if (isDecided) resolve()
+        else timer ??= setTimeout(resolve, longestSilence)
       }
       for (const client of this.#clients) {
-        ask(client).then(
+        this.#ask(client, script, names, token, duration).then(
           gives => { answers++; gives.forEach((gift, i) => { if (gift) given[i]!++ }); counted() },
           (reason: unknown) => { failures++; error = reason; counted() }
         )
       }
     })
     clearTimeout(timer)
-    return { given: [...given], answers, error }
+    return { given: [...given], answers, error } // a copy: a late answer is still counted
+  }
+
+  /** Whether one server gives each name. `script` returns the places of those that it doesn't give. */
+  async #ask (client: RedisLike, script: string, names: readonly string[], token: string, duration: number): Promise<readonly boolean[]> {
+    assertConnected(client)
+    const refused = new Set((await client.eval(script, names.length, ...names, token, duration, this.#db) as unknown[]).map(Number))
+    return names.map((_, i) => !refused.has(i))
   }
 }
 
-/** The library's keys are in one database of all servers. */
+/** The library selects one database, the same on all servers. */
 const inDatabase = (script: string): string => `redis.pcall('SELECT', tonumber(ARGV[3]))${script}`
 
 const isLocked = (error: Error): boolean => error.name === 'ResourceLockedError'
@@ -160,7 +165,7 @@ class RedlockHeld implements DivisibleLock {
     this.#names = names
   }
 
-  /** Each name by itself, as they were taken: of two, other servers may have given each. */
+  /** Each name by itself, since different servers may have given each of them. */
   async extend (ttl: number): Promise<boolean> {
     if (this.#names.length === 0) return false
     const kept = new Set(await this.#election.extendSome(this.#names, this.token, Math.round(ttl)))

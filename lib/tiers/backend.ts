@@ -1,6 +1,7 @@
-import type { Entry, Stamp } from '../entry.js'
+import type { Entry } from '../entry.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
+import type { Stamp } from '../stamp.js'
 
 /**
  * A place that keeps bytes under keys for a time. A backend that cannot answer throws; it never invents a miss.
@@ -22,10 +23,10 @@ export interface Backend {
 
 export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
 
-/** `setMany` has kept all values but these, which the backend will not keep: too large ones, or there is no room. */
+/** `setMany` has stored all values but these, which the backend will not keep: they are too large, or there is no room. */
 export class UnstorableError extends Error {
   readonly keys: readonly string[]
-  /** Those of them that it may keep another time: there was no room. */
+  /** Those of them that it may keep another time, since there was no room. */
   readonly forNow: readonly string[]
 
   constructor (keys: readonly string[], cause: unknown, forNow: readonly string[] = []) {
@@ -43,30 +44,31 @@ export class UnstorableError extends Error {
  */
 export interface LeasingBackend extends Backend {
   /**
-   * Reads again, and where there is nothing leaves the mark. What `stampKey` holds comes first, `stamp` if it held
-   * nothing. In a place that was filled meanwhile, or holds somebody else's mark, that comes back: a mark can be shared.
+   * Reads again, and leaves the mark where there is nothing. First in the answer is what `stampKey` holds, `stamp` if it
+   * held nothing; then for each key what it holds now: the mark, a value that was filled meanwhile, or another caller's mark,
+   * which can be shared.
    */
   leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[stamp: Uint8Array, ...held: Uint8Array[]]>
   /**
    * Replaces what `leaseMany` has found or left; false where that isn't there any more, or was touched since. An error
-   * for a value that this backend will never keep: one that is too large.
+   * for a value that this backend will never keep, such as one that is too large.
    */
   fillMany (entries: readonly LeasedEntry[]): Promise<(boolean | Error)[]>
   /**
    * A fill without a mark, where a server can see a region's stamp and its keys in one step: writes only if the stamp is
-   * still of this epoch and nothing was deleted since, and then each key that still holds what it held. Undefined where
-   * the stamp has changed.
+   * still of this epoch and nothing was deleted since, and then only those keys that still hold what they held. Undefined
+   * where the stamp has changed.
    */
   fillUnchanged? (stampKey: string, since: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined>
   /** Creates or changes the stamp of a region in one step, and with `tags` the keys of those tags that exist. */
   revise (stampKey: string, revision: Revision): Promise<void>
-  /** Deletes, and raises `deleted` in the stamp no later than that. */
+  /** Deletes the keys, and raises `deleted` in the stamp no later than that. */
   forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
-  /** Makes sure that each tag has a version and lives for `ttl`. */
+  /** Makes sure that each tag has a version, and that it lives for at least `ttl` milliseconds. */
   holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void>
-  /** To other processes, over the same server. Undefined where it has no such thing. */
+  /** To other processes, over the same server. Undefined where it has none. */
   readonly line?: Line
-  /** The connection that it works on, where one connection carries all its commands in their order. */
+  /** The connection that it works on, where a single one executes all its commands in order. */
   readonly connection?: unknown
 }
 
@@ -75,11 +77,11 @@ export interface LeaseRequest {
   /** Of a mark; milliseconds. */
   ttl: number
   stamp: string
-  /** Gives what stands there the identity of `mark`, so that nobody else may replace it. With `fillUnchanged`: raises `deleted`. */
+  /** Gives what each key holds the identity of `mark`, which revokes earlier leases on it. With `fillUnchanged`: raises `deleted`, too. */
   takeOver: boolean
 }
 
-/** `lease`: what `leaseMany` answered for the key, the very object. A backend may tell it by its first bytes. */
+/** `lease`: what `leaseMany` answered for the key, the same object. A backend may know it by its first bytes. */
 export interface LeasedEntry extends BackendEntry { lease: Uint8Array }
 
 /** `held`: what `getMany` has found under the key. */
@@ -90,41 +92,41 @@ export type Revision =
   | { kind: 'hard' | 'soft', stamp: string }
   | { kind: 'tags', stamp: string, tagKeys: readonly string[] }
 
-/** A backend inside this process, that keeps values instead of bytes and answers at once. */
+/** A backend inside this process that keeps values instead of bytes, and answers synchronously. */
 export interface LocalBackend extends Backend {
   getEntry (key: string): LocalEntry | undefined
   setEntry (key: string, entry: LocalEntry): void
   deleteEntry (key: string): void
-  /** Whether it was asked for so lately that it may be used once more without telling the backend: eviction is far off. */
+  /** Whether it was asked for so recently that it may be used without telling the backend: its eviction is far off. */
   isRecent (entry: LocalEntry): boolean
 }
 
 export interface LocalEntry extends Entry {
   /** The region's, in this process, when the load began. */
   readonly generation: Generation
-  /** Of the backend: when its key was last asked for. */
+  /** When its key was last asked for, in the backend's own count. */
   usedAt: number
-  /** Where it is found as well, and as what, until the backend gives it up. */
+  /** Where it is found as well, under `alias`, until the backend replaces or evicts it. */
   shortcuts: Shortcuts | undefined
   alias: unknown
 }
 
-/** Entries by what their readers call them: a key takes longer to make, and to hash, than all the rest of a hit. */
+/** Entries by the argument that their readers pass: to make a key and hash it takes longer than all the rest of a hit. */
 export type Shortcuts = Map<unknown, LocalEntry>
 
-/** A stamp for what happened in, or was heard by, this process. */
+/** A stamp of a region in this process: its own invalidations, and those that it has heard of. */
 export interface Generation { readonly epoch: number, readonly softened: number, readonly tagged: number, readonly deleted: number }
 
-/** A backend that opens its connection by itself, when it is first used. */
+/** A backend that opens its connection itself when it is first used. */
 export interface OpeningBackend extends Backend {
-  /** What has to be done in this process before the first operation, and counts for no budget. */
+  /** Work in this process before the first operation; it counts for no budget. */
   prepare (): Promise<void>
-  /** It is closed when the last one that holds it lets go. */
+  /** It is closed when its last holder releases it. */
   hold (holder: object): void
   release (holder: object): Promise<void>
 }
 
-/** What may be used again after it was closed: by one manager after another. */
+/** What can be used again after it was closed, by one manager after another. */
 export interface Reopening { reopen (): void }
 
 /** A backend on several servers, each with its share of the keys. A call that concerns one that is away fails as a whole. */
@@ -132,8 +134,8 @@ export interface SpreadBackend extends Backend {
   /** The same for keys that share a server. */
   serverOf (key: string): object
   /**
-   * How long a server may take to answer, before it counts as silent; the largest that it is told counts. One that was
-   * silent several times in a row may be left alone for a while: `logger`, the last that it is told, is where it says so.
+   * How long a server may take to answer before it counts as silent; the largest value counts. A server that was silent
+   * several times in a row may be left alone for a while, which is logged to the latest `logger`.
    */
   allow? (milliseconds: number, logger?: Logger): void
 }

@@ -29,8 +29,8 @@ interface Connection {
   readonly backend: Promise<Backend>
 }
 
-/** How long a connection may take to end. Milliseconds. */
-const patience = 250
+/** Milliseconds in which the server has to answer what is under way, before the connection is cut. */
+const longestQuit = 250
 
 /**
  * The Redis server of this machine, connected to when it is first used. A connection that ended is made anew by the next
@@ -58,19 +58,19 @@ export class LocalRedisBackend implements OpeningBackend {
   }
 
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
-    return await (await this.#connected()).getMany(keys)
+    return await (await this.#backend()).getMany(keys)
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    await (await this.#connected()).setMany(entries)
+    await (await this.#backend()).setMany(entries)
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
-    await (await this.#connected()).deleteMany(keys)
+    await (await this.#backend()).deleteMany(keys)
   }
 
   async prepare (): Promise<void> {
-    await this.#loaded()
+    await this.#ioredis()
   }
 
   hold (holder: object): void {
@@ -81,19 +81,19 @@ export class LocalRedisBackend implements OpeningBackend {
     if (this.#holders.delete(holder) && this.#holders.size === 0) await this.close()
   }
 
-  /** Ends the connection, if there is one. The next operation would make another. */
+  /** Ends the connection, if there is one. The next operation opens another. */
   async close (): Promise<void> {
     const connection = this.#connection
     if (connection === undefined) return
     this.#connection = undefined
     try {
-      await within(patience, connection.client.quit(), this.name) // what is under way is answered first
+      await within(longestQuit, connection.client.quit(), this.name)
     } catch {
       connection.client.disconnect()
     }
   }
 
-  #loaded (): Promise<Library> {
+  #ioredis (): Promise<Library> {
     if (this.#library === undefined) {
       const library = this.#library = this.#import()
       library.catch(() => { this.#library = undefined })
@@ -103,14 +103,14 @@ export class LocalRedisBackend implements OpeningBackend {
     })
   }
 
-  async #connected (): Promise<Backend> {
-    const library = await this.#loaded()
+  async #backend (): Promise<Backend> {
+    const library = await this.#ioredis()
     this.#connection ??= this.#connect(library)
     return await this.#connection.backend
   }
 
   #connect ({ Redis }: Library): Connection {
-    // Without retries: what can't be answered now is an error now, and the next operation tries again.
+    // Without retries: what can't be answered now is an error now, and the next operation connects anew.
     const client = new Redis({ host: '127.0.0.1', ...this.#options, lazyConnect: true, retryStrategy: () => null })
     let reason: Error | undefined
     client.on('error', error => { reason = error })
@@ -118,7 +118,7 @@ export class LocalRedisBackend implements OpeningBackend {
     client.on('end', () => { if (this.#connection === connection) this.#connection = undefined })
     const backend = client.connect().then(
       () => redis(client),
-      (error: Error) => { throw reason ?? error } // its own says no more than that it is closed
+      (error: Error) => { throw reason ?? error } // its own error only says that the connection is closed
     )
     const connection = { client, backend }
     return connection

@@ -9,10 +9,10 @@ export interface MemoryOptions {
   maxBytes?: number
 }
 
-/** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its place among the others. */
+/** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its node in the LRU list. */
 const overhead = 400
 
-/** Bytes that belong to whoever gave them: a Backend's contract, for cache objects. */
+/** For cache objects, which use this as any other backend: a copy of the caller's bytes. */
 interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonly shortcuts?: undefined }
 
 /** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
@@ -29,10 +29,10 @@ export class MemoryBackend implements LocalBackend {
   readonly name = 'memory'
   readonly #kept: LRUCache<string, LocalEntry | RawEntry>
   readonly #weighs: boolean
-  /** How often something was put here. */
+  /** Counts what was put here: the clock of `usedAt`. */
   #puts = 0
-  /** What was used before then may be among the next to make room. */
-  #recent = 0
+  /** An entry that was last used before then may be evicted soon. */
+  #recentSince = 0
 
   constructor ({ maxEntries, maxBytes }: MemoryOptions) {
     this.#weighs = maxBytes !== undefined
@@ -48,9 +48,9 @@ export class MemoryBackend implements LocalBackend {
     return entry
   }
 
-  /** In which order entries were used matters when others come: until an eighth of all have come, it is left as it was. */
+  /** The order of use only matters when entries are evicted: until an eighth of all have been put since, that is far off. */
   isRecent (entry: LocalEntry): boolean {
-    return entry.usedAt >= this.#recent
+    return entry.usedAt >= this.#recentSince
   }
 
   setEntry (key: string, entry: LocalEntry): void {
@@ -61,7 +61,7 @@ export class MemoryBackend implements LocalBackend {
   }
 
   #count (): void {
-    this.#recent = ++this.#puts - (this.#kept.size >> 3)
+    this.#recentSince = ++this.#puts - (this.#kept.size >> 3)
   }
 
   deleteEntry (key: string): void {
@@ -95,7 +95,7 @@ export class MemoryBackend implements LocalBackend {
   }
 }
 
-/** About how many bytes of heap a value takes. */
+/** About how many bytes of heap a value takes. What is `seen` already counts as a reference. */
 function weigh (value: unknown, seen: Set<object>): number {
   switch (typeof value) {
     case 'string': return 16 + 2 * value.length

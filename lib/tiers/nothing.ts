@@ -14,5 +14,5 @@ export function nothing (): Backend {
   return backend
 }
 
-/** It needs not be asked. */
+/** Such a tier need not be asked: a region leaves it out. */
 export const isNothing = (backend: Backend): boolean => made.has(backend)

@@ -28,7 +28,8 @@ interface ClusterLike extends RedisLike {
 interface Node { asking (...args: unknown[]): Promise<unknown> }
 
 const methods = ['mgetBuffer', 'set', 'unlink', 'eval', 'evalBuffer', 'publish', 'duplicate', 'on'] as const
-const inUse = new WeakSet<RedisLike>()
+/** Clusters whose ASKING is handled. */
+const handled = new WeakSet<RedisLike>()
 
 /** The client that was handed in. @throws InvalidOptionsError for anything else */
 export function useRedis (client: unknown, path: string): RedisLike {
@@ -37,16 +38,16 @@ export function useRedis (client: unknown, path: string): RedisLike {
     throw new InvalidOptionsError(path, "an ioredis client: a Redis or a Cluster (app.redis of '@fastify/redis' is one, or app.redis.name with a namespace)", show(client))
   }
   const redis = client as RedisLike
-  if (redis.isCluster && !inUse.has(redis)) {
-    inUse.add(redis)
+  if (redis.isCluster && !handled.has(redis)) {
+    handled.add(redis)
     handleLostAsking(redis as ClusterLike)
   }
   return redis
 }
 
 /**
- * While a slot moves, ioredis sends ASKING ahead of a command and drops its promise: a connection that is lost just then
- * would end the process by a rejection that nobody can handle. The command itself is tried again by ioredis.
+ * While a slot moves, ioredis sends ASKING ahead of a command and drops its promise. If the connection is lost just then,
+ * that rejection is unhandled and would end the process. The command itself is retried by ioredis.
  */
 function handleLostAsking (cluster: ClusterLike): void {
   const handle = (node: Node): void => {
@@ -61,19 +62,19 @@ function handleLostAsking (cluster: ClusterLike): void {
   cluster.on('+node', handle)
 }
 
-/** A client without a connection would keep commands for later; a cache has no use for an answer then. */
+/** Without a connection, a client queues commands; a cache has no use for an answer that late. */
 export function assertConnected ({ status }: { readonly status: string }): void {
   if (status === 'reconnecting' || status === 'close' || status === 'end' || status === 'disconnecting') throw new Error(`the connection is in status '${status}'`)
 }
 
 /**
- * The client, if its commands are carried out in the order in which they are called. Some that `reconnectOnError` is to send
- * again come after later ones; and auto-pipelining may leave some out.
+ * The client, if its commands are executed in the order in which they are called. What `reconnectOnError` sends again comes
+ * after later commands, and auto-pipelining may let some overtake others.
  */
-export function inOrder (client: RedisLike): RedisLike | undefined {
+export function orderedConnection (client: RedisLike): RedisLike | undefined {
   const { isCluster, options: { reconnectOnError, enableAutoPipelining } } = client
   return isCluster || typeof reconnectOnError === 'function' || enableAutoPipelining === true ? undefined : client
 }
 
-/** Of a script's answer: a client may be set to give numbers as strings. */
+/** A script's 1. A client may be configured to return numbers as strings. */
 export const isOne = (answer: unknown): boolean => Number(answer) === 1

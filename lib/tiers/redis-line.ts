@@ -34,54 +34,55 @@ interface ConnectionLike {
 interface Listener {
   readonly hear: (message: string) => void
   readonly interrupted: () => void
-  /** These settle `listen`, and do nothing once it is settled. */
+  /** Settle `listen`. */
   readonly ready: () => void
   readonly refused: (error: unknown) => void
 }
 
 interface Channel {
   readonly listeners: Set<Listener>
-  /** What it was subscribed over last, perhaps lost since. Without one nobody has heard it yet. */
-  over: ConnectionLike | undefined
+  /** The connection that it was last subscribed over, perhaps lost since. Undefined: it was never subscribed. */
+  subscribedOver: ConnectionLike | undefined
 }
 
-/** For an answer. Milliseconds. */
-const patience = 2000
-/** After a failure. Milliseconds. */
+/** Milliseconds. */
+const answerTimeout = 2000
+/** Before the next attempt to connect. Milliseconds. */
 const shortestPause = 20
 const longestPause = 500
 
-/** How to connect is the client's to say. That it failed is seen here, and here it is tried again. */
+/** The client's own options, except that the line itself sees to failures and new attempts. */
 const connectionOptions = {
   lazyConnect: true,
   keyPrefix: '',
   retryStrategy: null,
   reconnectOnError: null,
-  sentinelCommandTimeout: patience
+  sentinelCommandTimeout: answerTimeout
 }
 
 /**
- * Redis publish and subscribe. It subscribes to a channel for as long as somebody listens to it. Everybody publishes and
- * subscribes at the same server, so that messages have one order for all who hear them: in a Cluster at the master of
- * one slot, by sharded channels (Redis 7), since between the nodes of a Cluster messages overtake each other.
+ * Redis publish and subscribe. A channel is subscribed to for as long as it has listeners. All processes publish and
+ * subscribe at the same server, so that all hear messages in the same order: in a Cluster at the master of one slot, by
+ * sharded channels (Redis 7), since between the nodes of a Cluster messages overtake each other.
  */
 export class RedisLine implements Line {
   readonly #client: RedisLike
   readonly #prefix: string
   readonly #channels = new Map<string, Channel>()
+  /** Connecting, or connected. */
   #connection: ConnectionLike | undefined
-  /** Connected; channels can be subscribed to. */
+  /** The same, once it is connected: channels can be subscribed to. */
   #open: ConnectionLike | undefined
-  /** Of a Cluster: all channels are in it. */
+  /** In a Cluster: of all channels. */
   #slot: number | undefined
-  /** From one opening to the next close. */
-  #life: { started: boolean } | undefined = { started: false }
+  /** From one opening to the next close. Undefined while closed. */
+  #session: { started: boolean } | undefined = { started: false }
   #pause = shortestPause
   #timer: NodeJS.Timeout | undefined
 
   constructor (client: RedisLike, prefix = '') {
-    // Channels know no databases and no prefixes: two applications that these keep apart must not hear each other. The
-    // braces put all of them into one slot of a Cluster.
+    // Redis keeps channels apart neither by database nor by key prefix, and two applications that these keep apart must
+    // not hear each other. The braces put all channels into one slot of a Cluster.
     const { db = 0, keyPrefix = '' } = client.options
     this.#client = client
     this.#prefix = `{line@${db}:${keyPrefix}${prefix}}`
@@ -90,42 +91,42 @@ export class RedisLine implements Line {
   async publish (channel: string, message: string): Promise<void> {
     const name = this.#prefix + channel
     assertConnected(this.#client)
-    // Commands of a cluster are prefixed by its client, channels of a server are not.
+    // The client adds its `keyPrefix` to the channel of SPUBLISH, but not to that of PUBLISH.
     if (this.#client.isCluster) await this.#cluster.spublish(name, message)
     else await this.#client.publish(name, message)
   }
 
   async listen (channel: string, hear: (message: string) => void, interrupted = () => {}): Promise<() => void> {
-    if (this.#life === undefined) throw new Error('the line is closed')
+    if (this.#session === undefined) throw new Error('the line is closed')
     const name = this.#nameOf(channel)
-    const entry = this.#channels.get(name) ?? this.#add(name)
+    const entry = this.#channels.get(name) ?? this.#addChannel(name)
     return await new Promise((resolve, reject) => {
-      const listener = { hear, interrupted, ready: () => resolve(() => this.#stop(name, entry, listener)), refused: reject }
+      const listener = { hear, interrupted, ready: () => resolve(() => this.#stopListening(name, entry, listener)), refused: reject }
       entry.listeners.add(listener)
-      if (this.#open !== undefined && entry.over === this.#open) listener.ready()
+      if (this.#open !== undefined && entry.subscribedOver === this.#open) listener.ready()
     })
   }
 
-  /** On the connection that listens, where the answer comes after all messages that were published before. */
+  /** By a PING on the connection that listens: its answer comes after all messages that were published before. */
   async catchUp (): Promise<void> {
     if (this.#open === undefined) throw new Error('the line is not open')
     await this.#open.ping()
   }
 
   reconnect (): void {
-    if (this.#connection !== undefined) this.#lose(this.#connection)
+    if (this.#connection !== undefined) this.#dropConnection(this.#connection)
   }
 
   async close (): Promise<void> {
-    this.#life = undefined
+    this.#session = undefined
     clearTimeout(this.#timer)
     this.#connection?.disconnect()
     this.#connection = this.#open = undefined
-    for (const [name, channel] of this.#channels) this.#refuse(name, channel, new Error('the line is closed'))
+    for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, new Error('the line is closed'))
   }
 
   reopen (): void {
-    if (this.#life === undefined) this.#life = { started: false }
+    if (this.#session === undefined) this.#session = { started: false }
   }
 
   get #cluster (): ClusterLike {
@@ -136,63 +137,66 @@ export class RedisLine implements Line {
     return this.#client.isCluster ? (this.#client.options.keyPrefix ?? '') + this.#prefix + channel : this.#prefix + channel
   }
 
-  #add (name: string): Channel {
-    const channel: Channel = { listeners: new Set(), over: undefined }
+  #addChannel (name: string): Channel {
+    const channel: Channel = { listeners: new Set(), subscribedOver: undefined }
     this.#channels.set(name, channel)
     if (this.#open !== undefined) void this.#subscribe(this.#open, name, channel)
-    const life = this.#life!
-    if (!life.started) {
-      life.started = true
+    const session = this.#session!
+    if (!session.started) {
+      session.started = true
       void this.#connect()
     }
     return channel
   }
 
-  #stop (name: string, channel: Channel, listener: Listener): void {
+  #stopListening (name: string, channel: Channel, listener: Listener): void {
     channel.listeners.delete(listener)
     if (channel.listeners.size > 0 || this.#channels.get(name) !== channel) return
     this.#channels.delete(name)
-    // A lost connection has unsubscribed already.
+    // Without a connection there is no subscription.
     if (this.#open !== undefined) (this.#client.isCluster ? this.#open.sunsubscribe(name) : this.#open.unsubscribe(name)).catch(() => {})
   }
 
   async #connect (): Promise<void> {
     let connection: ConnectionLike | undefined
-    const life = this.#life
+    const session = this.#session
     try {
       const made = connection = await this.#duplicate()
-      if (this.#life !== life) return
+      if (this.#session !== session) return
       this.#connection = made
-      made.on('error', () => {}) // it ends then
-      made.on('end', () => this.#lose(made))
-      made.on('moved', () => this.#lose(made)) // the slot has another master now
-      made.on(this.#client.isCluster ? 'smessage' : 'message', (name, message) => {
-        const channel = this.#channels.get(name)
-        // What a lost connection still brings would come after what was missed, or twice.
-        if (this.#open === made && channel !== undefined) tell(channel, listener => listener.hear(message))
-      })
-      await within(patience, made.connect(), 'the line')
+      this.#observe(made)
+      await within(answerTimeout, made.connect(), 'the line')
       if (this.#connection !== made) return // lost in the meantime
       this.#open = made
       await Promise.all([...this.#channels].map(async ([name, channel]) => await this.#subscribe(made, name, channel)))
       if (this.#open === made) this.#pause = shortestPause
     } catch (error) {
-      if (connection !== undefined) return this.#lose(connection)
-      if (this.#life !== life) return
-      if (isRefusal(error)) for (const [name, channel] of this.#channels) this.#refuse(name, channel, error)
-      this.#later()
+      if (connection !== undefined) return this.#dropConnection(connection)
+      if (this.#session !== session) return
+      if (isRefusal(error)) for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, error)
+      this.#reconnectLater()
     }
   }
 
-  /** A connection to where everybody publishes, not open yet. */
+  #observe (connection: ConnectionLike): void {
+    connection.on('error', () => {}) // 'end' follows
+    connection.on('end', () => this.#dropConnection(connection))
+    connection.on('moved', () => this.#dropConnection(connection)) // the slot has another master now
+    connection.on(this.#client.isCluster ? 'smessage' : 'message', (name, message) => {
+      const channel = this.#channels.get(name)
+      // What a lost connection still brings would come after what was missed, or twice.
+      if (this.#open === connection && channel !== undefined) notify(channel, listener => listener.hear(message))
+    })
+  }
+
+  /** A connection to the server that all processes publish at, not open yet. */
   async #duplicate (): Promise<ConnectionLike> {
     if (!this.#client.isCluster) return (this.#client as unknown as ServerLike).duplicate(connectionOptions)
     const cluster = this.#cluster
-    this.#slot ??= await within(patience, cluster.cluster('KEYSLOT', this.#nameOf('')), 'the cluster')
-    // It may not know its nodes yet. After a failure another one may be the master, which a client learns when a command
-    // of its own fails.
+    this.#slot ??= await within(answerTimeout, cluster.cluster('KEYSLOT', this.#nameOf('')), 'the cluster')
+    // The client may not know the nodes yet; or, after a failover, still the old master, until one of its own commands fails.
     if (cluster.slots.length === 0 || this.#pause > shortestPause) {
-      await within(patience, new Promise<void>(resolve => { cluster.refreshSlotsCache(() => resolve()) }), 'the cluster')
+      await within(answerTimeout, new Promise<void>(resolve => { cluster.refreshSlotsCache(() => resolve()) }), 'the cluster')
     }
     const master = cluster.slots[this.#slot]?.[0]
     const node = cluster.nodes('master').find(({ options: { host, port } }) => `${host}:${port}` === master)
@@ -202,37 +206,37 @@ export class RedisLine implements Line {
 
   async #subscribe (connection: ConnectionLike, name: string, channel: Channel): Promise<void> {
     try {
-      await within(patience, this.#client.isCluster ? subscribeAtMaster(connection, name) : connection.subscribe(name), 'the line')
+      await within(answerTimeout, this.#client.isCluster ? subscribeAtMaster(connection, name) : connection.subscribe(name), 'the line')
     } catch (error) {
-      // For now: the slot has moved, the server is busy or silent. It is for now as well where it was heard before:
-      // whoever relies on that can't be told that it is over.
-      if (isRefusal(error) && channel.over === undefined) this.#refuse(name, channel, error)
-      else this.#lose(connection)
+      // A refusal ends a new channel. Anything else is temporary (the slot has moved, the server is busy or silent); and so
+      // is a refusal of a channel that was heard before, since its listeners can't be told that it is over.
+      if (isRefusal(error) && channel.subscribedOver === undefined) this.#rejectListeners(name, channel, error)
+      else this.#dropConnection(connection)
       return
     }
     if (this.#open !== connection) return // lost in the meantime
-    const isBack = channel.over !== undefined
-    channel.over = connection
-    if (isBack) tell(channel, listener => listener.interrupted()) // what came while there was no connection is lost
+    const isBack = channel.subscribedOver !== undefined
+    channel.subscribedOver = connection
+    if (isBack) notify(channel, listener => listener.interrupted()) // what came while there was no connection is lost
     for (const { ready } of channel.listeners) ready()
   }
 
-  #refuse (name: string, channel: Channel, error: unknown): void {
+  #rejectListeners (name: string, channel: Channel, error: unknown): void {
     this.#channels.delete(name)
     for (const { refused } of channel.listeners) refused(error)
   }
 
-  #lose (connection: ConnectionLike): void {
+  #dropConnection (connection: ConnectionLike): void {
     if (this.#connection !== connection) return
     this.#connection = this.#open = undefined
     connection.disconnect()
     for (const channel of this.#channels.values()) {
-      if (channel.over === connection) tell(channel, listener => listener.interrupted())
+      if (channel.subscribedOver === connection) notify(channel, listener => listener.interrupted())
     }
-    this.#later()
+    this.#reconnectLater()
   }
 
-  #later (): void {
+  #reconnectLater (): void {
     this.#timer = setTimeout(() => { void this.#connect() }, this.#pause)
     this.#timer.unref()
     this.#pause = Math.min(longestPause, 2 * this.#pause)
@@ -240,16 +244,16 @@ export class RedisLine implements Line {
 }
 
 /**
- * A replica takes subscriptions too, and doesn't tell when it loses its master. Asked for a key it says MOVED. Any other
- * answer, such as that keys may not be read, says nothing about it.
+ * A replica accepts subscriptions too, and doesn't tell when it loses its master. But when asked for a key, it answers
+ * MOVED. Any other error, such as that keys may not be read, says nothing about that.
  */
 async function subscribeAtMaster (connection: ConnectionLike, channel: string): Promise<void> {
   const asked = connection.exists(channel).catch((error: Error) => { if (error.message.startsWith('MOVED ')) throw error })
   await Promise.all([asked, connection.ssubscribe(channel)])
 }
 
-/** One who throws keeps nobody else from hearing, and the line from nothing; one who stops meanwhile is left out. */
-function tell ({ listeners }: Channel, what: (listener: Listener) => void): void {
+/** One that throws keeps neither the others nor the line from going on; one that stops meanwhile is left out. */
+function notify ({ listeners }: Channel, what: (listener: Listener) => void): void {
   for (const listener of [...listeners]) {
     try {
       if (listeners.has(listener)) what(listener)
@@ -259,5 +263,5 @@ function tell ({ listeners }: Channel, what: (listener: Listener) => void): void
   }
 }
 
-/** Not for now, as what is answered while a slot moves or a script runs, but until somebody changes the server. */
+/** It lasts until the server is reconfigured, unlike the errors while a slot moves or a script runs. */
 const isRefusal = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)

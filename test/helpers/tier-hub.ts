@@ -1,5 +1,6 @@
-import { formatStamp, identityLength, parseStamp, type Stamp } from '../../lib/entry.js'
+import { identityLength } from '../../lib/entry-format.js'
 import type { Line } from '../../lib/line.js'
+import { formatStamp, parseStamp, type Stamp } from '../../lib/stamp.js'
 import type { DogpileLock } from '../../lib/locks/lock.js'
 import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/tiers/backend.js'
 import { Way, type HubProcess, type LineHub } from './line-hub.js'
@@ -9,7 +10,7 @@ export const operations = ['read', 'lease', 'fill', 'forget', 'revise', 'holdTag
 export type Operation = typeof operations[number]
 
 /**
- * What a Redis server does for a tier and a lock: the scripts of lib/tiers/redis.ts in other words, each in one step. An
+ * What a Redis server does for a tier and a lock: lib/tiers/redis-scripts.ts in other words, each in one step. An
  * entry's time is that of `now`, a lock's that of the hub.
  */
 export class TierServer {

@@ -8,13 +8,14 @@ import { MemcacheClient } from 'memcache-client'
 import { Packr } from 'msgpackr'
 import t, { type Test } from 'tap'
 import { CachingManager, type CachingManagerOptions } from '../../lib/caching-manager.js'
-import { encodeEntry, newLease, parseStamp } from '../../lib/entry.js'
+import { encodeEntry, newMark } from '../../lib/entry-format.js'
 import { Flight } from '../../lib/flights.js'
 import { LoadCall } from '../../lib/load-call.js'
 import { redlock } from '../../lib/locks/redlock.js'
 import type { Region } from '../../lib/region.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
+import { parseStamp } from '../../lib/stamp.js'
 import type { Backend } from '../../lib/tiers/backend.js'
 import { memcached } from '../../lib/tiers/memcached.js'
 import { memory } from '../../lib/tiers/memory.js'
@@ -396,8 +397,8 @@ const proto = [0xa9, ...Buffer.from('__proto__')]
 const polluted = [0x81, 0xa8, ...Buffer.from('polluted'), 0xc3]
 const evil: Record<string, Buffer> = {
   'nothing at all': Buffer.alloc(0),
-  'a lease': newLease(),
-  'a lease and more': Buffer.concat([newLease(), Buffer.alloc(1)]),
+  'a lease': newMark(),
+  'a lease and more': Buffer.concat([newMark(), Buffer.alloc(1)]),
   'of somebody else': Buffer.from('{"id":1}'),
   'a map with __proto__': entryOf(1, 0x81, ...proto, ...polluted),
   'a nested map with __proto__': entryOf(1, 0x81, 0xa1, 0x61, 0x81, ...proto, ...polluted),

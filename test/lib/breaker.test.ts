@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { Breaker, LeftAloneError } from '../../lib/breaker.js'
+import { Breaker, BreakerOpenError } from '../../lib/breaker.js'
 import { deferred, silentLogger } from '../helpers/doubles.js'
 
 const refused = new Error('refused')
@@ -143,7 +143,7 @@ t.test('a probe that fails after the tier was heard of counts as one failure', a
 
 t.test('a part that is left alone by itself tells nothing of the rest', async t => {
   const { breaker, failing, refusing, advance, logger } = breakerOf(t)
-  const ofItsOwn = new LeftAloneError('a server of it is left alone')
+  const ofItsOwn = new BreakerOpenError('a server of it is left alone')
   const notTried = async () => { throw ofItsOwn }
   for (let i = 0; i < 10; i++) await t.rejects(breaker.run(notTried), ofItsOwn)
   t.equal(breaker.failing, true, 'the last operation failed all the same')

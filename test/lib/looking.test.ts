@@ -4,9 +4,10 @@ import type { Entry } from '../../lib/entry.js'
 import { Flight, type Landed, type Trip } from '../../lib/flights.js'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
 import { Looking } from '../../lib/looking.js'
+import type { Lease } from '../../lib/tiers/lease.js'
 import { LocalTier } from '../../lib/tiers/local-tier.js'
 import { MemoryBackend } from '../../lib/tiers/memory.js'
-import { SharedTier, type Lease } from '../../lib/tiers/shared-tier.js'
+import { SharedTier } from '../../lib/tiers/shared-tier.js'
 
 const stamp = { epoch: 1, softened: 0, tagged: 0, deleted: 0 }
 const entryOf = (value: unknown, freshUntil = 1000): Entry => ({ value, loose: undefined, loadedAt: 0, freshUntil, staleUntil: 1000, tags: [], stamp })

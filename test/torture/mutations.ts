@@ -26,7 +26,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'redis-fill',
     what: 'a fill whose lease was revoked is written all the same',
-    file: 'lib/tiers/redis.ts',
+    file: 'lib/tiers/redis-scripts.ts',
     find: "if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then",
     replace: 'if true then',
     run: noMemory
@@ -34,7 +34,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'unchanged',
     what: 'a fill without a mark is written though a key was invalidated since',
-    file: 'lib/tiers/redis.ts',
+    file: 'lib/tiers/redis-scripts.ts',
     find: 'if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end',
     replace: '',
     run: noMemory
@@ -43,8 +43,8 @@ export const mutations: readonly Mutation[] = [
     name: 'memcached-fill',
     what: 'a fill is written whatever has happened to its key',
     file: 'lib/tiers/memcached.ts',
-    find: "return await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
-    replace: "return await this.#store('set', this.#key(key), value, lifetime(ttl)) || await this.#store('cas', this.#key(key), value, lifetime(ttl), ",
+    find: 'return await this.#shards.cas(this.#key(key), value, exptimeOf(ttl), unique)',
+    replace: 'return await this.#shards.set(this.#key(key), value, exptimeOf(ttl))',
     run: { tier: 'memcached', memory: false, faults: ['stall', 'hold', 'lose'], rows: 16, slow: 2 }
   },
   {
@@ -121,8 +121,8 @@ export const mutations: readonly Mutation[] = [
     name: 'lease',
     what: 'an invalidation does not wait for the lease of a process that does not answer',
     file: 'lib/coherence/acknowledgements.ts',
-    find: 'setTimeout(() => { this.#giveUp(awaited) }, this.#endOfLease)',
-    replace: 'setTimeout(() => { this.#giveUp(awaited) }, 20)',
+    find: 'setTimeout(() => { this.#giveUp(pending) }, this.#endOfLease)',
+    replace: 'setTimeout(() => { this.#giveUp(pending) }, 20)',
     run: silence
   },
   {
@@ -137,14 +137,14 @@ export const mutations: readonly Mutation[] = [
     name: 'replay',
     what: 'an invalidation that a tier could not take is forgotten',
     file: 'lib/undelivered.ts',
-    find: 'if (this.#timer === undefined) this.#later()',
+    find: 'if (this.#timer === undefined) this.#replayLater()',
     replace: ''
   },
   {
     name: 'replayed',
     what: 'others are not told again when a tier has been told late',
     file: 'lib/undelivered.ts',
-    find: '      this.#replayed(work)\n',
+    find: '      this.#replayed(what)\n',
     replace: '',
     run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
   },
@@ -165,15 +165,15 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'tags',
     what: 'a tag that was invalidated is not looked at',
-    file: 'lib/tiers/shared-tier.ts',
-    find: 'return tagged ? this.#believeTags(entries, stamp) : entries',
+    file: 'lib/tiers/entry-reader.ts',
+    find: 'return areTagsDoubtful ? this.#dropTagged(entries, stamp) : entries',
     replace: 'return entries'
   },
   {
     name: 'tags-of-now',
     what: 'the tags of a server that was flushed meanwhile are believed about entries from before',
-    file: 'lib/tiers/shared-tier.ts',
-    find: 'if (this.#readStamp(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
+    file: 'lib/tiers/entry-reader.ts',
+    find: 'if (this.stampOf(versions.at(-1))?.epoch !== stamp.epoch) return entries.map(() => undefined)',
     replace: '',
     run: { faults: ['flush'] }
   },

@@ -1,7 +1,8 @@
 import t from 'tap'
-import { newStamp, type Entry } from '../../../lib/entry.js'
+import type { Entry } from '../../../lib/entry.js'
 import { LocalTier } from '../../../lib/tiers/local-tier.js'
 import { memory, type MemoryBackend } from '../../../lib/tiers/memory.js'
+import { newStamp } from '../../../lib/stamp.js'
 import { copyIn } from '../../../lib/values.js'
 
 const localTier = (maxEntries = 30_000) => new LocalTier(memory({ maxEntries }) as MemoryBackend)

@@ -5,12 +5,14 @@ import t, { type Test } from 'tap'
 import { cacheObject, property } from '../../../lib/cache-object.js'
 import { cachedObject, loadOne } from '../../../lib/cached-object.js'
 import { CachingManager } from '../../../lib/caching-manager.js'
-import { formatStamp, newLease, newStamp, parseStamp } from '../../../lib/entry.js'
+import { newMark } from '../../../lib/entry-format.js'
 import type { Region } from '../../../lib/region.js'
 import type { RegionOptions } from '../../../lib/region-options.js'
+import { formatStamp, newStamp, parseStamp } from '../../../lib/stamp.js'
 import { testBackend } from '../../../lib/testing.js'
 import { UnstorableError, type Backend } from '../../../lib/tiers/backend.js'
-import { memcached, type MemcachedBackend, type MemcachedLike } from '../../../lib/tiers/memcached.js'
+import { memcached, type MemcachedBackend } from '../../../lib/tiers/memcached.js'
+import type { MemcachedLike } from '../../../lib/tiers/memcached-server.js'
 import { memory } from '../../../lib/tiers/memory.js'
 import { eventually, fakeClock, gate, silentLogger } from '../../helpers/doubles.js'
 import { recordingProxy } from '../../helpers/recording-proxy.js'
@@ -39,7 +41,7 @@ const get = async (backend: MemcachedBackend, ...keys: string[]) => (await backe
 const entry = (key: string, value: string, ttl = minute) => ({ key, value: Buffer.from(value), ttl })
 
 async function lease (backend: MemcachedBackend, keys: readonly string[], { takeOver = false, at = newStampKey() } = {}) {
-  const mark = newLease()
+  const mark = newMark()
   const [stamp, ...held] = await backend.leaseMany(at, keys, { mark, ttl: minute, stamp: someStamp(), takeOver })
   return { mark, held, stamp: parseStamp(text(stamp)!)! }
 }

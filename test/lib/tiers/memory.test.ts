@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
 import t, { type Test } from 'tap'
-import { newStamp } from '../../../lib/entry.js'
 import type { LocalEntry } from '../../../lib/tiers/backend.js'
 import { memory, type MemoryBackend, type MemoryOptions } from '../../../lib/tiers/memory.js'
+import { newStamp } from '../../../lib/stamp.js'
 import { copyIn } from '../../../lib/values.js'
 
 const memoryOf = (options?: MemoryOptions) => memory(options) as MemoryBackend

@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
 import { Cluster, Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { encodeEntry, formatStamp, identityLength, isLease, newLease, newStamp, parseStamp } from '../../../lib/entry.js'
+import { encodeEntry, identityLength, isMark, newMark } from '../../../lib/entry-format.js'
 import { Keyspace } from '../../../lib/keys.js'
 import type { Line } from '../../../lib/line.js'
 import { msgpackSerializer } from '../../../lib/serializer.js'
+import { formatStamp, newStamp, parseStamp } from '../../../lib/stamp.js'
 import { isLeasing, isLocal, type LeaseRequest, type LeasingBackend } from '../../../lib/tiers/backend.js'
 import { redis, redisBus } from '../../../lib/tiers/redis.js'
 import { deferred, eventually } from '../../helpers/doubles.js'
@@ -38,7 +39,7 @@ function backendOn (kind: keyof typeof clients, t: Test, options: object = {}) {
   /** In a cluster they are on different nodes. */
   const keys = Array.from({ length: 10 }, (_, i) => key(`key-${i}`)) as [string, string, string, ...string[]]
   const lease = async (keys: readonly string[], more: Partial<LeaseRequest> = {}) => {
-    const mark = newLease()
+    const mark = newMark()
     const [stamp, ...held] = await backend.leaseMany(keyspace.stamp, keys, { mark, ttl: 60_000, stamp: formatStamp(newStamp()), takeOver: false, ...more })
     return { mark, stamp: parseStamp(Buffer.from(stamp).toString())!, held: held.map(bytes => Buffer.from(bytes)) }
   }
@@ -114,7 +115,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       const { mark, held } = await lease([a, b, c], { ttl: 30_000 })
       t.strictSame(held, [mark, Buffer.from('already here, and longer'), mark])
       t.strictSame(await client.getBuffer(a), mark)
-      t.ok(isLease(mark))
+      t.ok(isMark(mark))
       const left = await client.pttl(a)
       t.ok(left > 20_000 && left <= 30_000)
       t.ok(await client.pttl(b) > 30_000, 'the time of what is there is its own')
@@ -450,7 +451,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
     const key = keyspace.entry('k', 'a')
     const there = async (key: string) => await plain.exists(`clients:ours:${key}`) === 1
     const proposed = newStamp()
-    const mark = newLease()
+    const mark = newMark()
     await backend.leaseMany(keyspace.stamp, [key], { mark, ttl: 60_000, stamp: formatStamp(proposed), takeOver: false })
     t.ok(await there(keyspace.stamp))
     t.ok(await there(key))
@@ -505,7 +506,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
     await lease(keys)
     client.disconnect()
     await eventually(t, () => client.status === 'end' || client.status === 'close', 'it ends')
-    const entries = [{ key: keys[0], value: Buffer.from('a'), lease: newLease(), ttl: 1000 }]
+    const entries = [{ key: keys[0], value: Buffer.from('a'), lease: newMark(), ttl: 1000 }]
     const operations: (() => Promise<unknown>)[] = [
       () => backend.getMany(keys), () => backend.setMany(entries), () => backend.deleteMany(keys), () => lease(keys), () => backend.fillMany(entries),
       () => backend.forgetMany(keyspace.stamp, '', keys), () => backend.revise(keyspace.stamp, { kind: 'hard', stamp: '' }), () => backend.holdTags(keyspace.stamp, [{ key: 'a', ttl: 1 }])

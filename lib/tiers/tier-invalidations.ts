@@ -1,0 +1,82 @@
+import type { Invalidations } from '../coherence/messages.js'
+import type { Keyspace } from '../keys.js'
+import type { Logger } from '../logger.js'
+import { formatStamp, newStamp } from '../stamp.js'
+import { Undelivered } from '../undelivered.js'
+import type { LeasingBackend } from './backend.js'
+import type { TierBackend } from './tier-backend.js'
+
+export interface TierInvalidationsOptions {
+  backend: TierBackend
+  /** What revises the region's stamp on that backend. */
+  revising: Pick<LeasingBackend, 'revise' | 'forgetMany'>
+  keyspace: Keyspace
+  /** Of the shared tiers behind it. */
+  farther: readonly TierInvalidations[]
+  logger: Logger
+  replayed: ((what: Invalidations) => void) | undefined
+}
+
+/** What a tier is told to forget. It keeps what the backend could not be told of, and repeats it until it could. */
+export class TierInvalidations {
+  readonly #backend: TierBackend
+  readonly #revising: Pick<LeasingBackend, 'revise' | 'forgetMany'>
+  readonly #keyspace: Keyspace
+  readonly #farther: readonly TierInvalidations[]
+  readonly #logger: Logger
+  readonly #undelivered: Undelivered
+
+  constructor ({ backend, revising, keyspace, farther, logger, replayed }: TierInvalidationsOptions) {
+    this.#backend = backend
+    this.#revising = revising
+    this.#keyspace = keyspace
+    this.#farther = farther
+    this.#logger = logger
+    this.#undelivered = new Undelivered({
+      deliver: what => this.deliver(what),
+      ...replayed !== undefined && { replayed },
+      delivered: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
+    })
+  }
+
+  /** Resolves to false where the backend could not be told yet. Never rejects. */
+  forget (what: Invalidations): Promise<boolean> {
+    return this.#undelivered.deliver(what)
+  }
+
+  /** One attempt, and nothing is kept. @throws what the backend throws */
+  deliver (what: Invalidations): Promise<void> {
+    return this.#backend.run(() => this.#revise(what))
+  }
+
+  async #revise ({ keys, tags, hard, soft }: Invalidations): Promise<void> {
+    const stampKey = this.#keyspace.stamp
+    const stamp = formatStamp(newStamp())
+    if (hard === true) await this.#revising.revise(stampKey, { kind: 'hard', stamp })
+    else if (soft === true) await this.#revising.revise(stampKey, { kind: 'soft', stamp })
+    if (tags !== undefined && tags.length > 0) await this.#revising.revise(stampKey, { kind: 'tags', stamp, tagKeys: tags.map(tag => this.#keyspace.tag(tag)) })
+    if (keys !== undefined && keys.length > 0) await this.#revising.forgetMany(stampKey, stamp, keys)
+  }
+
+  /** Whether something that this tier, or one behind it, may not know yet concerns an entry. */
+  concerns (key: string, tags: readonly string[]): boolean {
+    if (this.#undelivered.concerns(key, tags)) return true
+    for (const tier of this.#farther) if (tier.concerns(key, tags)) return true // a loop: this is asked for every key
+    return false
+  }
+
+  /** How often something was replayed, here and behind it. What was asked before then may have been answered from before. */
+  get replays (): number {
+    return this.#farther.reduce((sum, tier) => sum + tier.replays, this.#undelivered.replays)
+  }
+
+  /** These have new values: there is nothing to forget any more. */
+  replaced (keys: readonly string[]): void {
+    this.#undelivered.replaced(keys)
+  }
+
+  close (): void {
+    if (!this.#undelivered.close()) return
+    this.#logger.warn({ tier: this.#backend.name, region: this.#keyspace.region }, 'closed before a tier was back that is still to forget something: others may find it there until its time is over')
+  }
+}
