@@ -1,11 +1,12 @@
 import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } from './cached-object.js'
-import type { LoaderContext } from './loader-context.js'
+import { assertTags } from './checks.js'
+import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import { noTags, type Loaded, type Policy, type Primed, type Source } from './flights.js'
+import type { Loaded, Policy, Primed, Source } from './flights.js'
 import { encodeArguments, safeKey } from './keys.js'
+import type { LoaderContext } from './loader-context.js'
 import type { Logger } from './logger.js'
 import type { Region } from './region.js'
-import { assertTags } from './region-options.js'
 import type { Shortcuts } from './tiers/backend.js'
 
 export interface Binding {

@@ -160,7 +160,7 @@ export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp 
 const bytesOfNumbers = new Uint8Array(tagsAt - numbersAt)
 const numbers = new DataView(bytesOfNumbers.buffer)
 
-const noTags: readonly string[] = Object.freeze([])
+export const noTags: readonly string[] = Object.freeze([])
 
 /**
  * Undefined for a lease.

@@ -1,5 +1,5 @@
-import { KeptEntry, unstamped, type Entry, type Stamp } from './entry.js'
-import { noTags, type Flight, type Policy, type Primed } from './flights.js'
+import { KeptEntry, noTags, unstamped, type Entry, type Stamp } from './entry.js'
+import type { Flight, Policy, Primed } from './flights.js'
 import type { Logger } from './logger.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { Lease, SharedTier } from './tiers/shared-tier.js'

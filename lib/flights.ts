@@ -49,8 +49,6 @@ export class Wanted implements Want {
   }
 }
 
-export const noTags: readonly string[] = Object.freeze([])
-
 /** What a caller wants of a key. */
 export interface Want {
   readonly key: string

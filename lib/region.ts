@@ -1,9 +1,11 @@
+import { assertTags } from './checks.js'
+import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { Wanted, noTags, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import { Wanted, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
-import { assertTags, resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import { resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
 import { own } from './values.js'
 
 export interface WrappedFunction<A extends readonly unknown[], T> {
