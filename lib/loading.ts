@@ -1,6 +1,7 @@
 import type { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
-import type { Elected, Outcome } from './dogpile.js'
+import type { Elected } from './dogpile/elected.js'
+import type { Outcome } from './dogpile/news.js'
 import type { Fill } from './fill.js'
 import { Arrival, type Flight, type Loaded, type Primed, type Source } from './flights.js'
 import type { FlightsUnderWay } from './flights-under-way.js'

@@ -2,7 +2,8 @@ import { afterTick } from './after-tick.js'
 import { Changes } from './changes.js'
 import type { Coherence } from './coherence/coherence.js'
 import { Copying } from './copying.js'
-import { Dogpile, type Elected } from './dogpile.js'
+import { Dogpile } from './dogpile/dogpile.js'
+import type { Elected } from './dogpile/elected.js'
 import { longestTimer } from './duration.js'
 import { freshness, isFresh, type Entry } from './entry.js'
 import { ClosedError, ReentrantLoadError } from './errors.js'
@@ -100,7 +101,7 @@ export class ReadPath {
     // Without a shared tier nobody could see what somebody else has loaded.
     this.#dogpile = lock === undefined || this.#shared.length === 0
       ? undefined
-      : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, longest: this.#leaseTtl, logger })
+      : new Dogpile({ lock, line, channel: keyspace.wakeUps, ttl: options.lockTtl, wait: options.lockWait, budget: options.tierTimeout, renewFor: this.#leaseTtl, logger })
     const [only, ...more] = this.#shared
     const connection = more.length === 0 ? only?.connection : undefined
     this.#isLockInOrder = connection !== undefined && lock?.connection === connection

@@ -1,9 +1,11 @@
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
-import { Dogpile, Elected, type DogpileOptions, type Outcome } from '../../lib/dogpile.js'
-import type { Line } from '../../lib/line.js'
-import type { DogpileLock, HeldLock } from '../../lib/locks/lock.js'
-import { deferred, gate, silentLogger } from '../helpers/doubles.js'
+import { Dogpile, type DogpileOptions } from '../../../lib/dogpile/dogpile.js'
+import { Elected } from '../../../lib/dogpile/elected.js'
+import type { Outcome } from '../../../lib/dogpile/news.js'
+import type { Line } from '../../../lib/line.js'
+import type { DogpileLock, HeldLock } from '../../../lib/locks/lock.js'
+import { deferred, gate, silentLogger } from '../../helpers/doubles.js'
 
 /** Time that passes when the test says so, for whoever asks for it and whoever waits for it. */
 function passingTime (t: Test) {
@@ -93,7 +95,7 @@ function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
   const locks = new FakeLocks()
   const line = new FakeLine()
   const logger = silentLogger()
-  const options = { lock: locks, line, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger, ...more }
+  const options = { lock: locks, line, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, renewFor: 60_000, logger, ...more }
   /** Two processes. */
   const [mine, theirs] = [new Dogpile(options), new Dogpile(options)]
   return { ...time, locks, line, logger, mine, theirs }
@@ -101,7 +103,7 @@ function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
 
 /** Over a lock that can take some of many. */
 function dogpileWith (locks: FakeLocks, lock: DogpileLock = someOf(locks)): Dogpile {
-  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, longest: 60_000, logger: silentLogger() })
+  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, renewFor: 60_000, logger: silentLogger() })
 }
 
 function someOf (locks: FakeLocks): DogpileLock {
@@ -341,7 +343,7 @@ t.test('a lock is renewed while the work goes on', async t => {
   })
 
   t.test('until its hard limit', async t => {
-    const { mine, locks, pass } = dogpileOf(t, { longest: 4000 })
+    const { mine, locks, pass } = dogpileOf(t, { renewFor: 4000 })
     const { elected: one } = await mine.elect(['a'])
     for (let i = 0; i < 10; i++) await pass(1500)
     t.equal(locks.extended, 2, 'at 1500 and 3000 ms')
