@@ -2,7 +2,7 @@ import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } 
 import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Loaded, Policy, Primed, Source } from './flights.js'
+import type { Loaded, Policy, Primed, Source } from './source.js'
 import { encodeArguments, safeKey } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
 import type { Logger } from './logger.js'

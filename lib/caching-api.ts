@@ -6,7 +6,9 @@ import type { CachingManager } from './caching-manager.js'
 import { assertTags } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
-import { Wanted, type Landed, type Landing, type Primed } from './flights.js'
+import type { Landed, Waiter } from './landed.js'
+import type { Primed } from './source.js'
+import { Want } from './want.js'
 import { isLoading } from './load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './recorder.js'
@@ -246,7 +248,7 @@ export class CachingApi {
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
     this.#recorder.local++
-    if (isLoading() && seen.isUnderWay) bound.region.path.awaited((seen as Fetching | Anew).key!)
+    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | Anew).key!)
     return seen
   }
 
@@ -295,7 +297,7 @@ export class CachingApi {
     if (anew && fetching.before !== undefined) fetching.anew = new Anew(key, fetching.before)
     this.#memory.set(bound, args, key, fetching.anew ?? fetching)
     this.#fetching++
-    bound.region.path.fetch(new Wanted({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
+    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
     return fetching
   }
 
@@ -415,7 +417,7 @@ class Extras {
 }
 
 /** A read whose value is on its way. */
-class Fetching extends Reading implements Landing {
+class Fetching extends Reading implements Waiter {
   readonly bound: BoundMethod
   readonly args: readonly unknown[]
   readonly key: string | undefined

@@ -1,5 +1,5 @@
 import type { Entry } from './entry.js'
-import type { Flight } from './flights.js'
+import type { Flight } from './flight.js'
 import { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
 

@@ -1,5 +1,6 @@
 import { KeptEntry, noTags, unstamped, type Entry, type Stamp } from './entry.js'
-import type { Flight, Policy, Primed } from './flights.js'
+import type { Flight } from './flight.js'
+import type { Policy, Primed } from './source.js'
 import type { Logger } from './logger.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { Lease, SharedTier } from './tiers/shared-tier.js'

@@ -1,4 +1,4 @@
-import type { Flight, Revocation } from './flights.js'
+import type { Flight, Revocation } from './flight.js'
 import { TransientMap } from './transient-map.js'
 
 /** The flights of a region in this process, and what an invalidation does to them. */

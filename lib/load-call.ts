@@ -1,5 +1,5 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
-import type { Flight } from './flights.js'
+import type { Flight } from './flight.js'
 
 /** One call of a loader, for the flights whose keys it was given. */
 export class LoadCall {

@@ -3,7 +3,9 @@ import type { Coherence } from './coherence/coherence.js'
 import type { Elected } from './dogpile/elected.js'
 import type { Outcome } from './dogpile/news.js'
 import type { Fill } from './fill.js'
-import { Arrival, type Flight, type Loaded, type Primed, type Source } from './flights.js'
+import type { Flight } from './flight.js'
+import { Landed } from './landed.js'
+import type { Loaded, Primed, Source } from './source.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
 import { LoadCall, type Outside } from './load-call.js'
@@ -87,7 +89,7 @@ export class Loading {
       return { kind: 'failed', error: admitted.error }
     }
     flight.loaded = true
-    const landed = new Arrival({ shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined })
+    const landed = new Landed({ shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined })
     if (flight.want.anew) refreshed.push(() => flight.land(landed))
     else {
       if (flight.entry === undefined) flights.detach(flight) // what it gives is for who waits already

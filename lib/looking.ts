@@ -1,6 +1,7 @@
 import type { Copying } from './copying.js'
 import { freshness, type Entry } from './entry.js'
-import { Arrival, type Flight, type Landed, type Origin, type TierOrigin, type Trip } from './flights.js'
+import type { Flight } from './flight.js'
+import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import { LocalTier } from './tiers/local-tier.js'
 import type { Look, SharedTier } from './tiers/shared-tier.js'
@@ -109,7 +110,7 @@ export class Looking {
 
   #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
     this.#copying.nearer(flight, entry, place)
-    this.arrive(flight, new Arrival({ shared: entry, origin, stale: false, trip }))
+    this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip }))
   }
 }
 

@@ -8,7 +8,10 @@ import { longestTimer } from './duration.js'
 import { freshness, isFresh, type Entry } from './entry.js'
 import { ClosedError, ReentrantLoadError } from './errors.js'
 import { Fill } from './fill.js'
-import { Awaited, Flight, noTrip, nobody, type Landed, type Landing, type Policy, type Source, type TierOrigin, type Trip, type Want } from './flights.js'
+import { Flight, WaitingLoader } from './flight.js'
+import { noTrip, nobody, type Landed, type TierOrigin, type Trip, type Waiter } from './landed.js'
+import type { Policy, Source } from './source.js'
+import type { Want } from './want.js'
 import type { Logger } from './logger.js'
 import type { Recorded } from './recorder.js'
 import { FlightsUnderWay } from './flights-under-way.js'
@@ -203,21 +206,21 @@ export class ReadPath {
    * A key that memory has nothing fresh of: from a flight that is under way, or one that takes off with the others of this
    * tick. `remembered` is what it has.
    */
-  fetch (want: Want, landing: Landing, remembered: Entry | undefined): void {
-    if (this.#closed) return landing.fail(new ClosedError(`Region ${this.#keyspace.region}`))
+  fetch (want: Want, waiter: Waiter, remembered: Entry | undefined): void {
+    if (this.#closed) return waiter.fail(new ClosedError(`Region ${this.#keyspace.region}`))
     const caller = currentCall()
-    if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return landing.fail(new ReentrantLoadError(want.key))
+    if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return waiter.fail(new ReentrantLoadError(want.key))
 
     const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && this.#isJoinable(flight, want) && this.#isCurrent(flight)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#stale.isPaused(want.key))) {
       if (!joinable && !this.#stale.isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
-      return landing.land({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip })
+      return waiter.land({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip })
     }
-    const waiting = caller === undefined ? landing : new Awaited(landing, caller)
+    const waiting = caller === undefined ? waiter : new WaitingLoader(waiter, caller)
     const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
-    if (waiting instanceof Awaited) waiting.await(awaited)
+    if (waiting instanceof WaitingLoader) waiting.await(awaited)
     if (!joinable) return
     flight.alsoFor(want.maxAge)
     flight.join(waiting)
@@ -227,11 +230,11 @@ export class ReadPath {
    * Somebody who knows of it already waits for what is under way for a key: a loader mustn't come to wait for itself by that.
    * @throws ReentrantLoadError
    */
-  awaited (key: string): void {
+  registerWait (key: string): void {
     const caller = currentCall()
     if (caller === undefined) return
     if (caller.isWaitedForBy(key)) throw new ReentrantLoadError(key)
-    for (const flight of this.#flights.of(key)) flight.awaited(new Awaited(nobody, caller)) // until the flight is no more
+    for (const flight of this.#flights.of(key)) flight.addLoader(new WaitingLoader(nobody, caller)) // until the flight is no more
   }
 
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
@@ -260,7 +263,7 @@ export class ReadPath {
     return (!flight.departed && flight.stale === undefined) || this.#isTrusted()
   }
 
-  #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Landing): Flight {
+  #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Waiter): Flight {
     if (this.#loading.hasUnwritten && (want.anew || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
@@ -361,7 +364,7 @@ export class ReadPath {
     if (flight.landed) return
     if (this.#stale.has(flight)) return this.#stale.land(flight)
     other.alsoFor(flight.want.maxAge)
-    for (const awaited of flight.awaitedBy) awaited.await(other)
+    for (const loader of flight.loaders) loader.await(other)
     if (other.gaveUp && !other.over) this.#stale.waitBehind(other, flight)
     else other.join(flight, this.#suits(other, flight.want))
   }

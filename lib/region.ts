@@ -1,7 +1,9 @@
 import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { Wanted, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
+import type { Landed, Waiter } from './landed.js'
+import type { Loaded, Policy, Source } from './source.js'
+import { Want } from './want.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
@@ -67,7 +69,7 @@ export class Region {
     assertFunction(creator, 'creator')
     const policy = resolvePolicy(this.path.options.policy, options)
     const source = sourceOf(creator, options.tags)
-    return await this.#read(new Wanted({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
+    return await this.#read(new Want({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
   }
 
   /**
@@ -95,13 +97,13 @@ export class Region {
       }
     }
     const load = { source, policy }
-    return full.map((key, i) => this.#read(new Wanted({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
+    return full.map((key, i) => this.#read(new Want({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
   }
 
   /** @internal `promise`, which is under way for that key: unless it waits for the loader that is about to wait for it. */
-  awaited<T> (key: string, promise: Promise<T>): Promise<T> {
+  waitFor<T> (key: string, promise: Promise<T>): Promise<T> {
     try {
-      this.path.awaited(this.#key(key))
+      this.path.registerWait(this.#key(key))
       return promise
     } catch (error) {
       return Promise.reject(error)
@@ -157,13 +159,13 @@ export class Region {
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
     const loadOf = (args: A) => ({ source: sourceOf(() => fn(...args), tags), policy })
-    const wrapped = async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge, load: loadOf(args) })) as T
+    const wrapped = async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge, load: loadOf(args) })) as T
     return Object.assign(wrapped, {
       get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
       set: async (value: T, ...args: A) => {
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
+      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
       invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
       original: fn
     })
@@ -183,7 +185,7 @@ export class Region {
   }
 
   #find (key: string, maxAge: number | undefined): Promise<unknown> {
-    return this.#read(new Wanted({ key, maxAge, load: undefined }))
+    return this.#read(new Want({ key, maxAge, load: undefined }))
   }
 
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
@@ -203,7 +205,7 @@ export class Region {
 }
 
 /** Who awaits what he wants. */
-class Waiting implements Landing {
+class Waiting implements Waiter {
   readonly landed: Promise<Landed>
   land!: (landed: Landed) => void
   fail!: (error: unknown) => void

@@ -1,7 +1,9 @@
 import { LRUCache } from 'lru-cache'
 import { freshness, type Entry } from './entry.js'
 import { LoadTimeoutError } from './errors.js'
-import type { Flight, Landed, Landing, Want } from './flights.js'
+import type { Flight } from './flight.js'
+import type { Landed, Waiter } from './landed.js'
+import type { Want } from './want.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Logger } from './logger.js'
 import type { ResolvedRegionOptions } from './region-options.js'
@@ -65,7 +67,7 @@ export class StaleValues {
     if (!this.has(flight)) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.land(flight)
-    if (flight.isAwaited) return false
+    if (flight.hasPatientWaiters) return false
     this.#flights.end(flight)
     return true
   }
@@ -115,7 +117,7 @@ export class StaleValues {
       other.leave(waiting)
       flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
     }, hardTimeout)
-    const waiting: Landing = {
+    const waiting: Waiter = {
       land: landed => { clearTimeout(timer); flight.land(landed) },
       fail: error => { clearTimeout(timer); flight.fail(error) }
     }

@@ -50,7 +50,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
-    file: 'lib/flights.ts',
+    file: 'lib/flight.ts',
     find: '    if (this.#revokedBy === undefined || weights[by] >= weights[this.#revokedBy]) this.#revokedBy = by\n',
     replace: ''
   },
