@@ -51,7 +51,7 @@ export class Looking {
   }
 
   /** What somebody else was to load. Resolves to those that are still missing. */
-  async lookForOthers (flights: readonly Flight[]): Promise<readonly Flight[]> {
+  async lookAgain (flights: readonly Flight[]): Promise<readonly Flight[]> {
     let missing = flights
     for (const [place, tier] of this.#tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue

@@ -105,6 +105,6 @@ t.test('what others have loaded is found in the shared tiers alone', async t => 
   const { memory, looking, take, found } = setUp({ a: entryOf(1) })
   memory.set('b', entryOf(2))
   const [a, b] = [take('a'), take('b')]
-  t.strictSame(await looking.lookForOthers([a, b]), [b])
+  t.strictSame(await looking.lookAgain([a, b]), [b])
   t.strictSame(found(), [['a', 1, 'waited']])
 })
