@@ -17,7 +17,7 @@ export interface PropertyOptions<T> {
   ttl?: Duration
 }
 
-// `any`: inference of the properties' own types needs a bound without variance.
+// `any`: to infer the properties' own types, TypeScript needs a bound without variance.
 export type Properties = Record<string, Property<any>>
 type ValueOf<P extends Properties, K extends keyof P> = P[K]['value']
 

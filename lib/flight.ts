@@ -153,7 +153,7 @@ export class Flight implements Waiter {
     this.#extras?.patient?.delete(other)
   }
 
-  /** Whether somebody waits for whom a stale value won't do. */
+  /** Whether there is a waiter for whom a stale value won't do. */
   get hasPatientWaiters (): boolean {
     return (this.#extras?.patient?.size ?? 0) > 0
   }

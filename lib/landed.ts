@@ -23,7 +23,7 @@ export class Landed {
   }
 }
 
-/** Where a value came from. 'waited': from a load that somebody else began. */
+/** Where a value came from. 'waited': from a load that another reader began. */
 export type Origin = TierOrigin | 'loaded' | 'waited' | 'nowhere'
 
 /** One object for each tier of a region, so that origins can be compared by identity. */
@@ -47,7 +47,7 @@ export interface Waiter {
 export const nobody: Waiter = { land: () => {}, fail: () => {} }
 
 /**
- * The same for whoever joined. Without the other keys that came with it: somebody else asked for those, perhaps before the
- * one who joined invalidated them.
+ * The same for a waiter that joined. Without the values of other keys: those were asked for by another reader, perhaps before
+ * this one invalidated them.
  */
 export const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }

@@ -118,7 +118,7 @@ export class Loading {
     })
   }
 
-  /** Into the tiers, then the news, then (by the caller) the lock is released: whoever hears the news has to find the value. */
+  /** Into the tiers, then the news, and then the caller releases the lock: who hears the news has to find the value. */
   async #writeBack ({ flights, outcomes, refreshed, primed, elected }: WriteBack): Promise<void> {
     const { changes, fill, flights: underWay, isInOrder, track } = this.#options
     const written = track(changes.write(flights.filter((_, i) => outcomes[i]!.kind !== 'failed')))
@@ -149,7 +149,7 @@ const unshared: Outcome = { kind: 'unshared' }
 
 /** The outcome that followers in other processes are told. `done`: they look, and where they find nothing, one of them loads. */
 function toldOf (flight: Flight, outcome: Outcome): Outcome {
-  if (flight.revoked) return done // whoever follows now came after the invalidation, and must load anew
+  if (flight.revoked) return done // its followers came after the invalidation: one of them must load anew
   // Some followers may have come after an invalidation of a tag, or a soft one: they may use its value, but not its failure.
   if (flight.overtaken && outcome.kind === 'failed') return done
   return flight.unshared ? unshared : outcome

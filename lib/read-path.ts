@@ -315,7 +315,7 @@ export class ReadPath {
       const toLoad = [...flights.filter(flight => flight.want.anew), ...this.#toLoad(missing, trip)]
       const loading = toLoad.length === 0 ? undefined : this.#electing.load(toLoad.filter(flight => flight.want.anew || this.#joining.leads(flight)))
       try {
-        landFound() // not before: whoever gets a value may do a lot, and meanwhile the lock and the loader are at work
+        landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work
       } finally {
         await loading
       }

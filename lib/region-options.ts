@@ -56,10 +56,10 @@ export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'
 
 /** A region's options, checked, in milliseconds, with every default in place. */
 export interface ResolvedRegionOptions {
-  /** Those that keep something. */
+  /** Without those that keep nothing. */
   readonly tiers: readonly Backend[]
   readonly policy: Policy
-  /** For the rows of cached objects alone: to a region itself, `null` is a value like others. */
+  /** Only for rows of cached objects: values of the region itself may be `null` like any other. */
   readonly negativeTtl: number | undefined
   readonly refresh: 'background' | 'inline'
   readonly jitter: number

@@ -80,7 +80,7 @@ export class Region {
     return await Promise.all(this.createEach(keys, creator, options))
   }
 
-  /** @internal The same, with a promise for each key. */
+  /** @internal As `getOrCreateMany`, with a promise for each key. */
   createEach<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T>[] {
     assertFunction(creator, 'creator')
     const full = this.#keys(keys)
@@ -100,7 +100,7 @@ export class Region {
     return full.map((key, i) => this.#read(new Want({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
   }
 
-  /** @internal `promise`, which is under way for that key: unless it waits for the loader that is about to wait for it. */
+  /** @internal Returns `promise`, which is under way for that key; or rejects, if it waits for the very loader that calls this. */
   waitFor<T> (key: string, promise: Promise<T>): Promise<T> {
     try {
       this.path.registerWait(this.#key(key))
@@ -204,7 +204,7 @@ export class Region {
   }
 }
 
-/** Who awaits what he wants. */
+/** A waiter with a promise. */
 class Waiting implements Waiter {
   readonly landed: Promise<Landed>
   land!: (landed: Landed) => void
@@ -218,22 +218,22 @@ class Waiting implements Waiter {
   }
 }
 
-/** A loader of one key. */
+/** A source for one key. */
 const sourceOf = <T>(creator: () => T | Promise<T>, tags: CreateOptions<T>['tags']): Source =>
   ({ maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] })
 
 function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
   if (tags === undefined) return { value, tags: noTags }
   try {
-    const own = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
-    assertTags(own)
-    return { value, tags: own }
+    const made = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
+    assertTags(made)
+    return { value, tags: made }
   } catch (error) {
-    return { error } // of this value alone
+    return { error } // the other values of its batch are none the worse
   }
 }
 
-/** @throws InvalidArgumentError: of a plain object, say, nothing would be written */
+/** @throws InvalidArgumentError for anything else, such as a plain object: it would silently write nothing */
 export function pairsOf<T> (entries: Iterable<readonly [key: string, value: T]>): (readonly [key: string, value: T])[] {
   const pairs = typeof entries === 'object' && entries !== null && Symbol.iterator in entries ? [...entries] : [entries]
   for (const pair of pairs) if (!Array.isArray(pair)) throw new InvalidArgumentError('entries', 'pairs of a key and a value: an array of them, or a Map', show(pair))

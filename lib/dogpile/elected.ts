@@ -58,7 +58,7 @@ export class Elected {
     const until = performance.now() + renewFor
     const renewal = setInterval(() => {
       if (performance.now() > until) return clearInterval(renewal)
-      // The work goes on though the lock is lost, and somebody else may hold it: both results are equally good.
+      // The work goes on though the lock is lost, and another process may hold it: both results are equally good.
       asked(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(renewal) }, () => {})
     }, ttl / 3)
     return renewal.unref()

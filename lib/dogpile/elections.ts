@@ -68,7 +68,7 @@ export class Elections {
       const part = await this.#acquire(half)
       return part !== undefined ? [part] : await this.#divide(half, attempts)
     }))
-    // A half that could not be asked about is left to others: somebody holds a part of it.
+    // A part that could not be asked about is left to others: they may hold some of it.
     return parts.flat().filter(isLocked)
   }
 
