@@ -2,11 +2,11 @@ import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } 
 import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Loaded, Policy, Primed, Source } from './source.js'
 import { encodeArguments, safeKey } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
 import type { Logger } from './logger.js'
 import type { Region } from './region.js'
+import type { Loaded, Policy, Primed, Source } from './source.js'
 import type { Shortcuts } from './tiers/backend.js'
 
 export interface Binding {

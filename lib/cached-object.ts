@@ -1,8 +1,8 @@
+import type { CachingApi } from './caching-api.js'
 import { resolveDuration, type Duration } from './duration.js'
 import { InvalidDefinitionError, show } from './errors.js'
 import { validName } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
-import type { CachingApi } from './caching-api.js'
 
 /** A row goes loader → `preCache` → tiers → `postCache` → request, whichever of these it came from. */
 export interface MethodOptions<T, Stored = T, Out = Stored> {

@@ -1,7 +1,7 @@
 import { KeptEntry, noTags, unstamped, type Entry, type Stamp } from './entry.js'
 import type { Flight } from './flight.js'
-import type { Policy, Primed } from './source.js'
 import type { Logger } from './logger.js'
+import type { Policy, Primed } from './source.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { Lease, SharedTier } from './tiers/shared-tier.js'
 import { copyIn, type Shared } from './values.js'

@@ -4,11 +4,11 @@ import type { Elected } from './dogpile/elected.js'
 import type { Outcome } from './dogpile/news.js'
 import type { Fill, Primable } from './fill.js'
 import type { Flight } from './flight.js'
-import { Landed } from './landed.js'
-import type { Loaded, Primed, Source } from './source.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import type { Keyspace } from './keys.js'
+import { Landed } from './landed.js'
 import { LoadCall, type Outside } from './load-call.js'
+import type { Loaded, Primed, Source } from './source.js'
 import type { StaleValues } from './stale-values.js'
 
 export interface LoadingOptions {

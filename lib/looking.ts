@@ -1,8 +1,8 @@
 import type { Copying } from './copying.js'
 import { freshness, type Entry } from './entry.js'
 import type { Flight } from './flight.js'
-import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
 import { LocalTier } from './tiers/local-tier.js'
 import type { Look, SharedTier } from './tiers/shared-tier.js'
 
@@ -21,7 +21,7 @@ export interface LookingOptions {
 export interface Looked {
   /** Flights whose keys it doesn't have. */
   readonly missing: readonly Flight[]
-  /** Lands the others. Once. */
+  /** Lands the others. To be called once. */
   readonly landFound: () => void
 }
 

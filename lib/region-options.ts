@@ -1,8 +1,8 @@
 import { assertBackend, assertObject, assertOneOf, assertSerializer } from './checks.js'
 import { longestTimer, resolveDuration, type Duration } from './duration.js'
 import { InvalidOptionsError, show } from './errors.js'
-import type { Policy } from './source.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
+import type { Policy } from './source.js'
 import type { Backend } from './tiers/backend.js'
 import { isNothing } from './tiers/nothing.js'
 

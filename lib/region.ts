@@ -1,14 +1,14 @@
 import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import type { Landed, Waiter } from './landed.js'
-import type { Loaded, Policy, Source } from './source.js'
-import { Want } from './want.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
+import type { Landed, Waiter } from './landed.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
 import { resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import type { Loaded, Policy, Source } from './source.js'
 import { own } from './values.js'
+import { Want } from './want.js'
 
 export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>

@@ -2,11 +2,11 @@ import { LRUCache } from 'lru-cache'
 import { freshness, type Entry } from './entry.js'
 import { LoadTimeoutError } from './errors.js'
 import type { Flight } from './flight.js'
-import type { Landed, Waiter } from './landed.js'
-import type { Want } from './want.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import type { Landed, Waiter } from './landed.js'
 import type { Logger } from './logger.js'
 import type { ResolvedRegionOptions } from './region-options.js'
+import type { Want } from './want.js'
 
 export interface StaleValuesOptions {
   region: string

@@ -1,7 +1,7 @@
 import { Elected } from './elected.js'
 import type { Elections } from './elections.js'
-import { Mailbox, type NewsChannel } from './news-channel.js'
 import { errorOf, type News } from './news.js'
+import { Mailbox, type NewsChannel } from './news-channel.js'
 
 /** What is to be done by a process that waits for the work of others. */
 export interface Follower {
