@@ -1,12 +1,12 @@
 import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } from './cached-object.js'
-import type { LoaderContext } from './loader-context.js'
+import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
-import type { Loaded, Policy, Primed, Source } from './flights.js'
 import { encodeArguments, safeKey } from './keys.js'
+import type { LoaderContext } from './loader-context.js'
 import type { Logger } from './logger.js'
 import type { Region } from './region.js'
-import { assertTags } from './region-options.js'
+import type { Loaded, Policy, Primed, Source } from './source.js'
 import type { Shortcuts } from './tiers/backend.js'
 
 export interface Binding {
@@ -24,7 +24,7 @@ export class BoundObject {
   readonly object: AnyCachedObject
   readonly #methods: ReadonlyMap<string, BoundMethod>
 
-  /** `object` must be one that `cachedObject` has made: the manager sees to it. */
+  /** `object` must be made by `cachedObject`: the manager checks that. */
   constructor (object: AnyCachedObject, binding: Binding) {
     this.object = object
     this.#methods = new Map(Object.entries(object.methods).map(([name, method]) => [name, new BoundMethod(this, name, definitionOf(method)!, binding)]))
@@ -43,12 +43,13 @@ export class BoundMethod {
   readonly definition: MethodDefinition
   readonly policy: Policy
   readonly source: Source
-  /** By a sole argument that is no object. */
+  /** Entries of the memory tier, by a sole argument that is no object. */
   readonly shortcuts: Shortcuts = new Map()
   readonly #object: BoundObject
   readonly #name: string
   readonly #binding: Binding
   readonly #prefix: string
+  /** A table of the keys of numeric ids: slot → id, and slot → key. */
   readonly #ids = new Float64Array(rememberedKeys).fill(NaN)
   readonly #keys: string[] = []
   #warned = false
@@ -82,7 +83,7 @@ export class BoundMethod {
     return this.#prefix + safeKey(encodeArguments(args, this.#name))
   }
 
-  /** Keys of ids that were used lately: a string that was looked up once needn't be joined and hashed again. */
+  /** Remembers the keys of ids that were used lately: their parts are joined, and the string is hashed, only once. */
   #numberKey (id: number): string {
     const slot = id & (rememberedKeys - 1)
     if (this.#ids[slot] === id) return this.#keys[slot]!
@@ -108,7 +109,7 @@ export class BoundMethod {
     return made
   }
 
-  /** The row as other methods of the object would have found it: not by a column that has nothing in it. */
+  /** The row as other methods of the object would have found it. Not by an argument that the row has no value for. */
   primed (row: unknown): readonly PrimedRow[] {
     return this.definition.primes.flatMap(([name, argsOf]) => {
       const method = this.#object.method(name)
@@ -125,6 +126,11 @@ export class BoundMethod {
     const ids = argsList.map(args => args[0])
     const rows = await load(context, ids)
     if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, ids.length, show(rows))
+    return this.#pair(ids, rows)
+  }
+
+  /** The rows in the order of `ids`, each by the id that `idOf` tells. */
+  #pair (ids: readonly unknown[], rows: readonly unknown[]): readonly Loaded[] {
     const byId = new Map<unknown, unknown>()
     for (const row of rows) if (row !== null && row !== undefined) byId.set(this.definition.idOf!(row), row)
     let found = 0
@@ -133,12 +139,12 @@ export class BoundMethod {
       if (row !== undefined) found++
       return this.#loaded(row)
     })
-    if (found < byId.size && !this.#warned) this.#warn(ids, byId)
+    if (found < byId.size && !this.#warned) this.#warnOfUnasked(ids, byId)
     return loaded
   }
 
-  /** Of a row that nobody has asked for: most often its id is a column of type bigint, which pg gives as strings. */
-  #warn (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
+  /** About a row that nobody has asked for. Most often its id is a column of type bigint, which pg gives as strings. */
+  #warnOfUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
     this.#warned = true
     const asked = new Set(ids)
     const id = [...byId.keys()].find(id => !asked.has(id))
@@ -156,7 +162,7 @@ export class BoundMethod {
   }
 }
 
-/** A power of two. */
+/** Slots of a method's table of keys. A power of two. */
 const rememberedKeys = 1024
 
 const isId = (value: unknown) => typeof value === 'number' || typeof value === 'string' || typeof value === 'bigint'

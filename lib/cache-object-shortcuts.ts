@@ -11,7 +11,7 @@ export interface ShortcutOptions {
   timeout?: Duration
 }
 
-/** Makes a class from a name and its properties, in a backend that is settled. */
+/** Makes classes from a name and properties, all of them kept in one backend. */
 export interface CacheObjectMaker {
   <P extends Properties>(name: string, properties: P, options?: ShortcutOptions): CacheObjectClass<P>
   readonly backend: Backend

@@ -1,8 +1,8 @@
+import type { CachingApi } from './caching-api.js'
 import { resolveDuration, type Duration } from './duration.js'
 import { InvalidDefinitionError, show } from './errors.js'
 import { validName } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
-import type { CachingApi } from './caching-api.js'
 
 /** A row goes loader → `preCache` → tiers → `postCache` → request, whichever of these it came from. */
 export interface MethodOptions<T, Stored = T, Out = Stored> {
@@ -25,7 +25,7 @@ export interface MethodOptions<T, Stored = T, Out = Stored> {
 /** Its arguments, what a read of it resolves to, and what its loader gives. */
 export interface LoadMethod<A extends readonly unknown[], Result, Row = Result> { readonly args: A, readonly result: Result, readonly row: Row }
 
-// `any`: inference of the methods' own types needs a bound without variance
+// `any`: to infer the methods' own types, TypeScript needs a bound without variance.
 type Methods = Record<string, LoadMethod<any, any, any>>
 
 export interface CachedObjectDefinition<M extends Methods> {
@@ -40,7 +40,7 @@ export interface CachedObjectDefinition<M extends Methods> {
 
 export interface CachedObject<M extends Methods> { readonly name: string, readonly region: string, readonly methods: M }
 
-// Any object, whatever its methods.
+/** Any cached object, whatever its methods. */
 export type AnyCachedObject = CachedObject<any>
 export type MethodName<O extends AnyCachedObject> = keyof O['methods'] & string
 export type ArgsOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['args']
@@ -48,7 +48,7 @@ export type ResultOf<O extends AnyCachedObject, M extends MethodName<O>> = O['me
 export type RowOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['row']
 export type SoleArg<A> = A extends readonly [infer Only] ? Only : never
 
-/** A method as it was defined: the types of its functions are those of `LoadMethod`, and checked there. */
+/** A method as it was defined. The types of its functions were checked where `loadOne` or `loadMany` was called. */
 export interface MethodDefinition {
   readonly kind: 'one' | 'many'
   /** 'one': a row, or null. 'many': rows in any order. */
@@ -67,7 +67,7 @@ export interface MethodDefinition {
 const kMethod = Symbol('method definition')
 const kVersion = Symbol('version')
 
-// NoInfer: where a method is defined within `cachedObject(…)`, its result would be inferred from what that accepts: any.
+// NoInfer: within `cachedObject(…)` a method's result would be inferred from what that accepts, which is any.
 
 /** One load for one set of arguments. Its `null` or `undefined` means "there is no such row", and is remembered as such. */
 export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Stored> (
@@ -130,6 +130,11 @@ export function cachedObject<const M extends Methods> (definition: CachedObjectD
   if (typeof region !== 'string' || region === '') throw new InvalidDefinitionError(`${name}: region must be the name of a region, got ${show(region)}`)
   if (!Number.isSafeInteger(version) || version < 0) throw new InvalidDefinitionError(`${name}: version must be a whole number, got ${show(version)}`)
   if (typeof methods !== 'object' || methods === null || Object.keys(methods).length === 0) throw new InvalidDefinitionError(`${name}: methods must be an object of at least one loadOne(…) or loadMany(…), got ${show(methods)}`)
+  assertMethods(methods, name)
+  return Object.freeze({ name, region, methods: Object.freeze({ ...methods }), [kVersion]: version })
+}
+
+function assertMethods (methods: Methods, name: string): void {
   for (const [method, made] of Object.entries(methods)) {
     if (!validName.test(method)) throw new InvalidDefinitionError(`${name}: a method's name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(method)}`)
     if (definitionOf(made) === undefined) throw new InvalidDefinitionError(`${name}.${method} must be made by loadOne or loadMany, got ${show(made)}`)
@@ -137,14 +142,13 @@ export function cachedObject<const M extends Methods> (definition: CachedObjectD
       if (!Object.hasOwn(methods, primed)) throw new InvalidDefinitionError(`${name}.${method} primes '${primed}', which is not a method of ${name}`)
     }
   }
-  return Object.freeze({ name, region, methods: Object.freeze({ ...methods }), [kVersion]: version })
 }
 
-/** @internal Undefined for what loadOne and loadMany didn't make. */
+/** @internal Undefined for anything that loadOne and loadMany didn't make. */
 export const definitionOf = (method: unknown): MethodDefinition | undefined =>
   (Object(method) as { [kMethod]?: MethodDefinition })[kMethod]
 
-/** @internal Undefined for what cachedObject didn't make. */
+/** @internal Undefined for anything that cachedObject didn't make. */
 export const versionOf = (object: unknown): number | undefined => (Object(object) as { [kVersion]?: number })[kVersion]
 
 function durationOf (value: Duration | undefined, where: string, least = 0): number | undefined {

@@ -1,11 +1,16 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { BoundMethod } from './bound-object.js'
-import { assertUnhidden, idOf, modelOf, saveBy, type AnyCacheObjectClass } from './cache-object.js'
+import type { AnyCacheObjectClass } from './cache-object.js'
+import { assertUnhidden, saveBy } from './cache-object-instance.js'
+import { idOf, modelOf } from './cache-object-model.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager } from './caching-manager.js'
+import { assertTags } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
-import { Wanted, type Landed, type Landing, type Primed } from './flights.js'
+import type { Landed, Waiter } from './landed.js'
+import type { Primed } from './source.js'
+import { Want } from './want.js'
 import { isLoading } from './load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './recorder.js'
@@ -13,7 +18,7 @@ import { RequestMemory, hasPlainArgument } from './request-memory.js'
 import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
 import { RequestRegion } from './request-region.js'
-import { assertTags, resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
+import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
 import { UnsavedObjects, type Response } from './unsaved.js'
 import { copy, copyIn, own, type Shared } from './values.js'
 
@@ -265,7 +270,7 @@ export class CachingApi {
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
     this.#recorder.local++
-    if (isLoading() && seen.isUnderWay) bound.region.path.awaited((seen as Fetching | Anew).key!)
+    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | Anew).key!)
     return seen
   }
 
@@ -315,7 +320,7 @@ export class CachingApi {
     if (anew && fetching.before !== undefined) fetching.anew = new Anew(fetching, fetching.before)
     this.#memory.set(args, key, fetching.anew ?? fetching)
     this.#fetching++
-    bound.region.path.fetch(new Wanted({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
+    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
     return fetching
   }
 
@@ -441,7 +446,7 @@ class Extras {
 }
 
 /** A read whose value is on its way. */
-class Fetching extends Reading implements Landing {
+class Fetching extends Reading implements Waiter {
   readonly args: readonly unknown[]
   readonly key: string | undefined
   /** Of who reads, where `postCache` is to be called. */

@@ -1,20 +1,21 @@
 import { BoundObject, type BoundMethod } from './bound-object.js'
-import { CachingApi } from './caching-api.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
+import { CachingApi } from './caching-api.js'
+import { assertObject } from './checks.js'
 import { Coherence } from './coherence/coherence.js'
-import type { LoaderContext } from './loader-context.js'
-import { resolveDuration, type Duration } from './duration.js'
 import { longestLease } from './coherence/messages.js'
 import { recentTime, systemTime } from './clock.js'
+import { resolveDuration, type Duration } from './duration.js'
 import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
 import { Keyspace, assertName, coherenceChannel } from './keys.js'
 import { isLine, type InvalidationBus, type Line } from './line.js'
 import { Outside } from './load-call.js'
+import type { LoaderContext } from './loader-context.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { Logger } from './logger.js'
 import { ReadPath } from './read-path.js'
 import { Region } from './region.js'
-import { assertObject, resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
+import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
 import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './tiers/backend.js'
 import type { UnsavedObjects } from './unsaved.js'
 import { within } from './within.js'
@@ -43,30 +44,27 @@ export interface CachingManagerOptions {
 
 export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
 
-/** How long `ready` waits: no application waits longer for what only warms it up. Milliseconds. */
+/** The longest that `ready` waits: it only warms up. Milliseconds. */
 const longestBoot = 2000
-/** How long the first reads wait, without `ready`, for the line: then they take what it is good for upon themselves. Milliseconds. */
+/** How long the first reads wait for the line, where nobody has awaited `ready`; then they go on without trust. Milliseconds. */
 const longestJoining = 100
-/** How long `close` waits for what is under way. Milliseconds. */
+/** How long `close` waits for work under way. Milliseconds. */
 const patience = 10_000
 
 const ignore = () => {}
 const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
 
-/**
- * Regions by name, for the lifetime of the application. Without Fastify, in a job or a script, it is made by `new`, and to be
- * closed by `close()`.
- */
+/** Regions by name, for the lifetime of the application. Without Fastify, in a job or a script, make it by `new` and `close()` it. */
 export class CachingManager {
-  /** Those of the options. `region(name)` throws for an unknown one. */
+  /** The regions of the options. `region(name)` throws for an unknown one. */
   readonly regions: ReadonlyMap<string, Region>
-  /** @internal Requests whose cache objects have something to save, or are being saved. */
+  /** @internal The requests whose cache objects have something to save, or are being saved. */
   readonly unsaved = new Set<UnsavedObjects>()
   readonly #context: CachingManagerOptions['context']
   readonly #logger: Logger
-  /** Tiers, and the bus: those that it is the last to let go of are closed with it. */
+  /** Tiers and the bus. Those that no other manager uses are closed with this one. */
   readonly #used: readonly (Backend | InvalidationBus)[]
-  /** Of cache objects; they opened their connections themselves. */
+  /** Backends of cache objects that have opened their connections themselves. */
   readonly #held = new Set<OpeningBackend>()
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   #lastObject: AnyCachedObject | undefined
@@ -102,7 +100,7 @@ export class CachingManager {
     const joined = coherence && within(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
-      sayWhatIsMissing(name, region, { lock, line, logger })
+      logWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, recently, outside }))]
     }))
     for (const used of this.#used) hold(used)
@@ -119,7 +117,7 @@ export class CachingManager {
     return region
   }
 
-  /** A CachingApi outside a request, with a memory of its own: for a job, a script, a test. Nobody saves its cache objects by itself. */
+  /** A CachingApi outside a request, with a memory of its own: for a job, a script, a test. Its cache objects are not saved by themselves. */
   createApi (): CachingApi {
     return new CachingApi(this)
   }
@@ -152,7 +150,7 @@ export class CachingManager {
   }
 
   async #close (): Promise<void> {
-    // The server has closed, but a connection may tell of its end a little later.
+    // Responses of connections that have just been closed may not have said so yet.
     for (const unsaved of this.unsaved) unsaved.end()
     try {
       await within(patience, this.idle(), 'what is under way')
@@ -169,7 +167,7 @@ export class CachingManager {
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
 
-  /** @internal What the backends of a cache object open is closed with this manager. @throws ClosedError */
+  /** @internal Connections that these backends of a cache object open are closed with this manager. @throws ClosedError */
   hold (backends: Iterable<Backend>): void {
     if (this.#closed) throw new ClosedError('The manager')
     for (const backend of backends) {
@@ -179,9 +177,9 @@ export class CachingManager {
     }
   }
 
-  /** @internal What a method of a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
+  /** @internal A method of a cached object, bound to its region. @throws InvalidDefinitionError, UnknownRegionError */
   method (object: AnyCachedObject, name: string): BoundMethod {
-    // Most reads are of the method that was read last, by this request or another one.
+    // Most reads are of the method that was read last, by any request.
     return this.#lastMethod !== undefined && object === this.#lastObject && name === this.#lastName ? this.#lastMethod : this.#find(object, name)
   }
 
@@ -192,7 +190,7 @@ export class CachingManager {
     return (this.#lastMethod = method)
   }
 
-  /** @internal What a cached object is here. @throws InvalidDefinitionError, UnknownRegionError */
+  /** @internal A cached object, bound to its region. @throws InvalidDefinitionError, UnknownRegionError */
   bind (object: AnyCachedObject): BoundObject {
     let bound = this.#bound.get(object)
     if (bound !== undefined) return bound
@@ -237,16 +235,16 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, longestLease), logger, now, regions: resolved }
 }
 
-/** What it keeps, no other process sees. */
+/** No other process sees what the region keeps. */
 const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(isLocal)
 
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
-/** By an async function: what somebody's own lock throws at once is a rejection. */
+/** By an async function: an application's own lock may throw synchronously. */
 const prepare = async (lock: DogpileLock | undefined): Promise<void> => { await lock?.prepare?.() }
 
-/** How many managers use a backend or a bus: it is closed with the last of them. */
+/** How many managers use a backend or a bus. It is closed with the last of them. */
 const users = new WeakMap<object, number>()
 
 function hold (used: object): void {
@@ -255,15 +253,15 @@ function hold (used: object): void {
   users.set(used, others + 1)
 }
 
-/** Returns whether nobody uses it any more. */
+/** Returns whether no manager uses it any more. */
 function letGo (used: object): boolean {
   const left = users.get(used)! - 1
   users.set(used, left)
   return left === 0
 }
 
-/** What a region does without is said once, at boot. */
-function sayWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {
+/** Logs, once at boot, what a region has to do without. */
+function logWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {
   const shared = tiers.filter(backend => !isLocal(backend))
   for (const backend of shared) {
     if (isLeasing(backend)) continue

@@ -4,12 +4,14 @@ import type { Invalidations } from './coherence/messages.js'
 import { isFresh, type Entry } from './entry.js'
 import { InvalidationPendingError } from './errors.js'
 import type { Fill, Filling } from './fill.js'
-import { Flight, nobody } from './flights.js'
+import { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import { nobody } from './landed.js'
 import type { Logger } from './logger.js'
 import { encodeValue, type Serializer } from './serializer.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
+import type { TierSet } from './tiers/tier-sets.js'
 import { Undelivered } from './undelivered.js'
 
 export interface ChangesOptions {
@@ -26,16 +28,19 @@ export interface ChangesOptions {
   isLineInOrder: boolean
   logger: Logger
   now: () => number
-  /** Has what goes on after its caller has what he wants waited for, when the region is closed. */
+  /** Is told of work that goes on when its caller is done, so that closing waits for it. */
   track: <T>(work: Promise<T>) => Promise<T>
 }
 
-/** What was forgotten is likely to be missing for this long, until it was looked for. Milliseconds. */
+/** How long a key that was forgotten is likely to be missing, if nobody has looked for it. Milliseconds. */
 const likelyMissing = 1000
 
+/** A value on its way into the shared tiers. */
+interface SetUnderWay extends Required<TierSet> { readonly flight: Flight }
+
 /**
- * What makes the values of a region others: invalidations, `set`, and loads, once they have one. This process knows first, with
- * its flights; then the shared tiers; then the other processes, who must not find there any more what they drop.
+ * Whatever changes the values of a region: invalidations, `set`, and what was loaded. This process and its flights are told
+ * first, then the shared tiers, then the other processes: what they drop must not be found in a shared tier any more.
  */
 export class Changes {
   readonly #options: ChangesOptions
@@ -43,11 +48,11 @@ export class Changes {
   readonly #shared: readonly SharedTier[]
   readonly #flights: FlightsUnderWay
   readonly #fill: Fill
-  /** Invalidations that other processes have not been told of yet. Undefined: there is no need to tell them. */
+  /** Tells other processes, and keeps what they could not be told yet. Undefined: there is nobody to tell. */
   readonly #untold: Undelivered | undefined
   /** By key: when this process was told to forget it. */
   readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
-  /** Sets and invalidations. */
+  /** Sets and invalidations under way. */
   readonly #underWay = new Set<Promise<void>>()
 
   constructor (options: ChangesOptions) {
@@ -65,7 +70,7 @@ export class Changes {
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. True once for each time that it was. */
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. True once for each time it was forgotten. */
   isForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false
@@ -80,58 +85,78 @@ export class Changes {
 
   // ─── values ────────────────────────────────────────────────────────────────────────────────────
 
-  /** Replaces whatever is there. Rejects with what the serializer throws: then nothing has changed. */
+  /** Replaces whatever the tiers hold. Rejects with what the serializer throws: then nothing has changed. */
   async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
     const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
     const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(this.#options.serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
-    const flown = sets.map(({ key, entry }, i) => {
-      for (const tier of this.#locals) {
-        tier.forget([key]) // in what is being loaded, too: a row of it may be for this key
-        tier.set(key, entry)
-      }
-      // What overtakes it revokes it, as it would a load.
-      const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
-      flight.entry = entry
-      this.#flights.stray(flight)
-      const isSuperseded = () => flight.revokedBy === 'set'
-      const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
-      return { key, entry, value: values[i]!, flight, isOvertaken, isSuperseded }
-    })
+    const underWay = sets.map(({ key, entry }, i) => this.#beginSet(key, entry, values[i]!))
     await this.#change(async () => {
       try {
-        const written = await Promise.all(this.#shared.map(tier => tier.setMany(flown)))
-        // Somebody was faster with a newer value, or an invalidation: memory doesn't keep this one either.
-        for (const filled of written) flown.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
-        await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
-        const overtaken = flown.filter(one => one.isOvertaken()).map(one => one.key)
-        if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
-        this.#settle(flown.map(one => one.flight).filter(isKept))
+        await this.#writeSets(underWay)
       } finally {
-        for (const { flight } of flown) this.#flights.end(flight) // even where something is broken, such as a logger that throws
+        for (const { flight } of underWay) this.#flights.end(flight) // even where something is broken, such as a logger that throws
       }
       this.#flights.yieldRevoked()
-      await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // the memory of others holds what was there before
+      await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // their memory holds the old values
     })
   }
 
-  /** What was loaded goes into the shared tiers. Resolves when nobody finds any more what a refresh was to replace. */
+  /** Sets a value in memory. A flight of its own learns what overtakes the set on its way to the shared tiers, as a load does. */
+  #beginSet (key: string, entry: Entry, value: Uint8Array): SetUnderWay {
+    for (const tier of this.#locals) {
+      tier.forget([key]) // what loads under way bring along for this key is refused, too
+      tier.set(key, entry)
+    }
+    const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
+    flight.entry = entry
+    this.#flights.stray(flight)
+    const isSuperseded = () => flight.revokedBy === 'set'
+    const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
+    return { key, entry, value, flight, isOvertaken, isSuperseded }
+  }
+
+  async #writeSets (sets: readonly SetUnderWay[]): Promise<void> {
+    const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
+    // A tier refuses what was overtaken by a newer value, or an invalidation: memory doesn't keep it either.
+    for (const filled of written) sets.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
+    await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
+    const overtaken = sets.filter(one => one.isOvertaken()).map(one => one.key)
+    if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
+    this.#settle(sets.map(one => one.flight).filter(isKept))
+  }
+
+  /** Puts what was loaded into the shared tiers. Resolves when nobody finds any more what a refresh was to replace. */
   async write (loaded: readonly Flight[]): Promise<void> {
-    const kept = loaded.filter(isKept)
     const refreshed = loaded.filter(flight => flight.want.anew)
     const gone = refreshed.filter(flight => !isKept(flight) && flight.revokedBy !== 'set').map(keyOf)
     if (gone.length > 0) {
       this.#drop({ keys: gone })
       await this.#tellTiers({ keys: gone })
     }
-    await this.#fill.write(kept)
+    await this.#fill.write(loaded.filter(isKept))
+    await this.#forgetReloaded(loaded)
+    if (refreshed.length > 0) await this.#endRefresh(refreshed, gone)
+  }
+
+  /** Forgets stale values that were served until a reload has found that there is nothing to keep any more. */
+  async #forgetReloaded (loaded: readonly Flight[]): Promise<void> {
     const now = this.#options.now()
-    // What was too old for a caller's maxAge alone is still for others.
-    await this.#forgetReloaded(loaded.filter(flight => flight.stale !== undefined && !isFresh(flight.stale.entry, now, undefined) && !isKept(flight) && !flight.revoked))
-    if (refreshed.length === 0) return
+    // A value that only the caller's maxAge calls stale is still good for others.
+    const flights = loaded.filter(flight => flight.stale !== undefined && !isFresh(flight.stale.entry, now, undefined) && !isKept(flight) && !flight.revoked)
+    if (flights.length === 0) return
+    for (const { key, stale } of flights) this.#fill.drop(key, stale!.entry)
+    await Promise.all(this.#shared.map(async (tier, s) => {
+      const leased = flights.filter(({ leases }) => leases?.[s] !== undefined) // without a lease the tier is away
+      await tier.forgetStanding(leased.map(({ key, leases }) => ({ key, lease: leases![s]! })))
+    }))
+  }
+
+  /** `gone`: keys of which nothing is kept any more. */
+  async #endRefresh (refreshed: readonly Flight[], gone: readonly string[]): Promise<void> {
     const anew = refreshed.filter(isKept)
-    // What has overtaken one may fail, or could not tell a tier yet: this one resolves before, and leaves nothing old there.
-    const overtaken = refreshed.filter(flight => isKept(flight) && !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
+    // What has overtaken a refresh may fail itself, or may not have reached a tier yet: the refresh leaves nothing old there.
+    const overtaken = anew.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay)
     this.#settle(anew)
@@ -142,23 +167,13 @@ export class Changes {
     ])
   }
 
-  /** What was served as stale until its reload has found that there is nothing to keep any more. */
-  async #forgetReloaded (flights: readonly Flight[]): Promise<void> {
-    if (flights.length === 0) return
-    for (const { key, stale } of flights) this.#fill.drop(key, stale!.entry)
-    await Promise.all(this.#shared.map(async (tier, s) => {
-      const leased = flights.filter(({ leases }) => leases?.[s] !== undefined) // else it is away
-      await tier.forgetStanding(leased.map(({ key, leases }) => ({ key, lease: leases![s]! })))
-    }))
-  }
-
   /**
-   * What was set, or loaded anew, is in the tiers. A look that was answered before then may have put the old value into memory
-   * meanwhile, and one that still waits for its answer would.
+   * Called when values that replace others are in the tiers: a look that was answered before then may have put the old value
+   * into memory meanwhile, and one that still waits for its answer would.
    */
   #settle (written: readonly Filling[]): void {
     for (const { key, replaces, entry } of written) {
-      if (!replaces) continue // there is something newer
+      if (!replaces) continue // overtaken by something newer
       this.#flights.revoke(key, 'set')
       for (const tier of this.#locals) {
         tier.replaced()
@@ -167,9 +182,9 @@ export class Changes {
     }
   }
 
-  /** What was written just when it was invalidated; or was not, for a refresh that may fail. */
+  /** Forgets what was written just when it was invalidated, and what a refresh was to replace when it was overtaken by another one. */
   async #forgetOvertaken (keys: readonly string[]): Promise<void> {
-    const what = { keys, replaced: true } // whoever is replacing it may go on
+    const what = { keys, replaced: true } // a newer set or refresh that is under way goes on
     this.#drop(what)
     await this.#tellTiers(what)
   }
@@ -191,7 +206,10 @@ export class Changes {
     await this.#invalidate({ tags }, `the tags ${tags.join(', ')}`)
   }
 
-  /** A shared tier has been told late. Nearer ones, and others, knew already; but until now they could find the old value in it. */
+  /**
+   * Called when a shared tier was told late. Nearer tiers and other processes have been told before; but until now they could
+   * find the old value in this one.
+   */
   tellAgain (what: Invalidations, farthest: SharedTier): void {
     this.#drop(what)
     void this.#options.track((async () => {
@@ -205,7 +223,7 @@ export class Changes {
     this.#drop(what)
     await this.#change(async () => {
       const telling = this.#tellTiers(what)
-      // After the shared tiers: whoever hears of it doesn't find the old value there. One connection sees to that by itself.
+      // Others are told after the shared tiers, where they must not find the old value. One connection keeps that order by itself.
       if (!this.#options.isLineInOrder) await telling
       const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
       const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
@@ -214,9 +232,9 @@ export class Changes {
     })
   }
 
-  /** Resolves to whether each of them knows now. */
+  /** Resolves to whether each shared tier could be told. */
   async #tellTiers (what: Invalidations): Promise<boolean[]> {
-    // Farthest first: what is still found in a tier isn't copied into a nearer one that was told already.
+    // Farthest first: otherwise what is found in a tier that wasn't told yet could be copied into one that was.
     const told: boolean[] = []
     for (const tier of this.#shared.toReversed()) told.unshift(await tier.forget(what))
     // Again: a read that took off meanwhile may have found the old value in a tier that had not been told yet.
@@ -224,18 +242,18 @@ export class Changes {
     return told
   }
 
-  /** Resolves when they don't believe it any more. False: they could not be told yet. */
+  /** Resolves when other processes don't believe the old values any more. False: they could not be told yet. */
   async #tellOthers (what: Invalidations): Promise<boolean> {
     return this.#untold === undefined || await this.#untold.deliver(what)
   }
 
-  /** When the shared tiers have been told. */
+  /** Called when the shared tiers have been told. */
   #dropTold (what: Invalidations): void {
     this.#drop(what)
     this.#flights.yieldRevoked()
   }
 
-  /** In this process, at once. */
+  /** Forgets in this process, at once. */
   #drop ({ keys = [], tags = [], hard = false, soft = false, replaced = false }: Invalidations): void {
     for (const key of keys) {
       this.#flights.revoke(key, replaced ? 'elsewhere' : 'invalidation')
@@ -251,7 +269,7 @@ export class Changes {
     }
   }
 
-  /** As after a line that was lost: nobody knows what was invalidated meanwhile. */
+  /** After the line was lost: nobody knows what was invalidated meanwhile. */
   #startEmpty (): void {
     this.#flights.detachAll()
     for (const tier of this.#locals) tier.revise('hard')
@@ -269,6 +287,6 @@ export class Changes {
 }
 
 const keyOf = (flight: Flight): string => flight.key
-/** In memory it is a copy; two values that are equal may differ in their tags. */
+/** Memory keeps a copy of the entry, with the same value; of a primitive value, the tags tell one from another. */
 const isSame = (one: Entry | undefined, other: Entry): boolean => one !== undefined && Object.is(one.value, other.value) && one.loadedAt === other.loadedAt && one.tags === other.tags
 const isKept = (flight: Flight): flight is Filling => flight.entry !== undefined

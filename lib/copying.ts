@@ -1,22 +1,23 @@
 import type { Entry } from './entry.js'
-import type { Flight } from './flights.js'
+import type { Flight } from './flight.js'
 import { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
 
-/** What is found in one tier is copied into the nearer ones: into a shared one with all else that the same answer has brought. */
+/** Copies what was found in one tier into the nearer ones: into a shared one together with whatever the same answer has brought. */
 export class Copying {
   readonly #tiers: readonly (LocalTier | SharedTier)[]
   readonly #track: (work: Promise<void>) => Promise<void>
+  /** Keys to be copied at the end of this tick's jobs. */
   readonly #waiting: { readonly from: number, readonly to: SharedTier, readonly keys: Set<string> }[] = []
 
-  /** `track` is told of what goes on after the reader has the value. */
+  /** `track` is told of copies: they go on when the reader has its value. */
   constructor (tiers: readonly (LocalTier | SharedTier)[], track: (work: Promise<void>) => Promise<void>) {
     this.#tiers = tiers
     this.#track = track
   }
 
-  /** What the flight has found in the tier at `place`. */
-  nearer (flight: Flight, entry: Entry, place: number): void {
+  /** `entry`: what the flight has found in the tier at `place`. */
+  copyNearer (flight: Flight, entry: Entry, place: number): void {
     if (flight.revoked) return
     for (let nearer = 0; nearer < place; nearer++) {
       const tier = this.#tiers[nearer]!

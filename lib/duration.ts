@@ -7,6 +7,9 @@ export type Duration = number | string
 /** A year, as `ms` counts it ('1y'): more than any entry should outlive a deployment by. */
 const longest = ms('1y')
 
+/** The longest delay that a timer of Node takes. Milliseconds. */
+export const longestTimer = 2 ** 31 - 1
+
 /**
  * Milliseconds. `path` names the option in the error.
  * @throws InvalidOptionsError where it is no duration, is below `least`, or is above `most` (default: a year).

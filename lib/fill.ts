@@ -1,6 +1,7 @@
 import { KeptEntry, noTags, type Entry } from './entry.js'
-import type { Flight, Policy, Primed } from './flights.js'
+import type { Flight } from './flight.js'
 import type { Logger } from './logger.js'
+import type { Policy, Primed } from './source.js'
 import { unstamped, type Stamp } from './stamp.js'
 import type { Lease } from './tiers/lease.js'
 import type { LocalTier } from './tiers/local-tier.js'
@@ -20,13 +21,16 @@ export interface FillOptions {
 /** A flight whose value is to be kept. */
 export type Filling = Flight & { readonly entry: Entry }
 
-/** A row that a load found besides what it was asked for. */
+/** A value of another key, that a flight's load has brought. */
 export interface Priming { readonly flight: Flight, readonly prime: Primed }
 
-/** The same, as it is to be kept. */
+/** The same, as the tiers keep it. */
 export interface Primable { readonly flight: Flight, readonly key: string, readonly entry: Entry }
 
-/** What was loaded goes into the tiers, unless somebody has invalidated it meanwhile. */
+/** A flight's value, as one shared tier gets it. */
+interface TierFill { readonly flight: Flight, readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
+
+/** Puts what was loaded into the tiers, unless it was invalidated meanwhile. */
 export class Fill {
   readonly #options: FillOptions
   readonly #keepsNothing: boolean
@@ -37,7 +41,10 @@ export class Fill {
     this.#keepsNothing = options.locals.length + options.shared.length === 0
   }
 
-  /** What the flight's callers get; what is to be kept of it is the flight's entry, and in memory at once. An error is `shouldCache`'s. */
+  /**
+   * Returns what the flight's waiters get. If it is to be kept, it is the flight's entry from now on, and in memory. An error is
+   * `shouldCache`'s.
+   */
   admit (flight: Flight, loaded: { value: unknown, tags: readonly string[] }): Shared | { error: unknown } {
     const { policy } = flight.want.load!
     let shared: Shared
@@ -58,7 +65,7 @@ export class Fill {
     return entry
   }
 
-  /** An entry whose time begins now. */
+  /** An entry that is as old as this call. */
   entryOf (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
     const { jitter, now } = this.#options
     const isMissing = shared.value === null && policy.negativeTtl !== undefined
@@ -74,14 +81,14 @@ export class Fill {
     const valid = fillings.filter(flight => !flight.revoked || flight.replaces)
     const found = new Set<Flight>()
     const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid, found)))
-    // Whoever waits for it would look for it in vain. Where no tier was there when the load began, nobody waits.
+    // Other processes would look for it in vain. Where no tier was there when the load began, none of them waits.
     for (const flight of valid) if (!found.has(flight) && flight.leases?.some(lease => lease !== undefined) === true) flight.unshared = true
     await this.forgetRefused(refused)
   }
 
   /**
-   * Keys, for each shared tier, where another value is in the place of one that was set or loaded anew: of several tiers, that
-   * may be a copy of what a farther one held until now. Never rejects.
+   * Forgets, in each shared tier, the keys of values that were set or loaded anew and that it has refused: of several tiers,
+   * what it holds instead may be a copy of what a farther one held until now. Never rejects.
    */
   async forgetRefused (refused: readonly (readonly string[])[]): Promise<void> {
     const { shared } = this.#options
@@ -89,11 +96,28 @@ export class Fill {
     await Promise.all(shared.map(async (tier, s) => { if (refused[s]!.length > 0) await tier.forgetMany(refused[s]!) }))
   }
 
-  /** Resolves to the keys of those loaded anew that were refused. `found`: where there is something for others to find. */
+  /** Resolves to the keys of those loaded anew that were refused. `found` gets the flights whose keys hold a value now. */
   async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
+    const { fills, unfilled } = this.#fillsFor(tier, s, fillings)
+    // A refresh that can't be written forgets what it was to replace. A tier that is away is told later.
+    if (unfilled.length > 0) await tier.forgetMany(unfilled)
+    if (fills.length === 0) return []
+    const filled = await tier.fillMany(fills)
+    for (const [i, { flight, key, entry }] of fills.entries()) {
+      if (typeof filled[i] === 'boolean') found.add(flight)
+      if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // 'unknown' doesn't contradict the value
+    }
+    const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
+    // Another refresh has taken over the right: if it fails, what this one was to replace would be left.
+    if (refused.length > 0) await tier.forgetStanding(refused)
+    return refused.map(({ key }) => key)
+  }
+
+  /** What the tier is given, and the keys of values loaded anew that it can't be given. */
+  #fillsFor (tier: SharedTier, s: number, fillings: readonly Filling[]): { fills: TierFill[], unfilled: string[] } {
     const now = this.#options.now()
     const unfilled: string[] = []
-    const fills: { flight: Flight, key: string, entry: Entry, bytes: Uint8Array, lease: Lease }[] = []
+    const fills: TierFill[] = []
     for (const flight of fillings) {
       const { key, entry, leases } = flight
       const lease = leases?.[s]
@@ -102,21 +126,10 @@ export class Fill {
         fills.push({ flight, key, entry, bytes, lease: lease! })
         continue
       }
-      if (lease !== undefined) flight.unshared = true // it is over already, or no bytes; else the tier was away when the load began
+      if (lease !== undefined) flight.unshared = true // expired already, or not to be encoded. Without a lease the tier was away
       if (flight.want.anew) unfilled.push(key)
     }
-    // What a refresh was to replace, and can't, is forgotten: later, where the tier is away.
-    if (unfilled.length > 0) await tier.forgetMany(unfilled)
-    if (fills.length === 0) return []
-    const filled = await tier.fillMany(fills)
-    for (const [i, { flight, key, entry }] of fills.entries()) {
-      if (typeof filled[i] === 'boolean') found.add(flight)
-      if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // of 'unknown', nothing contradicts the value
-    }
-    const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
-    // Another refresh has taken the place: if it fails, it leaves what this one was to replace.
-    if (refused.length > 0) await tier.forgetStanding(refused)
-    return refused.map(({ key }) => key)
+    return { fills, unfilled }
   }
 
   #encode (tier: SharedTier, key: string, entry: Entry, stamp: Stamp): Uint8Array | undefined {
@@ -129,12 +142,12 @@ export class Fill {
     }
   }
 
-  /** Somebody was faster than this value, or it can't be kept anywhere: memory doesn't keep it either. */
+  /** A tier has refused this value, or can't keep it: memory doesn't keep it either. */
   drop (key: string, entry: Entry): void {
     for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
   }
 
-  /** Rows for other keys, in memory: where there is nothing yet, see `prime`. Returns what is left for the shared tiers. */
+  /** Puts values of other keys into memory, on the conditions of `prime`. Returns what is left to do for the shared tiers. */
   primeLocals (primings: readonly Priming[]): readonly Primable[] {
     const { locals } = this.#options
     const entries = primings.flatMap(({ flight, prime: { key, value, tags, policy } }) => {
@@ -154,22 +167,23 @@ export class Fill {
   }
 
   /**
-   * Rows for other keys, which nobody holds a lease of. They are kept only where there is nothing yet, and where no key of
-   * the region was invalidated since the load began: any of these could have been theirs. Never rejects.
+   * Puts values of other keys into the shared tiers. Nobody held a lease of these keys when the load began. So they are kept
+   * only where there is nothing yet, and if no key of the region was invalidated since: any of these could have been theirs.
+   * Never rejects.
    */
   async prime (entries: readonly Primable[]): Promise<void> {
     await Promise.all(this.#options.shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s]?.stamp })))))
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {
-    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of will delete the mark. Where there is no
-    // mark, the fill asks for the stamp once more.
+    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of comes later, and deletes the mark. Without
+    // a mark, the fill compares the stamp once more.
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
     const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
-      if (claim === undefined || stamp === undefined || before === undefined) return [] // away: it contradicts nothing
-      // Whoever has claimed it before is about to put something there that may be newer.
+      if (claim === undefined || stamp === undefined || before === undefined) return [] // the tier is away, and contradicts nothing
+      // An earlier claim is about to be filled with a value that may be newer.
       if (claim.entry !== undefined || !claim.first || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
         this.drop(key, entry)
         return []

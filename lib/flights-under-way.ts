@@ -1,37 +1,37 @@
-import type { Flight, Revocation } from './flights.js'
+import type { Flight, Revocation } from './flight.js'
 import { TransientMap } from './transient-map.js'
 
 /** The flights of a region in this process, and what an invalidation does to them. */
 export class FlightsUnderWay {
-  /** By key: those that may be joined. */
+  /** By key: those that may be joined, one at most. */
   readonly #joinable = new TransientMap<Flight>()
-  /** By key: those that may not be joined, or not by everybody, but must hear of invalidations all the same. */
+  /** By key: those that nobody may join, or not everybody. Invalidations must reach them all the same. */
   readonly #strays = new Map<string, Set<Flight>>()
 
-  /** The one that may be joined. */
+  /** The flight of a key that may be joined. */
   get (key: string): Flight | undefined {
     return this.#joinable.get(key)
   }
 
-  /** All of a key. */
+  /** All flights of a key. */
   of (key: string): readonly Flight[] {
     const [joinable, strays] = [this.#joinable.get(key), this.#strays.get(key)]
     return [...joinable === undefined ? [] : [joinable], ...strays ?? []]
   }
 
-  /** Whether one of them has been loaded: it may be on its way into the tiers. */
+  /** Whether a flight of the key has been loaded, so that it may be on its way into the tiers. */
   isLoaded (key: string): boolean {
     if (this.#joinable.get(key)?.loaded === true) return true
     for (const stray of this.#strays.get(key) ?? []) if (stray.loaded) return true
     return false
   }
 
-  /** Of a key that has none that may be joined. */
+  /** For a key that has no flight that may be joined. */
   add (flight: Flight): void {
     flight.place = this.#joinable.add(flight.key, flight)
   }
 
-  /** From now on it is the one that may be joined; another one that was, is a stray. */
+  /** Makes a stray the flight that may be joined. Another one that was, becomes a stray. */
   lead (flight: Flight): void {
     const other = this.#joinable.get(flight.key)
     if (other !== undefined) {
@@ -58,26 +58,30 @@ export class FlightsUnderWay {
     if (strays?.delete(flight) === true && strays.size === 0) this.#strays.delete(flight.key)
   }
 
-  /** It may be joined no more. */
   #ground ({ place }: Flight): void {
     if (place?.value !== undefined) this.#joinable.remove(place)
   }
 
-  /** No invalidation reaches it from now on, so nothing of it is kept. */
+  /** Ends a flight that goes on: since no invalidation reaches it from now on, nothing of it is kept. */
   abandon (flight: Flight): void {
     flight.abandoned = true
     flight.revoke('invalidation')
     this.end(flight)
   }
 
-  /** No later reader joins it. */
+  // ─── invalidations ─────────────────────────────────────────────────────────────────────────────
+
+  /** Later readers don't join it. */
   detach (flight: Flight): void {
     flight.detached = true
     this.#ground(flight)
     this.stray(flight)
   }
 
-  /** With `tags`: since these, and no others, were invalidated. What hasn't departed yet, and carries nothing, will look, and load, after that. */
+  /**
+   * The region was invalidated, or with `tags` only these. A flight that has not departed, and carries no stale value, is left
+   * alone: it will look, and load, after the invalidation.
+   */
   detachAll (tags?: readonly string[]): void {
     for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
     for (const stray of this.#allStrays()) {
@@ -87,7 +91,7 @@ export class FlightsUnderWay {
     }
   }
 
-  /** Nor is anything of it kept: the key was invalidated or replaced. */
+  /** The key was invalidated or replaced: nothing of its flights is kept, and later readers don't join them. */
   revoke (key: string, by: Revocation): void {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
@@ -99,7 +103,7 @@ export class FlightsUnderWay {
     for (const stray of this.#allStrays()) stray.revoke('invalidation')
   }
 
-  /** Nobody needs to wait any more for a load that was overtaken: its value won't be found in a tier. */
+  /** Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. */
   yieldRevoked (): void {
     for (const stray of this.#allStrays()) if (stray.revoked) stray.yield?.()
   }

@@ -1,12 +1,12 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
-import type { Flight } from './flights.js'
+import type { Flight } from './flight.js'
 
 /** One call of a loader, for the flights whose keys it was given. */
 export class LoadCall {
   readonly flights: readonly Flight[]
   /** How long the loader took, once it has ended. */
   milliseconds = 0
-  /** What it started may go on for longer, and is no part of it any more. */
+  /** What it has started may go on for longer, and is no part of the call any more. */
   ended = false
   #keys: Set<string> | undefined
 
@@ -14,7 +14,7 @@ export class LoadCall {
     this.flights = flights
   }
 
-  /** Whether this call, or one that waits for it, is the one that loads `key`: then waiting for it here would never end. */
+  /** Whether this call loads `key`, or a call that waits for this one does: then it would wait for itself by waiting for `key`. */
   isWaitedForBy (key: string, seen = new Set<LoadCall>()): boolean {
     if (this.ended || seen.has(this)) return false
     seen.add(this)
@@ -25,23 +25,23 @@ export class LoadCall {
 }
 
 /*
- * Which call of a loader the running code belongs to. The context is followed only while a loader runs: on Node 20
- * following it taxes every promise of the process.
+ * Which call of a loader the running code belongs to. It is followed only while a loader runs: on Node 20 an
+ * AsyncLocalStorage in use slows down every promise of the process.
  */
 const calls = new AsyncLocalStorage<LoadCall>()
 let running = 0
 
-/** Whether any loader runs: most code need not ask whether it is part of one. */
+/** Whether any loader runs. If none does, nobody needs to ask whether the running code is part of one. */
 export const isLoading = (): boolean => running > 0
 
-/** The call of a loader that the running code is part of. */
+/** The call of a loader that the running code is part of, if it hasn't ended. */
 export function currentCall (): LoadCall | undefined {
   if (running === 0) return undefined
   const call = calls.getStore()
   return call === undefined || call.ended ? undefined : call
 }
 
-/** Where loaders run: outside any request, so that nothing of one, its async context least of all, reaches them. */
+/** Runs work outside any request: the request's async context doesn't reach it. Loaders run there, and batches depart from there. */
 export class Outside {
   readonly #resource = new AsyncResource('fastify-caching-api')
 

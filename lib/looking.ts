@@ -1,7 +1,8 @@
 import type { Copying } from './copying.js'
 import { freshness, type Entry } from './entry.js'
-import { Arrival, type Flight, type Landed, type Origin, type TierOrigin, type Trip } from './flights.js'
+import type { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
 import type { Look } from './tiers/lease.js'
 import { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
@@ -12,15 +13,20 @@ export interface LookingOptions {
   origins: readonly TierOrigin[]
   flights: FlightsUnderWay
   copying: Copying
-  /** Whether memory may be believed. */
+  /** Whether memory tiers may be believed. */
   isTrusted: () => boolean
   now: () => number
 }
 
-/** What a tier has of the keys of flights: those that are to look further, and what lands the others. */
-export interface Looked { readonly missing: readonly Flight[], readonly landFound: () => void }
+/** What came of a look in one tier. */
+export interface Looked {
+  /** Flights whose keys it doesn't have. */
+  readonly missing: readonly Flight[]
+  /** Lands the others. To be called once. */
+  readonly landFound: () => void
+}
 
-/** Looks for the keys of flights in the tiers: what is found goes to those who wait for it, and into the nearer tiers. */
+/** Looks for the keys of flights in the tiers. What is found goes to the waiters, and into the nearer tiers. */
 export class Looking {
   readonly #tiers: readonly (LocalTier | SharedTier)[]
   readonly #origins: readonly TierOrigin[]
@@ -38,7 +44,7 @@ export class Looking {
     this.#now = now
   }
 
-  /** `repeats`: some of them have the same key. */
+  /** `repeats`: two flights may have the same key. */
   async lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looked> {
     const tier = this.#tiers[place]!
     if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), place, trip)
@@ -50,8 +56,8 @@ export class Looking {
     return this.#sort(flights, look.entries, place, trip, look)
   }
 
-  /** What somebody else was to load. Resolves to those that are still missing. */
-  async lookForOthers (flights: readonly Flight[]): Promise<readonly Flight[]> {
+  /** Looks, in the shared tiers, for what another process was to load. Resolves to the flights that have not found it. */
+  async lookAgain (flights: readonly Flight[]): Promise<readonly Flight[]> {
     let missing = flights
     for (const [place, tier] of this.#tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue
@@ -61,9 +67,9 @@ export class Looking {
     return missing
   }
 
-  /** Lands the flight, if the entry, from the tier at `place`, is what it was to bring. */
+  /** Lands the flight if the entry, found in the tier at `place`, is fresh enough for it. */
   accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
-    if (!this.#suffices(entry, flight, place, this.#now())) return false
+    if (!this.#isFreshEnough(entry, flight, place, this.#now())) return false
     this.#bring(flight, entry, place, trip, origin)
     return true
   }
@@ -76,7 +82,7 @@ export class Looking {
   #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip, look?: Look): Looked {
     const now = this.#now()
     const missing = flights.filter((flight, i) => {
-      if (this.#suffices(entries[i], flight, place, now)) return false
+      if (this.#isFreshEnough(entries[i], flight, place, now)) return false
       if (look !== undefined) (flight.leases ??= []).push(look.lease(i))
       return true
     })
@@ -93,8 +99,8 @@ export class Looking {
     }
   }
 
-  /** Whether the entry is what the flight was to bring. A stale one may still be served. */
-  #suffices (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
+  /** Whether the entry is fresh enough for all who wait for the flight. A stale one is kept, to be served meanwhile. */
+  #isFreshEnough (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
     if (entry === undefined) return false
     switch (freshness(entry, now, flight.want.maxAge)) {
       case 'fresh':
@@ -109,12 +115,12 @@ export class Looking {
   }
 
   #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
-    this.#copying.nearer(flight, entry, place)
-    this.arrive(flight, new Arrival({ shared: entry, origin, stale: false, trip }))
+    this.#copying.copyNearer(flight, entry, place)
+    this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip }))
   }
 }
 
-/** As if each of `keys` had been asked for, though some are there twice. */
+/** The answers to `asked`, for each of `keys`, which may repeat some. */
 function inOrderOf (keys: readonly string[], asked: readonly string[], look: Look): Look {
   if (asked.length === keys.length) return look
   const places = new Map(asked.map((key, i) => [key, i]))

@@ -9,19 +9,20 @@ interface Read {
   readonly reject: (error: unknown) => void
 }
 
+/** By backend and timeout. */
 const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
 
 /**
  * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
- * objects, are one getMany; where a backend is spread over several servers, one for each of them.
+ * objects, are one getMany, or one for each server where the backend is spread over several.
  */
 export class ObjectBackend {
   readonly backend: Backend
   readonly #timeout: number
-  /** By key: what is asked for in this tick. */
+  /** By key: the reads of this tick. */
   #batch = new Map<string, Read>()
 
-  /** The same one for all objects that give a backend the same budget. */
+  /** The same one for all classes that give a backend the same budget: their reads share batches. */
   static of (backend: Backend, timeout: number): ObjectBackend {
     let byTimeout = all.get(backend)
     if (byTimeout === undefined) all.set(backend, byTimeout = new Map())
@@ -43,14 +44,14 @@ export class ObjectBackend {
     return read.promise
   }
 
-  /** The same for keys that fail together: those on one server. */
+  /** Identifies the server that a key is on: the keys of one server fail together. */
   fateOf (key: string): object {
     return isSpread(this.backend) ? this.backend.serverOf(key) : this
   }
 
   /**
-   * Not batched with the writes of other objects: what a backend refuses would cost theirs too.
-   * @throws UnstorableError where all was done but what the backend will never keep
+   * Not batched with the writes of other objects: if the backend refused one, the others would fail as well.
+   * @throws UnstorableError where everything was written but what the backend can't keep
    */
   async write (entries: readonly BackendEntry[], deletions: readonly string[]): Promise<void> {
     // Both before anything is awaited: on one connection they are one round trip.
@@ -71,7 +72,7 @@ export class ObjectBackend {
   async #ask (reads: readonly (readonly [key: string, read: Read])[]): Promise<void> {
     try {
       const found = await this.#run(() => this.backend.getMany(reads.map(([key]) => key)))
-      // A gap that nobody told of would be read as "nothing is stored", and written over.
+      // A missing answer would be taken for "nothing is stored", and the value would be written over.
       if (!Array.isArray(found) || found.length !== reads.length) throw new TypeError(`${this.backend.name}.getMany must answer each of ${reads.length} keys`)
       reads.forEach(([, read], i) => read.resolve(found[i]))
     } catch (error) {

@@ -1,4 +1,4 @@
-import type { Landed, Trip } from './flights.js'
+import type { Landed, Trip } from './landed.js'
 import type { LoadCall } from './load-call.js'
 
 /** Where a request's values came from. */

@@ -1,7 +1,8 @@
-import { resolveDuration, type Duration } from './duration.js'
-import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
-import type { Policy } from './flights.js'
+import { assertBackend, assertObject, assertOneOf, assertSerializer } from './checks.js'
+import { longestTimer, resolveDuration, type Duration } from './duration.js'
+import { InvalidOptionsError, show } from './errors.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
+import type { Policy } from './source.js'
 import type { Backend } from './tiers/backend.js'
 import { isNothing } from './tiers/nothing.js'
 
@@ -55,10 +56,10 @@ export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'
 
 /** A region's options, checked, in milliseconds, with every default in place. */
 export interface ResolvedRegionOptions {
-  /** Those that keep something. */
+  /** Without those that keep nothing. */
   readonly tiers: readonly Backend[]
   readonly policy: Policy
-  /** For the rows of cached objects alone: to a region itself, `null` is a value like others. */
+  /** Only for rows of cached objects: values of the region itself may be `null` like any other. */
   readonly negativeTtl: number | undefined
   readonly refresh: 'background' | 'inline'
   readonly jitter: number
@@ -76,39 +77,35 @@ const known = ['tiers', 'ttl', 'grace', 'refresh', 'negativeTtl', 'jitter', 'loc
 /** @throws InvalidOptionsError that names the option by its path */
 export function resolveRegionOptions (options: unknown, path: string): ResolvedRegionOptions {
   assertObject(options, path, known)
-  const tiers = resolveTiers(options.tiers, `${path}.tiers`)
-  const ttl = resolveDuration(options.ttl, `${path}.ttl`, 1)
+  const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
+  const refresh = options.refresh ?? 'background'
+  const coherence = options.coherence ?? 'acknowledged'
   const duration = <F extends number | undefined>(name: string, fallback: F, least?: number, most?: number): number | F =>
     options[name] === undefined ? fallback : resolveDuration(options[name], `${path}.${name}`, least, most)
 
-  const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
+  const tiers = resolveTiers(options.tiers, `${path}.tiers`)
+  const ttl = resolveDuration(options.ttl, `${path}.ttl`, 1)
   if (typeof jitter !== 'number' || !(jitter >= 0 && jitter < 1)) throw new InvalidOptionsError(`${path}.jitter`, 'a fraction from 0 to below 1', show(jitter))
-  assertObject(loadTimeout, `${path}.loadTimeout`, ['soft', 'hard'])
-  const timeout = (name: 'soft' | 'hard') => loadTimeout[name] === undefined ? undefined : resolveDuration(loadTimeout[name], `${path}.loadTimeout.${name}`, 1, longestTimer)
-  const softTimeout = timeout('soft')
-  const hardTimeout = timeout('hard')
-  if (softTimeout !== undefined && hardTimeout !== undefined && softTimeout > hardTimeout) throw new InvalidOptionsError(`${path}.loadTimeout.soft`, `no longer than ${path}.loadTimeout.hard`, show(loadTimeout.soft))
-  const { encode, decode } = Object(serializer) as Partial<Serializer>
-  if (typeof encode !== 'function' || typeof decode !== 'function') throw new InvalidOptionsError(`${path}.serializer`, 'an object with encode and decode', show(serializer))
+  const { soft, hard } = resolveLoadTimeout(loadTimeout, `${path}.loadTimeout`)
+  assertSerializer(serializer, `${path}.serializer`)
+  assertOneOf(refresh, `${path}.refresh`, ['background', 'inline'])
+  assertOneOf(coherence, `${path}.coherence`, ['acknowledged', 'eventual'])
 
   return {
     tiers,
     policy: { ttl, grace: duration('grace', 0), negativeTtl: undefined, shouldCache: undefined },
     negativeTtl: duration('negativeTtl', undefined),
-    refresh: oneOf(options.refresh ?? 'background', `${path}.refresh`, ['background', 'inline']),
+    refresh,
     jitter,
     lockTtl: duration('lockTtl', 5000, 50, longestTimer),
     lockWait: duration('lockWait', 5000),
-    softTimeout,
-    hardTimeout,
+    softTimeout: soft,
+    hardTimeout: hard,
     tierTimeout: duration('tierTimeout', 250, 1, longestTimer),
-    serializer: serializer as Serializer,
-    coherence: oneOf(options.coherence ?? 'acknowledged', `${path}.coherence`, ['acknowledged', 'eventual'])
+    serializer,
+    coherence
   }
 }
-
-/** What a timer of Node can wait. Milliseconds. */
-export const longestTimer = 2 ** 31 - 1
 
 function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
   if (!Array.isArray(tiers) || tiers.length === 0) throw new InvalidOptionsError(path, 'an array of at least one backend, such as [memory()]', show(tiers))
@@ -117,25 +114,12 @@ function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
   return tiers.filter(backend => !isNothing(backend))
 }
 
-export function assertBackend (backend: unknown, path: string): asserts backend is Backend {
-  const { name, getMany, setMany, deleteMany } = Object(backend) as Partial<Backend>
-  if (typeof getMany !== 'function' || typeof setMany !== 'function' || typeof deleteMany !== 'function') {
-    throw new InvalidOptionsError(path, 'a backend with getMany, setMany and deleteMany, such as memory() or redis(client)', show(backend))
-  }
-  if (typeof name !== 'string' || !/^[\w-]{1,40}$/.test(name)) throw new InvalidOptionsError(`${path}.name`, 'a name of 1 to 40 letters, digits, - and _', show(name))
-}
-
-/** @throws InvalidOptionsError for what is no plain object, or has a property that isn't `known` */
-export function assertObject (value: unknown, path: string, known: readonly string[]): asserts value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidOptionsError(path, 'an object', show(value))
-  for (const name of Object.keys(value)) {
-    if (!known.includes(name)) throw new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show((value as Record<string, unknown>)[name]))
-  }
-}
-
-function oneOf<T extends string> (value: unknown, path: string, choices: readonly T[]): T {
-  if (!choices.includes(value as T)) throw new InvalidOptionsError(path, choices.map(choice => `'${choice}'`).join(' or '), show(value))
-  return value as T
+function resolveLoadTimeout (loadTimeout: unknown, path: string): { soft: number | undefined, hard: number | undefined } {
+  assertObject(loadTimeout, path, ['soft', 'hard'])
+  const timeout = (name: 'soft' | 'hard') => loadTimeout[name] === undefined ? undefined : resolveDuration(loadTimeout[name], `${path}.${name}`, 1, longestTimer)
+  const [soft, hard] = [timeout('soft'), timeout('hard')]
+  if (soft !== undefined && hard !== undefined && soft > hard) throw new InvalidOptionsError(`${path}.soft`, `no longer than ${path}.hard`, show(loadTimeout.soft))
+  return { soft, hard }
 }
 
 /** What a call's own options make of its region's policy. @throws InvalidOptionsError */
@@ -154,8 +138,3 @@ export function resolvePolicy (base: Policy, { ttl, grace, shouldCache }: { ttl?
 
 export const resolveMaxAge = (maxAge: Duration | undefined): number | undefined =>
   maxAge === undefined ? undefined : resolveDuration(maxAge, 'options.maxAge', 0, Infinity)
-
-/** @throws InvalidArgumentError */
-export function assertTags (tags: unknown): asserts tags is readonly string[] {
-  if (!Array.isArray(tags) || !tags.every(tag => typeof tag === 'string')) throw new InvalidArgumentError('tags', 'an array of strings', show(tags))
-}

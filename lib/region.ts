@@ -1,11 +1,14 @@
+import { assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
-import { Wanted, type Landed, type Landing, type Loaded, type Policy, type Source, type Want } from './flights.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
+import type { Landed, Waiter } from './landed.js'
 import type { ReadPath } from './read-path.js'
 import type { Recorder } from './recorder.js'
-import { assertTags, resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import { resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import type { Loaded, Policy, Source } from './source.js'
 import { own } from './values.js'
+import { Want } from './want.js'
 
 export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
@@ -66,7 +69,7 @@ export class Region {
     assertFunction(creator, 'creator')
     const policy = resolvePolicy(this.path.options.policy, options)
     const source = sourceOf(creator, options.tags)
-    return await this.#read(new Wanted({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
+    return await this.#read(new Want({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
   }
 
   /**
@@ -77,7 +80,7 @@ export class Region {
     return await Promise.all(this.createEach(keys, creator, options))
   }
 
-  /** @internal The same, with a promise for each key. */
+  /** @internal As `getOrCreateMany`, with a promise for each key. */
   createEach<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T>[] {
     assertFunction(creator, 'creator')
     const full = this.#keys(keys)
@@ -94,13 +97,13 @@ export class Region {
       }
     }
     const load = { source, policy }
-    return full.map((key, i) => this.#read(new Wanted({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
+    return full.map((key, i) => this.#read(new Want({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
   }
 
-  /** @internal `promise`, which is under way for that key: unless it waits for the loader that is about to wait for it. */
-  awaited<T> (key: string, promise: Promise<T>): Promise<T> {
+  /** @internal Returns `promise`, which is under way for that key; or rejects, if it waits for the very loader that calls this. */
+  waitFor<T> (key: string, promise: Promise<T>): Promise<T> {
     try {
-      this.path.awaited(this.#key(key))
+      this.path.registerWait(this.#key(key))
       return promise
     } catch (error) {
       return Promise.reject(error)
@@ -156,13 +159,13 @@ export class Region {
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
     const loadOf = (args: A) => ({ source: sourceOf(() => fn(...args), tags), policy })
-    const wrapped = async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge, load: loadOf(args) })) as T
+    const wrapped = async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge, load: loadOf(args) })) as T
     return Object.assign(wrapped, {
       get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
       set: async (value: T, ...args: A) => {
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#read(new Wanted({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
+      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
       invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
       original: fn
     })
@@ -182,7 +185,7 @@ export class Region {
   }
 
   #find (key: string, maxAge: number | undefined): Promise<unknown> {
-    return this.#read(new Wanted({ key, maxAge, load: undefined }))
+    return this.#read(new Want({ key, maxAge, load: undefined }))
   }
 
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
@@ -201,8 +204,8 @@ export class Region {
   }
 }
 
-/** Who awaits what he wants. */
-class Waiting implements Landing {
+/** A waiter with a promise. */
+class Waiting implements Waiter {
   readonly landed: Promise<Landed>
   land!: (landed: Landed) => void
   fail!: (error: unknown) => void
@@ -215,22 +218,22 @@ class Waiting implements Landing {
   }
 }
 
-/** A loader of one key. */
+/** A source for one key. */
 const sourceOf = <T>(creator: () => T | Promise<T>, tags: CreateOptions<T>['tags']): Source =>
   ({ maxBatch: 1, load: async () => [toLoaded(await creator(), tags)] })
 
 function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
   if (tags === undefined) return { value, tags: noTags }
   try {
-    const own = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
-    assertTags(own)
-    return { value, tags: own }
+    const made = typeof tags === 'function' ? value === undefined ? noTags : tags(value) : tags
+    assertTags(made)
+    return { value, tags: made }
   } catch (error) {
-    return { error } // of this value alone
+    return { error } // the other values of its batch are none the worse
   }
 }
 
-/** @throws InvalidArgumentError: of a plain object, say, nothing would be written */
+/** @throws InvalidArgumentError for anything else, such as a plain object: it would silently write nothing */
 export function pairsOf<T> (entries: Iterable<readonly [key: string, value: T]>): (readonly [key: string, value: T])[] {
   const pairs = typeof entries === 'object' && entries !== null && Symbol.iterator in entries ? [...entries] : [entries]
   for (const pair of pairs) if (!Array.isArray(pair)) throw new InvalidArgumentError('entries', 'pairs of a key and a value: an array of them, or a Map', show(pair))

@@ -89,7 +89,7 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
     const seen = this.#seen.get(key)
     if (seen === undefined) return undefined
     this.#recorder.local++
-    return (this.#underWay.has(seen) ? this.#region.awaited(key, seen) : seen) as Promise<T>
+    return (this.#underWay.has(seen) ? this.#region.waitFor(key, seen) : seen) as Promise<T>
   }
 
   /** "No value" and a failure are not remembered: the next read tries again. */

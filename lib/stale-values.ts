@@ -1,10 +1,12 @@
 import { LRUCache } from 'lru-cache'
 import { freshness, type Entry } from './entry.js'
 import { LoadTimeoutError } from './errors.js'
-import type { Flight, Landed, Landing, Want } from './flights.js'
+import type { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
+import type { Landed, Waiter } from './landed.js'
 import type { Logger } from './logger.js'
 import type { ResolvedRegionOptions } from './region-options.js'
+import type { Want } from './want.js'
 
 export interface StaleValuesOptions {
   region: string
@@ -39,17 +41,17 @@ export class StaleValues {
     this.#now = now
   }
 
-  /** Whether it may still be served, fresh or stale. */
+  /** Whether the entry may still be served, fresh or stale. */
   isServable (entry: Entry, { maxAge }: Want): boolean {
     return freshness(entry, this.#now(), maxAge) !== 'gone'
   }
 
-  /** Whether the flight has found one that may be served instead of what it loads. */
+  /** Whether the flight has a value that may be served instead of what it loads. */
   has ({ stale, want }: Flight): boolean {
     return stale !== undefined && this.isServable(stale.entry, want)
   }
 
-  /** Of a key that is about to be reloaded: to everybody, or to all but the first. */
+  /** Serves the stale value of a flight that is about to load: to all its waiters, or to all but the first. */
   serve (flight: Flight): void {
     if (!this.has(flight)) return
     if (this.#options.refresh === 'background' || this.isPaused(flight.key)) this.land(flight)
@@ -60,17 +62,17 @@ export class StaleValues {
     flight.land(landedWith(flight))
   }
 
-  /** Of a key that another process reloads: it needn't be waited for. False: it must, there is nothing stale for all who wait. */
+  /** Ends a flight whose key another process reloads, if its stale value will do for all its waiters. False: they must wait. */
   leave (flight: Flight): boolean {
     if (!this.has(flight)) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.land(flight)
-    if (flight.isAwaited) return false
+    if (flight.hasPatientWaiters) return false
     this.#flights.end(flight)
     return true
   }
 
-  /** Ends a flight that has failed: with its stale value for whom that will do. */
+  /** Ends a flight that has failed. Its waiters get the stale value, if that will do for them. */
   fail (flight: Flight, error: unknown): void {
     this.#flights.end(flight)
     if (this.has(flight)) {
@@ -87,7 +89,7 @@ export class StaleValues {
     return until !== undefined && this.#now() < until
   }
 
-  /** Ends the patience of those who wait for a load, at `softTimeout` and `hardTimeout`. Call what it returns when all is loaded. */
+  /** Serves stale values after `softTimeout`, and fails the waiters after `hardTimeout`. Call what it returns when all is loaded. */
   armTimeouts (flights: readonly Flight[]): () => void {
     const { softTimeout, hardTimeout } = this.#options
     if (softTimeout === undefined && hardTimeout === undefined) return () => {}
@@ -99,7 +101,7 @@ export class StaleValues {
         for (const flight of flights) {
           if (flight.loaded || flight.over) continue
           serve(flight)
-          flight.giveUp(new LoadTimeoutError(flight.key, hardTimeout)) // for whom what is stale won't do
+          flight.giveUp(new LoadTimeoutError(flight.key, hardTimeout)) // for waiters that got nothing stale
         }
       }, hardTimeout)
     return () => {
@@ -108,14 +110,14 @@ export class StaleValues {
     }
   }
 
-  /** Who comes when a load was given up, and has found nothing, waits for it no longer than those before him. */
+  /** Lets `flight`, which took off after its waiters gave up on `other`, wait for that load as long as they did. */
   waitBehind (other: Flight, flight: Flight): void {
     const hardTimeout = this.#options.hardTimeout!
     const timer = setTimeout(() => {
       other.leave(waiting)
       flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
     }, hardTimeout)
-    const waiting: Landing = {
+    const waiting: Waiter = {
       land: landed => { clearTimeout(timer); flight.land(landed) },
       fail: error => { clearTimeout(timer); flight.fail(error) }
     }

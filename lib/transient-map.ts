@@ -1,9 +1,9 @@
-/** So many have to be gone before those that are left move to another Map. */
+/** Removed places that are kept at least, before the rest moves to another Map. */
 const mostGone = 256
 
-/** A value's place, by which it is taken out without its key. */
+/** The place of a value in the map, by which it is removed without its key. */
 export class Place<V> {
-  /** Undefined: it was taken out. */
+  /** Undefined: it was removed. */
   value: V | undefined
 
   constructor (value: V) {
@@ -12,13 +12,14 @@ export class Place<V> {
 }
 
 /**
- * A Map of what comes and goes by the hundred. V8's own Map moves to a smaller table again and again while it is emptied, and
- * each table that it has left keeps the next one alive, with all that is in it, until a full collection: of a service that
- * reads many keys at once, a third of the time was spent on that.
+ * A Map for hundreds of values that come and go together. V8's own Map moves to a smaller table again and again while it is
+ * emptied, and each table that it has left keeps the next one alive, with all that is in it, until a full collection: a service
+ * that read many keys at once spent a third of its time on that. So here removed places stay, until few others
+ * are left.
  */
 export class TransientMap<V> {
   #map = new Map<string, Place<V>>()
-  /** Places that are still in there, without a value. */
+  /** How many places of the Map have no value any more. */
   #gone = 0
 
   get size (): number {
@@ -29,16 +30,16 @@ export class TransientMap<V> {
     return this.#map.get(key)?.value
   }
 
-  /** Of a key that has no value. */
+  /** For a key that has no value. */
   add (key: string, value: V): Place<V> {
     const place = new Place(value)
     const { size } = this.#map
     this.#map.set(key, place)
-    if (this.#map.size === size) this.#gone-- // it takes the place of one that is gone
+    if (this.#map.size === size) this.#gone-- // it has replaced a removed place of the same key
     return place
   }
 
-  /** Once for each place. */
+  /** At most once for each place. */
   remove (place: Place<V>): void {
     place.value = undefined
     this.#gone++

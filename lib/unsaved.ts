@@ -3,7 +3,7 @@ import type { Logger } from './logger.js'
 /** An object with assignments that may not have been saved yet. */
 export interface Saveable { save (): Promise<void> }
 
-/** That of http, or of http2, where only the stream knows whether it is over. */
+/** A response of http; or of http2, where only the stream knows whether it is over. */
 export interface Response {
   once (event: 'close', listener: () => void): unknown
   readonly destroyed?: boolean
@@ -11,28 +11,30 @@ export interface Response {
 }
 
 /**
- * The cache objects of one request that have something to save. Whoever answers the request calls `save()` first. What is
- * assigned from then on is saved when the response is over, sent or not, and what is assigned after that in the background,
- * at once.
+ * The cache objects of one request that have something to save. The plugin calls `save()` before it sends the response. What
+ * is assigned from then on is saved when the response is over, sent or not; what is assigned after that, at once and in the
+ * background.
  */
 export class UnsavedObjects {
-  /** Of all requests: those that have something to save, or are saving. */
+  /** The ones of all requests that have something to save, or are saving. */
   readonly #all: Set<UnsavedObjects>
   readonly #logger: Pick<Logger, 'warn'>
   #response: Response | null
+  /** The end of the response is listened for. */
   #isHeard = false
+  /** The response is over, or nobody will call `save()` any more. */
   #isOver = false
   #objects: Set<Saveable> | undefined
   #saving: Promise<void> | undefined
 
-  /** Without a response, until `answeredBy`. */
+  /** `response`: null until `answeredBy` is called with it. */
   constructor (all: Set<UnsavedObjects>, logger: Pick<Logger, 'warn'>, response: Response | null) {
     this.#all = all
     this.#logger = logger
     this.#response = response
   }
 
-  /** Resolves when what is being saved is saved, or the log says why not. Undefined, if nothing is. */
+  /** Resolves when what is being saved is saved, or the log says why not. Undefined if nothing is being saved. */
   get saving (): Promise<void> | undefined {
     return this.#saving
   }
@@ -42,7 +44,7 @@ export class UnsavedObjects {
     if (this.#objects !== undefined) this.#follow(response)
   }
 
-  /** False: there is no response yet whose end would see to it. */
+  /** Takes over to save the object. False: there is no response yet, whose end would see to it. */
   take (object: Saveable): boolean {
     if (this.#objects !== undefined) {
       this.#objects.add(object)
@@ -53,9 +55,9 @@ export class UnsavedObjects {
     return this.#response !== null
   }
 
-  /** Undefined, at once, where nothing was assigned. Otherwise resolves as `saving`. */
+  /** Undefined where nothing was assigned, and nothing is being saved. Otherwise resolves as `saving` does. */
   save (): Promise<void> | undefined {
-    // Fastify sends again where an async handler doesn't return what it has sent: that must not overtake the first.
+    // Fastify sends again if an async handler doesn't return what it has sent: the second save must not overtake the first.
     return this.#objects === undefined ? this.#saving : this.#track(Promise.all([this.#saving, this.#saveAll()]))
   }
 
@@ -81,7 +83,7 @@ export class UnsavedObjects {
   async #saveAll (): Promise<void> {
     const objects = this.#objects ?? []
     this.#objects = undefined
-    // By an async function, since a save() of somebody's own class may throw at once.
+    // By an async function: the save() of an application's own class may throw synchronously.
     const saved = await Promise.allSettled(Array.from(objects, async object => await object.save()))
     for (const result of saved) {
       if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'what was assigned to a cache object could not be saved')
@@ -100,7 +102,7 @@ export class UnsavedObjects {
 
 const isOver = ({ destroyed, stream }: Response): boolean => destroyed ?? stream!.destroyed
 
-/** What is watched: nothing of it may hold the object. */
+/** Nothing of it may refer to the object, which would then never be dropped. */
 interface Watched {
   readonly name: string
   readonly hasUnsaved: () => boolean
@@ -108,7 +110,7 @@ interface Watched {
 
 const warned = new Set<string>()
 
-/** Says once for each name that assignments were lost. */
+/** Warns, once for each name, that assignments were lost. */
 export function warnOfLoss ({ name, hasUnsaved }: Watched): void {
   if (warned.has(name) || !hasUnsaved()) return
   warned.add(name)
@@ -117,7 +119,7 @@ export function warnOfLoss ({ name, hasUnsaved }: Watched): void {
 
 const dropped = new FinalizationRegistry(warnOfLoss)
 
-/** For an object that nobody saves but whoever made it: is called when the first assignment is staged. */
+/** For an object that no request saves, when the first assignment is staged: warns if it is dropped without being saved. */
 export function watch (object: object, watched: Watched): void {
   dropped.register(object, watched)
 }

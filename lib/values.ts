@@ -1,11 +1,11 @@
 import { InvalidArgumentError } from './errors.js'
 
 /*
- * Isolation (no request can change what another one sees): the cache keeps a copy of its own, frozen below its top
- * level; a reader gets a top level of its own, and a copy of whatever freezing doesn't protect.
+ * Isolation: no request can change what another one sees. The cache keeps a copy of its own, frozen below its top level. A
+ * reader gets a top level of its own, and a copy of whatever freezing doesn't protect.
  */
 
-/** Thrown for what can't be copied faithfully: a value that holds a function, a symbol, a promise … */
+/** Thrown for a value that can't be copied faithfully, since it holds a function, a symbol, a promise … */
 export class UncacheableValue extends TypeError {
   readonly what: string
 
@@ -19,7 +19,7 @@ export class UncacheableValue extends TypeError {
 /** A value that readers share. */
 export interface Shared {
   readonly value: unknown
-  /** What each reader needs a copy of besides the top level: these properties, all of it, or nothing; 'uncopied' where it can't be. */
+  /** What each reader needs a deep copy of: these properties, all of it, or nothing. 'uncopied': it can't be copied, and is handed out as it is. */
   readonly loose: readonly (string | number)[] | 'all' | 'uncopied' | undefined
 }
 
@@ -45,7 +45,7 @@ export function share (value: unknown): Shared {
   return freezeBelow(value) ? { value, loose: undefined } : shareDeep(value)
 }
 
-/** Freezes what is right below the top level, where that is all that there is: of most rows it is. False: there may be more. */
+/** Freezes a value with no more than one level below its top level, as most rows are. False: it has more, or what can't be frozen. */
 function freezeBelow (value: object): boolean {
   for (const name in value) {
     const item = (value as Record<string, unknown>)[name]
@@ -83,7 +83,7 @@ function shareDeep (value: object): Shared {
 export const own = ({ value, loose }: Shared): unknown =>
   loose === undefined && typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : ownOther(value, loose)
 
-/** Of anything but a plain object that is frozen below: most rows are just that. */
+/** For anything but a plain object that is frozen below, which most rows are. */
 function ownOther (value: unknown, loose: Shared['loose']): unknown {
   if (typeof value !== 'object' || value === null || loose === 'uncopied') return value
   if (loose === 'all') return copy(value)
@@ -101,7 +101,7 @@ function freeze (value: unknown, top: object, done: Map<object, boolean>): boole
   const known = done.get(value)
   if (known !== undefined) return known
   if (!isFreezable(value)) return false
-  done.set(value, false) // what leads back here may hold what isn't frozen: cycles are copied for each reader
+  done.set(value, false) // until all of it is known to be frozen: whatever is part of a cycle is copied for each reader
   let whole = true
   for (const item of Object.values(value)) whole = freeze(item, top, done) && whole
   done.set(value, whole)
@@ -126,12 +126,12 @@ export function copy (value: unknown): unknown {
   return isRow(value) ? { ...value } : copyObject(value, { copies: new Map(), gaps: 0 })
 }
 
-/** What was copied already, and the gaps of all arrays so far: a few bytes may claim four thousand million of them. */
+/** The copies so far, by their originals; and the gaps of all arrays so far, since an array may have four billion of them and no items. */
 interface Copying { readonly copies: Map<object, object>, gaps: number }
 
 const mostGaps = 1000
 
-/** A plain object of primitives only: what most rows are. What has symbols is none: they are not copied. */
+/** A plain object of primitives only, as most rows are. Not with symbols, which are not copied. */
 function isRow (value: object): boolean {
   if (Object.getPrototypeOf(value) !== Object.prototype || Object.getOwnPropertySymbols(value).length > 0) return false
   for (const name in value) {
@@ -187,7 +187,7 @@ function copyObject (value: object, copying: Copying): object {
   return made
 }
 
-/** Without the rest of its buffer, which may be large, a pool's, or memory that threads share. */
+/** A copy without the rest of its buffer, which may be large, part of a pool, or memory that threads share. */
 function trimmed (view: ArrayBufferView): ArrayBufferView {
   if (!(view instanceof DataView)) return (view as Uint8Array).slice()
   return new DataView(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength))
@@ -197,7 +197,7 @@ function isStructured (value: object): boolean {
   return value instanceof ArrayBuffer || value instanceof RegExp || value instanceof Error
 }
 
-/** Objects whose state is not in their properties: a copy would be an empty shell. */
+/** Whether the state of an object is not in its properties: a copy would be an empty shell. */
 function isBound (value: object): boolean {
   return value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef ||
     value instanceof SharedArrayBuffer || value instanceof URL || value instanceof AbortSignal ||

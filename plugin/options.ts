@@ -1,6 +1,6 @@
 import { managerOptionNames, type CachingManagerOptions } from '../lib/caching-manager.js'
+import { assertObject } from '../lib/checks.js'
 import { InvalidOptionsError, show } from '../lib/errors.js'
-import { assertObject } from '../lib/region-options.js'
 
 export interface CachingApiOptions extends CachingManagerOptions {
   /** Adds a `Server-Timing` response header that says where this request's values came from. Default false. */

@@ -1,5 +1,5 @@
+import { assertObject } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
-import { assertObject } from '../region-options.js'
 import { within } from '../within.js'
 import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
 import { redis } from './redis.js'

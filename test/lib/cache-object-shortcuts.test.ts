@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis'
 import { MemcacheClient } from 'memcache-client'
 import t from 'tap'
-import { modelOf, property } from '../../lib/cache-object.js'
+import { property } from '../../lib/cache-object.js'
+import { modelOf } from '../../lib/cache-object-model.js'
 import { LocalRedisObject, localRedisObject, memcachedObject, memoryObject, redisObject } from '../../lib/cache-object-shortcuts.js'
 import { startMemcached, startRedis } from '../helpers/servers.js'
 

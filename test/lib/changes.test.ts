@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Changes } from '../../lib/changes.js'
 import { Fill } from '../../lib/fill.js'
-import type { Flight } from '../../lib/flights.js'
+import type { Flight } from '../../lib/flight.js'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
 import type { SharedTier } from '../../lib/tiers/shared-tier.js'

@@ -1,7 +1,8 @@
 import t from 'tap'
 import { Copying } from '../../lib/copying.js'
 import type { Entry } from '../../lib/entry.js'
-import { Flight, nobody } from '../../lib/flights.js'
+import { Flight } from '../../lib/flight.js'
+import { nobody } from '../../lib/landed.js'
 import { LocalTier } from '../../lib/tiers/local-tier.js'
 import { MemoryBackend } from '../../lib/tiers/memory.js'
 import type { SharedTier } from '../../lib/tiers/shared-tier.js'
@@ -22,15 +23,15 @@ function setUp () {
 
 t.test('what is found is in memory at once, and goes into a nearer shared tier with all that was found with it', async t => {
   const { memory, copies, tracked, copying, take } = setUp()
-  copying.nearer(take('a'), entry, 2)
-  copying.nearer(take('b'), entry, 2)
-  copying.nearer(take('a'), entry, 2)
+  copying.copyNearer(take('a'), entry, 2)
+  copying.copyNearer(take('b'), entry, 2)
+  copying.copyNearer(take('a'), entry, 2)
   t.match(memory.get('a'), { value: 1 })
   t.strictSame(copies, [])
   await Promise.resolve()
   t.strictSame(copies, [['near', ['a', 'b']]])
   t.equal(tracked.length, 1)
-  copying.nearer(take('c'), entry, 1)
+  copying.copyNearer(take('c'), entry, 1)
   await Promise.resolve()
   t.match(memory.get('c'), { value: 1 })
   t.equal(copies.length, 1, 'a tier gets nothing that it has')
@@ -40,7 +41,7 @@ t.test('what was invalidated on its way is not copied', async t => {
   const { memory, copies, copying, take } = setUp()
   const flight = take('a')
   flight.revoke('invalidation')
-  copying.nearer(flight, entry, 2)
+  copying.copyNearer(flight, entry, 2)
   await Promise.resolve()
   t.equal(memory.get('a'), undefined)
   t.strictSame(copies, [])

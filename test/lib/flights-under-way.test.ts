@@ -1,6 +1,7 @@
 import t from 'tap'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
-import { Flight, nobody } from '../../lib/flights.js'
+import { Flight } from '../../lib/flight.js'
+import { nobody } from '../../lib/landed.js'
 
 const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false }, undefined, nobody)
 const states = (...flights: Flight[]) => flights.map(({ detached, revoked }) => revoked ? 'revoked' : detached ? 'detached' : 'joinable')

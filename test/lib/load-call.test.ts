@@ -1,6 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
-import { Awaited, Flight, nobody, type Want } from '../../lib/flights.js'
+import { Flight, WaitingLoader } from '../../lib/flight.js'
+import { nobody } from '../../lib/landed.js'
+import type { Want } from '../../lib/want.js'
 import { LoadCall, Outside, currentCall } from '../../lib/load-call.js'
 import { deferred, gate } from '../helpers/doubles.js'
 
@@ -9,7 +11,7 @@ const callOf = (...keys: string[]) => new LoadCall(keys.map(flightOf))
 
 /** `waiting` waits for a key of `loading`. */
 function waitFor (waiting: LoadCall, loading: LoadCall, key: string): void {
-  new Awaited(nobody, waiting).await(loading.flights.find(flight => flight.key === key)!)
+  new WaitingLoader(nobody, waiting).await(loading.flights.find(flight => flight.key === key)!)
 }
 
 t.test('a loader that asks for one of its own keys would wait for ever', async t => {

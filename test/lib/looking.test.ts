@@ -1,7 +1,8 @@
 import t from 'tap'
 import { Copying } from '../../lib/copying.js'
 import type { Entry } from '../../lib/entry.js'
-import { Flight, type Landed, type Trip } from '../../lib/flights.js'
+import { Flight } from '../../lib/flight.js'
+import type { Landed, Trip } from '../../lib/landed.js'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
 import { Looking } from '../../lib/looking.js'
 import type { Lease } from '../../lib/tiers/lease.js'
@@ -105,6 +106,6 @@ t.test('what others have loaded is found in the shared tiers alone', async t => 
   const { memory, looking, take, found } = setUp({ a: entryOf(1) })
   memory.set('b', entryOf(2))
   const [a, b] = [take('a'), take('b')]
-  t.strictSame(await looking.lookForOthers([a, b]), [b])
+  t.strictSame(await looking.lookAgain([a, b]), [b])
   t.strictSame(found(), [['a', 1, 'waited']])
 })

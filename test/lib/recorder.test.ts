@@ -1,5 +1,5 @@
 import t from 'tap'
-import { noTrip, type Origin } from '../../lib/flights.js'
+import { noTrip, type Origin } from '../../lib/landed.js'
 import { LoadCall } from '../../lib/load-call.js'
 import { Recorder, type Recorded } from '../../lib/recorder.js'
 

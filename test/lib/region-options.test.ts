@@ -1,5 +1,5 @@
 import t from 'tap'
-import { assertTags, resolveMaxAge, resolvePolicy, resolveRegionOptions } from '../../lib/region-options.js'
+import { resolveMaxAge, resolvePolicy, resolveRegionOptions } from '../../lib/region-options.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
 import { memory } from '../../lib/tiers/memory.js'
 import { nothing } from '../../lib/tiers/nothing.js'
@@ -159,14 +159,6 @@ t.test('a maxAge may be endless', async t => {
   t.equal(resolveMaxAge('1m'), 60_000)
   t.equal(resolveMaxAge(Infinity), Infinity)
   t.throws(() => resolveMaxAge(-1), { message: /^options\.maxAge must be a duration/ })
-})
-
-t.test('tags are strings', async t => {
-  t.doesNotThrow(() => assertTags([]))
-  t.doesNotThrow(() => assertTags(['a', 'b']))
-  for (const tags of ['a', undefined, null, [1], ['a', undefined], { 0: 'a' }]) {
-    t.throws(() => assertTags(tags), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^tags must be an array of strings, got / })
-  }
 })
 
 t.test('a soft timeout that the hard one would always come before is refused', async t => {

@@ -2,7 +2,8 @@ import { mock } from 'node:test'
 import t, { type Test } from 'tap'
 import type { Entry } from '../../lib/entry.js'
 import { FlightsUnderWay } from '../../lib/flights-under-way.js'
-import { Flight, type Landed, type Landing } from '../../lib/flights.js'
+import { Flight } from '../../lib/flight.js'
+import type { Landed, Waiter } from '../../lib/landed.js'
 import { StaleValues, type StaleValuesOptions } from '../../lib/stale-values.js'
 import { silentLogger } from '../helpers/doubles.js'
 
@@ -33,7 +34,7 @@ function setUp (options: Partial<StaleValuesOptions['options']> = {}) {
 }
 
 /** Writes down what it gets. */
-function heard (): Landing & { readonly got: unknown[] } {
+function heard (): Waiter & { readonly got: unknown[] } {
   const got: unknown[] = []
   return { got, land: ({ shared }: Landed) => { got.push(shared.value) }, fail: error => { got.push(error) } }
 }
@@ -153,14 +154,14 @@ t.test('who waits behind a load that was given up gets what comes of it, within 
     stale.waitBehind(slow, early.flight)
     mock.timers.tick(150)
     stale.waitBehind(slow, late.flight)
-    t.ok(slow.isAwaited)
+    t.ok(slow.hasPatientWaiters)
     mock.timers.tick(50)
     t.match(early.first.got, [timedOut])
     if (outcome === 'lands') slow.land({ shared: old, origin: 'loaded', stale: false, trip: { waits: [] } })
     else slow.fail(error)
     mock.timers.tick(200)
     t.equal(early.first.got.length, 1, 'once')
-    t.notOk(slow.isAwaited, 'nobody is kept who waits no longer')
+    t.notOk(slow.hasPatientWaiters, 'nobody is kept who waits no longer')
     t.strictSame(late.first.got, [outcome === 'lands' ? 'old' : error])
   }
 })

@@ -50,7 +50,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
-    file: 'lib/flights.ts',
+    file: 'lib/flight.ts',
     find: '    if (this.#revokedBy === undefined || weights[by] >= weights[this.#revokedBy]) this.#revokedBy = by\n',
     replace: ''
   },
@@ -72,9 +72,9 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
-    file: 'lib/read-path.ts',
-    find: 'if (other !== flight && !flight.detached && this.#isCurrent(flight)) this.#flights.lead(flight)',
-    replace: 'if (other !== flight && this.#isCurrent(flight)) this.#flights.lead(flight)',
+    file: 'lib/joining.ts',
+    find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.lead(flight)',
+    replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.lead(flight)',
     run: { seconds: 300 } // several chances have to meet: once in a minute or two
   },
   {
@@ -96,7 +96,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'current',
     what: 'a process that may have missed something joins its own older loads',
-    file: 'lib/read-path.ts',
+    file: 'lib/joining.ts',
     find: 'return (!flight.departed && flight.stale === undefined) || this.#isTrusted()',
     replace: 'return true',
     run: { ...silence, rows: 8, slow: 4 }

@@ -1,16 +1,17 @@
 import t from 'tap'
-import { Awaited, Flight, nobody, type Landed, type Landing } from '../../lib/flights.js'
+import { Flight, WaitingLoader } from '../../lib/flight.js'
+import { nobody, type Landed, type Waiter } from '../../lib/landed.js'
 import { LoadCall } from '../../lib/load-call.js'
 
 /** What somebody who waits is given. */
-async function given (wait: (landing: Landing) => void): Promise<Landed> {
+async function given (wait: (waiter: Waiter) => void): Promise<Landed> {
   return await new Promise((resolve, reject) => wait({ land: resolve, fail: reject }))
 }
 
 function take () {
   let flight!: Flight
-  const first = given(landing => { flight = new Flight({ key: 'a', maxAge: undefined, load: undefined, anew: false }, undefined, landing) })
-  return { flight, first, join: () => given(landing => flight.join(landing)) }
+  const first = given(waiter => { flight = new Flight({ key: 'a', maxAge: undefined, load: undefined, anew: false }, undefined, waiter) })
+  return { flight, first, join: () => given(waiter => flight.join(waiter)) }
 }
 
 const trip = { waits: [] }
@@ -112,13 +113,13 @@ t.test('a stale value for others that nobody is yet waits for them', async t => 
 t.test('who can do with nothing stale waits for the load, or its failure, however late he comes', async t => {
   for (const ends of ['loaded', 'failed'] as const) {
     const { flight, first, join } = take()
-    const patient = () => given(landing => flight.join(landing, false))
-    t.notOk(flight.isAwaited)
+    const patient = () => given(waiter => flight.join(waiter, false))
+    t.notOk(flight.hasPatientWaiters)
     const [before, other] = [patient(), join()]
     flight.land(stale)
     t.strictSame([await first, await other], [stale, stale])
     const waiting = [before, patient()]
-    t.strictSame([flight.isAwaited, flight.landed, flight.over], [true, true, false])
+    t.strictSame([flight.hasPatientWaiters, flight.landed, flight.over], [true, true, false])
     const error = new Error('no')
     if (ends === 'loaded') flight.land(loaded)
     else flight.fail(error)
@@ -160,12 +161,12 @@ t.test('a loader that waits for a flight twice does so until both have what they
   const { flight } = take()
   const call = new LoadCall([])
   for (const takesStale of [true, false]) {
-    const waiting = new Awaited(nobody, call)
+    const waiting = new WaitingLoader(nobody, call)
     waiting.await(flight)
     flight.join(waiting, takesStale)
   }
   flight.land(stale)
-  t.strictSame(Array.from(flight.awaitedBy, ({ caller }) => caller), [call])
+  t.strictSame(Array.from(flight.loaders, ({ caller }) => caller), [call])
   flight.land(loaded)
-  t.equal(flight.awaitedBy.size, 0)
+  t.equal(flight.loaders.size, 0)
 })

@@ -1,0 +1,40 @@
+import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
+import type { Serializer } from './serializer.js'
+import type { Backend } from './tiers/backend.js'
+
+/*
+ * What callers give is checked by the first code that gets it. `path` names the option in the error: 'regions.rows.tiers[0]'.
+ */
+
+/** @throws InvalidOptionsError for what is no plain object, or has a property that isn't `known` */
+export function assertObject (value: unknown, path: string, known: readonly string[]): asserts value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidOptionsError(path, 'an object', show(value))
+  for (const name of Object.keys(value)) {
+    if (!known.includes(name)) throw new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show((value as Record<string, unknown>)[name]))
+  }
+}
+
+/** @throws InvalidOptionsError */
+export function assertOneOf<T extends string> (value: unknown, path: string, choices: readonly T[]): asserts value is T {
+  if (!choices.includes(value as T)) throw new InvalidOptionsError(path, choices.map(choice => `'${choice}'`).join(' or '), show(value))
+}
+
+/** @throws InvalidOptionsError */
+export function assertBackend (backend: unknown, path: string): asserts backend is Backend {
+  const { name, getMany, setMany, deleteMany } = Object(backend) as Partial<Backend>
+  if (typeof getMany !== 'function' || typeof setMany !== 'function' || typeof deleteMany !== 'function') {
+    throw new InvalidOptionsError(path, 'a backend with getMany, setMany and deleteMany, such as memory() or redis(client)', show(backend))
+  }
+  if (typeof name !== 'string' || !/^[\w-]{1,40}$/.test(name)) throw new InvalidOptionsError(`${path}.name`, 'a name of 1 to 40 letters, digits, - and _', show(name))
+}
+
+/** @throws InvalidOptionsError */
+export function assertSerializer (serializer: unknown, path: string): asserts serializer is Serializer {
+  const { encode, decode } = Object(serializer) as Partial<Serializer>
+  if (typeof encode !== 'function' || typeof decode !== 'function') throw new InvalidOptionsError(path, 'an object with encode and decode', show(serializer))
+}
+
+/** @throws InvalidArgumentError */
+export function assertTags (tags: unknown): asserts tags is readonly string[] {
+  if (!Array.isArray(tags) || !tags.every(tag => typeof tag === 'string')) throw new InvalidArgumentError('tags', 'an array of strings', show(tags))
+}

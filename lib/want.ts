@@ -1,0 +1,21 @@
+import type { Policy, Source } from './source.js'
+
+/** What a reader wants of a key. A class, see *What is made for each key* in docs/decisions.md. */
+export class Want {
+  readonly key: string
+  readonly maxAge: number | undefined
+  /** What loads it, where it is missing. Undefined: only look in the tiers. */
+  readonly load: { readonly source: Source, readonly policy: Policy } | undefined
+  /** What the source is called with for this key. */
+  readonly arg?: unknown
+  /** Load, whatever the tiers hold: a refresh. */
+  readonly anew: boolean
+
+  constructor ({ key, maxAge, load, arg, anew = false }: Omit<Want, 'anew'> & { anew?: boolean }) {
+    this.key = key
+    this.maxAge = maxAge
+    this.load = load
+    this.arg = arg
+    this.anew = anew
+  }
+}
