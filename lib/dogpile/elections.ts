@@ -99,7 +99,7 @@ export class Elections {
   /** An application's own lock may throw synchronously, which is a rejection here, and may say `null` for undefined. */
   async #take (names: readonly string[]): Promise<Part | undefined> {
     const { lock, ttl } = this.#options
-    if (names.length > 1 && lock.acquireSome !== undefined) {
+    if (lock.acquireSome !== undefined) {
       const some = await lock.acquireSome(names, ttl)
       if (some == null || some.names.length > 0) return some ?? undefined
       asked(() => some.held.release()).catch(() => {})

@@ -60,7 +60,7 @@ export class Following {
       // 2. Wait for news, or for the next poll.
       const done = this.#read(await mailbox.next(Math.min(deadline, pollAt) - now))
       // 3. At each poll try to be elected: the elected process may be gone. By the clock, since news of other names may never cease.
-      const isPolling = performance.now() >= pollAt
+      const isPolling = this.#waiting.size > 0 && performance.now() >= pollAt
       if (isPolling) {
         pollAt = performance.now() + poll
         this.#lead((await elections.holdAgain([...this.#waiting])).elected)

@@ -1,3 +1,5 @@
+import { InvalidArgumentError, show } from '../errors.js'
+
 /** Elects one holder for each name, among all processes: `redlock(clients)`, or one of your own. */
 export interface DogpileLock {
   /** All of `names`, or none: resolves to undefined, without waiting, where somebody else holds one of them. `ttl` in milliseconds. */
@@ -26,3 +28,8 @@ export interface DivisibleLock extends HeldLock {
 }
 
 export const isDivisible = (held: HeldLock): held is DivisibleLock => typeof (held as Partial<DivisibleLock>).releaseSome === 'function'
+
+/** @throws InvalidArgumentError for a lock's time that is none, in milliseconds */
+export function assertTtl (ttl: number): void {
+  if (!(Math.round(ttl) >= 1)) throw new InvalidArgumentError("A lock's ttl", 'at least a millisecond', show(ttl))
+}

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { InvalidArgumentError, show } from '../errors.js'
 import { assertConnected, isOne, orderedConnection, type RedisLike } from '../tiers/redis-client.js'
-import type { DivisibleLock, DogpileLock } from './lock.js'
+import { assertTtl, type DivisibleLock, type DogpileLock } from './lock.js'
 import * as scripts from './scripts.js'
 
 /** Redlock for one Redis, or one Redis Cluster: without a quorum, each step is one script. */
@@ -88,8 +87,4 @@ class RedisHeld implements DivisibleLock {
   #run (script: string, names: readonly string[], ...more: number[]): Promise<unknown> {
     return this.#client.eval(script, names.length, ...names, this.token, ...more)
   }
-}
-
-function assertTtl (ttl: number): void {
-  if (!(Math.round(ttl) >= 1)) throw new InvalidArgumentError("A lock's ttl", 'at least a millisecond', show(ttl))
 }
