@@ -9,10 +9,10 @@ interface Member {
   goneAt: number | undefined
 }
 
-/** A push that members have yet to acknowledge. */
+/** A push that is not done yet. */
 interface Pending {
-  /** Undefined as long as not all members are known. */
-  members: Set<string> | undefined
+  /** Members that have yet to acknowledge it. Undefined as long as not all members are known. */
+  waitingFor: Set<string> | undefined
   /** Its echo was heard, and so was every hello that was said before it was published. */
   echoed: boolean
   timer: NodeJS.Timeout | undefined
@@ -78,14 +78,14 @@ export class Acknowledgements {
     this.#learningTimer = undefined
     this.#allKnown = false
     this.#members.clear()
-    for (const pending of this.#pending.values()) pending.members = undefined
+    for (const pending of this.#pending.values()) pending.waitingFor = undefined
   }
 
   /** Resolves when no process believes any more what push `number` tells it to forget. To be called before it is published. */
   wait (number: number): Promise<void> {
     return new Promise(resolve => {
       this.#pending.set(number, {
-        members: undefined,
+        waitingFor: undefined,
         echoed: false,
         timer: undefined,
         done: () => {
@@ -131,18 +131,18 @@ export class Acknowledgements {
   #decide (number: number, pending: Pending): void {
     const now = performance.now()
     for (const [id, { goneAt }] of this.#members) if (goneAt !== undefined && goneAt <= now) this.#members.delete(id)
-    pending.members = new Set(Array.from(this.#members).filter(([, { upTo }]) => upTo < number).map(([id]) => id))
-    if (pending.members.size === 0) pending.done()
+    pending.waitingFor = new Set(Array.from(this.#members).filter(([, { upTo }]) => upTo < number).map(([id]) => id))
+    if (pending.waitingFor.size === 0) pending.done()
   }
 
   #release (id: string, upTo: number): void {
-    for (const [number, { members, done }] of this.#pending) {
-      if (number <= upTo && members?.delete(id) === true && members.size === 0) done()
+    for (const [number, { waitingFor, done }] of this.#pending) {
+      if (number <= upTo && waitingFor?.delete(id) === true && waitingFor.size === 0) done()
     }
   }
 
   #giveUp (pending: Pending): void {
-    for (const id of pending.members ?? []) void this.#dismiss(id)
+    for (const id of pending.waitingFor ?? []) void this.#dismiss(id)
     pending.done()
   }
 

@@ -9,7 +9,7 @@ import type { Stamp } from '../stamp.js'
 export interface Lease {
   readonly stamp: Stamp
   readonly held: Uint8Array | undefined
-  /** What a look has seen is a right to fill until then, by performance.now(). Undefined: by a mark. */
+  /** Of a right that a look has given: when it ends, by performance.now(). */
   readonly seenUntil?: number
 }
 

@@ -52,13 +52,15 @@ export class TierSets {
   /** See `SharedTier.setMany`. */
   async setMany (sets: readonly TierSet[], attempts = mostAttempts): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
+    // 1. Take over, which revokes the right of older loads and sets to fill these keys.
     const claims = await this.#claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap((set, at) => {
       const lease = claims[at]?.lease
-      // An invalidation that came before the claim hasn't revoked it.
+      // 2. Leave out what was invalidated meanwhile: where that came before the claim, it hasn't revoked it.
       if (lease === undefined || set.isOvertaken?.() === true) return []
       return [{ ...set, at, bytes: this.#encode(set.entry, lease.stamp, set.value), lease }]
     })
+    // 3. Fill. What is refused was invalidated, or taken over by others in turn.
     try {
       if (claims.every(claim => claim !== undefined)) {
         const written = fills.length === 0 ? [] : await this.#setAgain(fills, await this.#fills.tryMany(fills), attempts - 1)
