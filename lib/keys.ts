@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
+import type { Stamp } from './stamp.js'
 
 /*
  * The key of an entry is `namespace:region:kind:rest`. The first three can't hold a colon, so nothing in `rest` reaches
@@ -123,6 +124,9 @@ export class Keyspace {
   }
 
   get wakeUps (): string { return `${this.#braced}:wake-ups` }
+
+  /** Where a backend keeps one part of a stamp. */
+  stampPart (part: keyof Stamp): string { return `${this.stamp}:${part}` }
 
   tag (tag: string): string { return `${this.#braced}:tag:${safeKey(tag)}` }
 

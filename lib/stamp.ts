@@ -23,7 +23,10 @@ export interface Stamp {
 export const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
 /** With a random epoch. */
-export const newStamp = (): Stamp => ({ epoch: randomPool.readUIntBE(drawRandom(6), 6), softened: 0, tagged: 0, deleted: 0 })
+export const newStamp = (): Stamp => ({ epoch: newStampPart(), softened: 0, tagged: 0, deleted: 0 })
+
+/** Unlike any before it. */
+export const newStampPart = (): number => randomPool.readUIntBE(drawRandom(6), 6)
 
 export const formatStamp = (stamp: Stamp): string => `${stamp.epoch}|${stamp.softened}|${stamp.tagged}|${stamp.deleted}`
 

@@ -43,6 +43,8 @@ export class SharedTier {
   /** For a backend of three methods. */
   readonly #unfenced: UnfencedBackend
   readonly #keyspace: Keyspace
+  /** Asked for with every read. */
+  readonly #stampKeys: readonly string[]
   readonly #serializer: Serializer
   readonly #leaseTtl: number
   readonly #reader: EntryReader
@@ -58,17 +60,18 @@ export class SharedTier {
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, region: keyspace.region, timeout, logger })
-    this.#unfenced = new UnfencedBackend(called)
+    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace)
+    this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
       backend: called,
-      revising: called.leasing ?? this.#unfenced,
+      revising: called.leasing ?? unfenced,
       keyspace,
       farther: farther.map(tier => tier.#invalidations),
       logger,
       replayed
     })
     this.#reader = new EntryReader({ backend: called, invalidations, keyspace, serializer })
-    this.#fills = new TierFills({ backend: called, invalidations, keyspace, now })
+    this.#fills = new TierFills({ backend: called, unfenced, invalidations, keyspace, now })
     this.#sets = new TierSets({
       backend: called,
       fills: this.#fills,
@@ -129,18 +132,19 @@ export class SharedTier {
     const seenUntil = performance.now() + this.#leaseTtl
     const { replays } = this.#invalidations
     const { lastMade } = this.#unfenced
-    const asked = [this.#keyspace.stamp, ...keys]
+    const asked = [...this.#stampKeys, ...keys]
     const found = this.#backend.checked(asked, await this.#backend.run(() => this.backend.getMany(asked)))
-    const stamp = this.#reader.stampOf(found[0])
+    const stamp = this.#stampOf(found)
     this.#hasStamp = stamp !== undefined
     if (stamp === undefined) {
       if (!toFill || this.isLeasing) return undefined // a claim will make the stamp
-      const made = await this.#unfenced.makeStamp(this.#keyspace.stamp, lastMade)
+      const made = await this.#unfenced.makeStamp(lastMade)
       return { ...sawNothing(keys), lease: () => ({ stamp: made, held: undefined }) }
     }
-    const valid = this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[i + 1])), stamp, replays)
+    const first = this.#stampKeys.length
+    const valid = this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[first + i])), stamp, replays)
     const entries = valid instanceof Promise ? await valid : valid
-    return { entries, lease: i => isEnough ? { stamp, held: found[i + 1], seenUntil } : undefined }
+    return { entries, lease: i => isEnough ? { stamp, held: found[first + i], seenUntil } : undefined }
   }
 
   /** Looks again, and claims what isn't there. In the order of `keys`. Never rejects. */
@@ -175,9 +179,10 @@ export class SharedTier {
   async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
     const { replays } = this.#invalidations
     const { lastMade } = this.#unfenced
-    const [stampBytes, ...found] = await this.#backend.getMany([this.#keyspace.stamp, ...keys])
-    const stamp = this.#reader.stampOf(stampBytes) ?? await this.#unfenced.makeStamp(this.#keyspace.stamp, lastMade)
-    const entries = await this.#reader.dropInvalidated(keys, found.map((bytes, i) => this.#reader.entryOf(keys[i]!, bytes)), stamp, replays)
+    const found = await this.#backend.getMany([...this.#stampKeys, ...keys])
+    const stamp = this.#stampOf(found) ?? await this.#unfenced.makeStamp(lastMade)
+    const first = this.#stampKeys.length
+    const entries = await this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[first + i])), stamp, replays)
     const lease: Lease = { stamp, held: undefined }
     return entries.map(entry => ({ entry, lease, first: true }))
   }
@@ -185,11 +190,16 @@ export class SharedTier {
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. Never rejects. */
   async stamp (): Promise<Stamp | undefined> {
     try {
-      return this.#reader.stampOf((await this.#backend.getMany([this.#keyspace.stamp]))[0])
+      return this.#stampOf(await this.#backend.getMany(this.#stampKeys))
     } catch (error) {
       this.#backend.logFailure(error, 'read')
       return undefined
     }
+  }
+
+  /** Of what was found under `#stampKeys`, and after them. */
+  #stampOf (found: readonly (Uint8Array | undefined)[]): Stamp | undefined {
+    return this.isLeasing ? this.#reader.stampOf(found[0]) : this.#unfenced.stampOf(found)
   }
 
   // ─── fills and sets ────────────────────────────────────────────────────────────────────────────

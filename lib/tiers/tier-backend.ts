@@ -49,10 +49,10 @@ export class TierBackend {
     return this.checked(keys, await this.run(() => this.backend.getMany(keys)))
   }
 
-  /** @throws TypeError */
-  checked<T> (keys: readonly string[], found: readonly T[]): readonly T[] {
+  /** A backend of your own may say null for undefined. @throws TypeError */
+  checked (keys: readonly string[], found: readonly (Uint8Array | undefined)[]): readonly (Uint8Array | undefined)[] {
     if (!Array.isArray(found) || found.length !== keys.length) throw new TypeError(`${this.name}.getMany must answer each of ${keys.length} keys`)
-    return found
+    return this.leasing === undefined ? found.map(bytes => bytes ?? undefined) : found
   }
 
   /** An operation that its caller does without. */

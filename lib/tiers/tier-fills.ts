@@ -4,6 +4,7 @@ import { UnstorableError, type BackendEntry, type LeasingBackend } from './backe
 import { holdsValue, type Lease } from './lease.js'
 import type { TierBackend } from './tier-backend.js'
 import type { TierInvalidations } from './tier-invalidations.js'
+import type { UnfencedBackend } from './unfenced-backend.js'
 
 /** An entry, its bytes, and the right to put them there. */
 export interface TierFill { readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
@@ -13,6 +14,8 @@ export type Filled = boolean | 'unkept' | 'unknown'
 
 export interface TierFillsOptions {
   backend: TierBackend
+  /** For a backend of three methods. */
+  unfenced: UnfencedBackend
   invalidations: TierInvalidations
   keyspace: Keyspace
   now: () => number
@@ -24,14 +27,16 @@ const pauseAfterRefusal = 1000
 /** Puts loaded entries into a backend, where nothing has happened to their keys since the load began. */
 export class TierFills {
   readonly #backend: TierBackend
+  readonly #unfenced: UnfencedBackend
   readonly #invalidations: TierInvalidations
   readonly #keyspace: Keyspace
   readonly #now: () => number
   /** By performance.now(). */
   #marksUntil = -Infinity
 
-  constructor ({ backend, invalidations, keyspace, now }: TierFillsOptions) {
+  constructor ({ backend, unfenced, invalidations, keyspace, now }: TierFillsOptions) {
     this.#backend = backend
+    this.#unfenced = unfenced
     this.#invalidations = invalidations
     this.#keyspace = keyspace
     this.#now = now
@@ -99,7 +104,7 @@ export class TierFills {
   /** Resolves to the keys whose values the backend will not keep. */
   async #put (entries: readonly BackendEntry[]): Promise<readonly string[]> {
     try {
-      await this.#backend.backend.setMany(entries)
+      await this.#unfenced.setMany(entries)
       return []
     } catch (error) {
       if (!(error instanceof UnstorableError)) throw error

@@ -1,20 +1,39 @@
-import { formatStamp, newStamp, parseStamp, type Stamp } from '../stamp.js'
-import type { LeasingBackend, Revision } from './backend.js'
+import type { Keyspace } from '../keys.js'
+import { newStamp, newStampPart, type Stamp } from '../stamp.js'
+import type { BackendEntry, LeasingBackend, Revision } from './backend.js'
 import type { TierBackend } from './tier-backend.js'
 
 /** A year, in milliseconds: a stamp outlives the entries that carry it. */
 const stampLifetime = 365 * 24 * 60 * 60 * 1000
 
+const parts = ['epoch', 'softened', 'tagged', 'deleted'] as const
+type Part = typeof parts[number]
+
+/** What a revision changes. Nothing could keep a version for each tag in step with the stamp: any tag stands for all of them. */
+const partOf = { hard: 'epoch', soft: 'softened', tags: 'tagged' } as const
+
 /**
- * The stamp of a region, on a backend that has only three methods. It is read and then written, in two steps, so one of
- * two concurrent revisions may be lost; and nothing refuses a fill that comes too late.
+ * The stamp of a region on a backend that has only three methods, which can't change what it has read before anybody else
+ * does. So each part has a key of its own, and is replaced by a random number unread: no change undoes another one. Nothing
+ * refuses a fill that comes too late, but a deletion waits for those of this process.
  */
 export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetMany'> {
+  /** In the order of `stampOf`. */
+  readonly stampKeys: readonly string[]
   readonly #backend: TierBackend
+  readonly #putting = new Set<Promise<void>>()
   #lastMade: Promise<Stamp> | undefined
 
-  constructor (backend: TierBackend) {
+  constructor (backend: TierBackend, keyspace: Keyspace) {
     this.#backend = backend
+    this.stampKeys = parts.map(part => keyspace.stampPart(part))
+  }
+
+  /** Of what was found under `stampKeys`. Undefined where a part is missing: it may have been evicted after it was changed. */
+  stampOf (found: readonly (Uint8Array | undefined)[]): Stamp | undefined {
+    const [epoch, softened, tagged, deleted] = parts.map((_, i) => numberOf(found[i]))
+    if (epoch === undefined || softened === undefined || tagged === undefined || deleted === undefined) return undefined
+    return { epoch, softened, tagged, deleted }
   }
 
   /** The stamp that `makeStamp` has made last. */
@@ -26,35 +45,43 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
    * For a backend that has answered without a stamp. `before` is `lastMade` from before it was asked: of several reads
    * that found none at the same time, the first makes it for all. A second stamp would void what is filled under the first.
    */
-  makeStamp (stampKey: string, before: Promise<Stamp> | undefined): Promise<Stamp> {
+  makeStamp (before: Promise<Stamp> | undefined): Promise<Stamp> {
     if (this.#lastMade !== before) return this.#lastMade!
     const stamp = newStamp()
-    return (this.#lastMade = this.#backend.run(() => this.#writeStamp(stampKey, stamp)).then(() => stamp))
+    return (this.#lastMade = this.#backend.run(() => this.#write(parts, stamp)).then(() => stamp))
   }
 
-  async revise (stampKey: string, revision: Revision): Promise<void> {
-    const fresh = parseStamp(revision.stamp)!
-    const stamp = await this.#readStamp(stampKey) ?? fresh
-    switch (revision.kind) {
-      case 'hard': return await this.#writeStamp(stampKey, { ...stamp, epoch: fresh.epoch })
-      case 'soft': return await this.#writeStamp(stampKey, { ...stamp, softened: stamp.softened + 1 })
-      // Nothing could keep a version for each tag in step with the stamp: any tag stands for all of them.
-      case 'tags': return await this.#writeStamp(stampKey, { ...stamp, tagged: stamp.tagged + 1 })
-    }
+  async revise (_stampKey: string, { kind }: Revision): Promise<void> {
+    await this.#replace(partOf[kind])
   }
 
-  async forgetMany (stampKey: string, _stamp: string, keys: readonly string[]): Promise<void> {
-    const stamp = await this.#readStamp(stampKey)
-    if (stamp !== undefined) await this.#writeStamp(stampKey, { ...stamp, deleted: stamp.deleted + 1 })
+  async forgetMany (_stampKey: string, _stamp: string, keys: readonly string[]): Promise<void> {
+    await Promise.all([this.#replace('deleted'), ...this.#putting])
     await this.#backend.backend.deleteMany(keys)
   }
 
-  async #readStamp (stampKey: string): Promise<Stamp | undefined> {
-    const [bytes] = await this.#backend.backend.getMany([stampKey])
-    return bytes === undefined ? undefined : parseStamp(Buffer.from(bytes).toString('latin1'))
+  /** Puts entries, whatever is there. */
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    const put = this.#backend.backend.setMany(entries)
+    const ended = put.then(() => {}, () => {}).finally(() => this.#putting.delete(ended))
+    this.#putting.add(ended)
+    await put
   }
 
-  async #writeStamp (stampKey: string, stamp: Stamp): Promise<void> {
-    await this.#backend.backend.setMany([{ key: stampKey, value: Buffer.from(formatStamp(stamp), 'latin1'), ttl: stampLifetime }])
+  async #replace (part: Part): Promise<void> {
+    await this.#write([part], { [part]: newStampPart() })
   }
+
+  async #write (written: readonly Part[], stamp: Partial<Stamp>): Promise<void> {
+    await this.#backend.backend.setMany(written.map(part => ({
+      key: this.stampKeys[parts.indexOf(part)]!,
+      value: Buffer.from(String(stamp[part]), 'latin1'),
+      ttl: stampLifetime
+    })))
+  }
+}
+
+function numberOf (bytes: Uint8Array | undefined): number | undefined {
+  const [digits] = (bytes === undefined ? undefined : /^\d{1,15}$/.exec(Buffer.from(bytes).toString('latin1'))) ?? []
+  return digits === undefined ? undefined : Number(digits)
 }
