@@ -124,7 +124,7 @@ export class BoundMethod {
     const { load, kind } = this.definition
     if (kind === 'one') return [this.#loaded(await load(context, ...argsList[0]!))]
     const ids = argsList.map(args => args[0])
-    const rows = await load(context, ids)
+    const rows = await load(context, [...new Set(ids)]) // flights of one key may be several, of which one may not join another
     if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, ids.length, show(rows))
     return this.#pair(ids, rows)
   }
@@ -165,4 +165,4 @@ export class BoundMethod {
 /** Slots of a method's table of keys. A power of two. */
 const rememberedKeys = 1024
 
-const isId = (value: unknown) => typeof value === 'number' || typeof value === 'string' || typeof value === 'bigint'
+const isId = (value: unknown) => Number.isFinite(value) || typeof value === 'string' || typeof value === 'bigint'

@@ -219,7 +219,8 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   assertObject(options, 'options', managerOptionNames)
   const { regions, namespace = 'caching-api', context, lock, bus, lineLease = 500, logger = silent, now = Date.now } = options as CachingManagerOptions
   assertName(namespace, 'namespace')
-  if (typeof regions !== 'object' || regions === null || Array.isArray(regions) || Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
+  if (typeof regions !== 'object' || regions === null || Array.isArray(regions)) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
+  if (Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', 'an empty object')
   const resolved = new Map<string, ResolvedRegionOptions>()
   for (const [name, region] of Object.entries(regions)) {
     assertName(name, `regions[${show(name)}]`)

@@ -3,24 +3,32 @@ import type { Flight } from './flight.js'
 
 /** One call of a loader, for the flights whose keys it was given. */
 export class LoadCall {
-  readonly flights: readonly Flight[]
   /** How long the loader took, once it has ended. */
   milliseconds = 0
   /** What it has started may go on for longer, and is no part of the call any more. */
   ended = false
+  #flights: readonly Flight[]
   #keys: Set<string> | undefined
 
   constructor (flights: readonly Flight[]) {
-    this.flights = flights
+    this.#flights = flights
+  }
+
+  /** Its flights, and what they bring, are let go: a connection that the loader has opened keeps this call as its async context. */
+  end (milliseconds: number): void {
+    this.milliseconds = milliseconds
+    this.ended = true
+    this.#flights = []
+    this.#keys = undefined
   }
 
   /** Whether this call loads `key`, or a call that waits for this one does: then it would wait for itself by waiting for `key`. */
   isWaitedForBy (key: string, seen = new Set<LoadCall>()): boolean {
     if (this.ended || seen.has(this)) return false
     seen.add(this)
-    this.#keys ??= new Set(this.flights.map(flight => flight.key))
+    this.#keys ??= new Set(this.#flights.map(flight => flight.key))
     if (this.#keys.has(key)) return true
-    return this.flights.some(flight => flight.isWaitedForBy(key, seen))
+    return this.#flights.some(flight => flight.isWaitedForBy(key, seen))
   }
 }
 
@@ -55,8 +63,7 @@ export class Outside {
     try {
       return await this.#resource.runInAsyncScope(() => calls.run(call, work))
     } finally {
-      call.milliseconds = performance.now() - started
-      call.ended = true
+      call.end(performance.now() - started)
       if (--running === 0) calls.disable()
     }
   }

@@ -136,7 +136,7 @@ export class Loading {
   async #announce (elected: Elected, flights: readonly Flight[], outcomes: readonly Outcome[]): Promise<void> {
     const groups = new Map<unknown, { outcome: Outcome, names: string[] }>()
     for (const [i, outcome] of outcomes.entries()) {
-      const group = outcome.kind === 'failed' ? outcome.error : outcome.kind
+      const group = outcome.kind === 'failed' ? outcome.error : outcome
       const { names } = groups.get(group) ?? groups.set(group, { outcome, names: [] }).get(group)!
       names.push(this.#options.keyspace.lock(flights[i]!.key))
     }

@@ -78,8 +78,7 @@ const known = ['tiers', 'ttl', 'grace', 'refresh', 'negativeTtl', 'jitter', 'loc
 export function resolveRegionOptions (options: unknown, path: string): ResolvedRegionOptions {
   assertObject(options, path, known)
   const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
-  const refresh = options.refresh ?? 'background'
-  const coherence = options.coherence ?? 'acknowledged'
+  const { refresh = 'background', coherence = 'acknowledged' } = options
   const duration = <F extends number | undefined>(name: string, fallback: F, least?: number, most?: number): number | F =>
     options[name] === undefined ? fallback : resolveDuration(options[name], `${path}.${name}`, least, most)
 

@@ -163,6 +163,7 @@ export class Region {
     return Object.assign(wrapped, {
       get: async (...args: A) => await this.#find(keyOf(args), maxAge) as T | undefined,
       set: async (value: T, ...args: A) => {
+        assertValue(value)
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
       refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
@@ -190,7 +191,6 @@ export class Region {
 
   async #write (sets: readonly { key: string, value: unknown }[], policy: Policy, tags: readonly string[] = noTags): Promise<void> {
     assertTags(tags)
-    for (const { value } of sets) if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
     await this.path.set(sets.map(({ key, value }) => ({ key, entry: this.path.entryOf(value, policy, tags) })))
   }
 
@@ -236,10 +236,17 @@ function toLoaded<T> (value: T, tags: CreateOptions<T>['tags']): Loaded {
 /** @throws InvalidArgumentError for anything else, such as a plain object: it would silently write nothing */
 export function pairsOf<T> (entries: Iterable<readonly [key: string, value: T]>): (readonly [key: string, value: T])[] {
   const pairs = typeof entries === 'object' && entries !== null && Symbol.iterator in entries ? [...entries] : [entries]
-  for (const pair of pairs) if (!Array.isArray(pair)) throw new InvalidArgumentError('entries', 'pairs of a key and a value: an array of them, or a Map', show(pair))
+  for (const pair of pairs) {
+    if (!Array.isArray(pair)) throw new InvalidArgumentError('entries', 'pairs of a key and a value: an array of them, or a Map', show(pair))
+    assertValue(pair[1])
+  }
   return pairs as (readonly [key: string, value: T])[]
 }
 
 function assertFunction (value: unknown, where: string): void {
   if (typeof value !== 'function') throw new InvalidArgumentError(where, 'a function', show(value))
+}
+
+function assertValue (value: unknown): void {
+  if (value === undefined) throw new InvalidArgumentError('value', 'anything but undefined, which means "no value"', 'undefined')
 }

@@ -27,6 +27,8 @@ export class Undelivered {
   readonly #keysUnderWay = new Map<string, number>()
   #replays = 0
   #kept = nothingKept()
+  /** On its way, and kept again if it can't be delivered. */
+  #replaying = nothingKept()
   #timer: NodeJS.Timeout | undefined
   #pause = shortestPause
   #closed = false
@@ -70,7 +72,10 @@ export class Undelivered {
 
   /** These have new values: what was to be forgotten isn't there any more. */
   replaced (keys: readonly string[]): void {
-    for (const key of keys) this.#kept.keys.delete(key)
+    for (const key of keys) {
+      this.#kept.keys.delete(key)
+      this.#replaying.keys.delete(key)
+    }
   }
 
   /** Returns whether there is something that will not be delivered any more. */
@@ -121,8 +126,9 @@ export class Undelivered {
   }
 
   async #replay (): Promise<void> {
-    const { keys, tags, hard, soft } = this.#kept
-    const what = { keys: [...keys], tags: [...tags], hard, soft }
+    const replaying = this.#replaying = this.#kept
+    const { tags, hard, soft } = replaying
+    const what = { keys: [...replaying.keys], tags: [...tags], hard, soft }
     this.#start(what) // first: `concerns` must know of it without a gap, so it also ends after it is kept again
     this.#kept = nothingKept()
     try {
@@ -132,7 +138,7 @@ export class Undelivered {
       this.#replayed(what)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)
-      this.#keep(what)
+      this.#keep({ ...what, keys: [...replaying.keys] }) // without those that were replaced meanwhile
     }
     this.#end(what)
     if (this.#hasKept) return this.#replayLater()

@@ -19,7 +19,7 @@ export class UncacheableValue extends TypeError {
 /** A value that readers share. */
 export interface Shared {
   readonly value: unknown
-  /** What each reader needs a deep copy of: these properties, all of it, or nothing. 'uncopied': it can't be copied, and is handed out as it is. */
+  /** What each reader needs a deep copy of: these properties, all of it, or nothing. 'uncopied': it can't be copied, and is shared below the top level. */
   readonly loose: readonly (string | number)[] | 'all' | 'uncopied' | undefined
 }
 
@@ -85,10 +85,10 @@ export const own = ({ value, loose }: Shared): unknown =>
 
 /** For anything but a plain object that is frozen below, which most rows are. */
 function ownOther (value: unknown, loose: Shared['loose']): unknown {
-  if (typeof value !== 'object' || value === null || loose === 'uncopied') return value
+  if (typeof value !== 'object' || value === null || (loose === 'uncopied' && !isFreezable(value))) return value
   if (loose === 'all') return copy(value)
   const mine = (Array.isArray(value) ? value.slice() : { ...value }) as Record<string | number, unknown>
-  if (loose !== undefined) for (const at of loose) mine[at] = copy(mine[at])
+  if (typeof loose === 'object') for (const at of loose) mine[at] = copy(mine[at])
   return mine
 }
 

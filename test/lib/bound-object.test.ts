@@ -48,7 +48,7 @@ t.test('arguments that are no array, or no single id where ids are loaded, are r
   for (const args of [1, '1', null, undefined, { 0: 1, length: 1 }]) {
     t.throws(() => bound.method('one').key(args as never), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^Arguments of User\.one must be an array such as \[1\], got / })
   }
-  for (const args of [[], [1, 2], [null], [undefined], [[1]], [{}], [true], [new Date()]]) {
+  for (const args of [[], [1, 2], [NaN], [-Infinity], [null], [undefined], [[1]], [{}], [true], [new Date()]]) {
     t.throws(() => bound.method('many').key(args), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /^Arguments of User\.many must be one id: a string, a number or a bigint, got / })
   }
   for (const args of [[1], ['1'], [1n]]) t.type(bound.method('many').key(args), 'string')
@@ -74,6 +74,13 @@ t.test('a loader gets the context first, then its arguments', async t => {
   await bound.method('one').source.load([[1, 'a']])
   await bound.method('many').source.load([[1], [2]])
   t.strictSame(seen, [[context, 1, 'a'], [context, [1, 2]]])
+})
+
+t.test('a loader of many gets an id once, however many flights want it', async t => {
+  const seen: unknown[] = []
+  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: (_context, ids: readonly number[]) => { seen.push(ids); return ids.map(id => ({ id })) }, idOf: row => row.id }) } }))
+  t.match(await bound.method('many').source.load([[1], [2], [1]]), [{ value: { id: 1 } }, { value: { id: 2 } }, { value: { id: 1 } }])
+  t.strictSame(seen, [[1, 2]])
 })
 
 t.test('no row, null and undefined all mean that there is none', async t => {

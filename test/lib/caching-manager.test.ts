@@ -50,7 +50,7 @@ t.test('every option that can\'t work is an error that names its path', async t 
     [{ regions: { objects: { tiers, ttl: 1000 } }, lineLease: 'soon' }, /^lineLease must be /],
     [{ regions: { objects: { tiers, ttl: 1000 } }, lineLease: 5 }, /^lineLease must be /],
     [{}, /^regions must be an object of at least one region, got undefined$/],
-    [{ regions: {} }, /^regions must be an object of at least one region, got an object$/],
+    [{ regions: {} }, /^regions must be an object of at least one region, got an empty object$/],
     [{ regions: [] }, /^regions must be/],
     [{ regions: null }, /^regions must be/],
     [{ regions: { 'a:b': { tiers, ttl: 1 } } }, /^regions\['a:b'\] must be a name of 1 to 64 letters, digits and \. \$ @ \/ - _ \(no colon, no blank\), got 'a:b'$/],

@@ -1,17 +1,25 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import t from 'tap'
 import { Flight, WaitingLoader } from '../../lib/flight.js'
 import { nobody } from '../../lib/landed.js'
 import type { Want } from '../../lib/want.js'
 import { LoadCall, Outside, currentCall } from '../../lib/load-call.js'
 import { deferred, gate } from '../helpers/doubles.js'
+import { collectGarbage } from '../helpers/garbage.js'
 
 const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false } satisfies Want, undefined, nobody)
-const callOf = (...keys: string[]) => new LoadCall(keys.map(flightOf))
+const flightsOf = new WeakMap<LoadCall, readonly Flight[]>()
+
+function callOf (...keys: string[]): LoadCall {
+  const flights = keys.map(flightOf)
+  const call = new LoadCall(flights)
+  flightsOf.set(call, flights)
+  return call
+}
 
 /** `waiting` waits for a key of `loading`. */
 function waitFor (waiting: LoadCall, loading: LoadCall, key: string): void {
-  new WaitingLoader(nobody, waiting).await(loading.flights.find(flight => flight.key === key)!)
+  new WaitingLoader(nobody, waiting).await(flightsOf.get(loading)!.find(flight => flight.key === key)!)
 }
 
 t.test('a loader that asks for one of its own keys would wait for ever', async t => {
@@ -105,6 +113,20 @@ t.test('nothing of a request reaches a loader', async t => {
   })
   t.strictSame(seen, [undefined, undefined, 'a request', undefined])
   t.equal(outside.run(() => 1), 1)
+})
+
+t.test('what a loader has opened keeps nothing of what it has loaded', async t => {
+  const outside = new Outside()
+  const flights = [new WeakRef(flightOf('a'))]
+  let opened: AsyncResource | undefined
+  await outside.runCall(new LoadCall(flights.map(ref => ref.deref()!)), async () => {
+    t.ok(currentCall()!.isWaitedForBy('a'))
+    opened = new AsyncResource('a connection')
+  })
+  await new Promise(setImmediate)
+  collectGarbage()
+  t.equal(flights[0]!.deref(), undefined)
+  t.ok(opened)
 })
 
 t.test('a loader that has ended waits for nothing any more, whatever it has left behind', async t => {

@@ -117,6 +117,13 @@ t.test('others hear of each outcome once, when it is written', async t => {
   t.strictSame(events.slice(-3), ['done a b', 'failed c d', 'unshared e f'])
 })
 
+t.test('what a loader throws is a failure, also where it reads like another outcome', async t => {
+  const { loading, source, take, elected, events, written } = setUp({ a: value(1), b: { error: 'done' }, c: { error: 'unshared' } })
+  written.resolve()
+  await loading.call(source, ['a', 'b', 'c'].map(key => take(key)), elected)
+  t.strictSame(events.slice(-3), ['done a', 'failed b', 'failed c'])
+})
+
 t.test('one connection keeps the order by itself: nothing waits for the answer', async t => {
   const { loading, source, take, elected, events } = setUp({ a: value(1) }, { isInOrder: true, coherence: { alone: false } as Coherence })
   const { announce } = elected

@@ -105,6 +105,8 @@ t.test('each mistake is named by its path, with what was expected and what came'
     [{ tiers, ttl: 1000, grace: -1 }, `regions.objects.grace must be ${duration}, not negative and at most a year, got -1`],
     [{ tiers, ttl: 1000, grace: null }, `regions.objects.grace must be ${duration}, not negative and at most a year, got null`],
     [{ tiers, ttl: 1000, negativeTtl: 'no' }, `regions.objects.negativeTtl must be ${duration}, not negative and at most a year, got 'no'`],
+    [{ tiers, ttl: 1000, refresh: null }, "regions.objects.refresh must be 'background' or 'inline', got null"],
+    [{ tiers, ttl: 1000, coherence: null }, "regions.objects.coherence must be 'acknowledged' or 'eventual', got null"],
     [{ tiers, ttl: 1000, refresh: 'later' }, "regions.objects.refresh must be 'background' or 'inline', got 'later'"],
     [{ tiers, ttl: 1000, coherence: true }, "regions.objects.coherence must be 'acknowledged' or 'eventual', got true"],
     [{ tiers, ttl: 1000, jitter: 1 }, 'regions.objects.jitter must be a fraction from 0 to below 1, got 1'],

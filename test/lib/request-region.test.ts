@@ -67,6 +67,7 @@ t.test('what could not be written leaves what it has read', async t => {
   const region = managerOf(t, { tiers: [files], serializer: refusing, tierTimeout: '20s' }).createApi().region('objects')
   const read = await region.getOrCreate('k', () => ({ v: 'read' }))
   await t.rejects(region.setMany([['k', { v: 'written' }], ['k', { v: 'again' }], ['unread', { v: 'written' }]]), { message: 'not this' })
+  await t.rejects(region.setMany([['unread', { v: 'written' }], ['k', undefined as never]]), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
   t.equal(await region.get('k'), read)
   t.equal(await region.get('unread'), undefined)
   for (let later = 0; later < 8; later++) {

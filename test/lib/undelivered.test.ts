@@ -124,6 +124,22 @@ t.test('while it is replayed, the tier is still not believed', async t => {
   t.notOk(undelivered.concerns('a', ['t']))
 })
 
+t.test('what is replaced while it is replayed is not to be forgotten any more, though the replay fails', async t => {
+  const { undelivered, tier, told, pass } = undeliveredTo(t)
+  tier.away = true
+  await undelivered.deliver({ keys: ['a', 'b'] })
+  const held = deferred()
+  tier.hold = held.promise
+  await pass(100)
+  undelivered.replaced(['a'])
+  held.resolve()
+  await pass(0)
+  t.notOk(undelivered.concerns('a', []))
+  tier.away = false
+  await pass(200)
+  t.strictSame(told, [{ ...nothingLeft, keys: ['b'] }])
+})
+
 t.test('a tier that stays away is tried again, ever more seldom', async t => {
   const { undelivered, tier, told, pass } = undeliveredTo(t)
   tier.away = true

@@ -223,9 +223,14 @@ t.test('what can not be copied faithfully is refused by name', async t => {
   }
 })
 
-t.test('a value that could not be copied is handed out as it is', async t => {
-  const value = { load () {} }
-  t.equal(own({ value, loose: 'uncopied' }), value)
+t.test('of a value that could not be copied, a reader gets a top level of its own, where it is a plain object or an array', async t => {
+  const load = () => {}
+  for (const value of [{ load }, [load]]) {
+    t.not(own({ value, loose: 'uncopied' }), value)
+    t.strictSame(own({ value, loose: 'uncopied' }), value)
+  }
+  const url = new URL('https://example.org')
+  t.equal(own({ value: url, loose: 'uncopied' }), url)
 })
 
 t.test('an error that is thrown while a value is frozen is not swallowed', async t => {

@@ -22,7 +22,7 @@ async function bootErrorOf (options: unknown): Promise<Error> {
 t.test('an app with options that can\'t work fails at boot, with an error that names the option', async t => {
   const cases: [options: unknown, message: RegExp][] = [
     [{}, /^regions must be an object of at least one region, got undefined$/],
-    [{ regions: {} }, /^regions must be an object of at least one region, got an object$/],
+    [{ regions: {} }, /^regions must be an object of at least one region, got an empty object$/],
     [{ regions: { objects }, regoins: 1 }, /^options\.regoins must be absent: the options are regions, .*serverTiming/],
     [{ regions: { objects: { ttl: 1000 } } }, /^regions\.objects\.tiers must be an array of at least one backend, such as \[memory\(\)\], got undefined$/],
     [{ regions: { objects: { ...objects, tiers: [] } } }, /^regions\.objects\.tiers must be an array of at least one backend, such as \[memory\(\)\], got an array of 0$/],
