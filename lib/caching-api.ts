@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import type { BoundMethod } from './bound-object.js'
+import type { BoundMethod, PrimedRow } from './bound-object.js'
 import type { AnyCacheObjectClass } from './cache-object.js'
 import { assertUnhidden, saveBy } from './cache-object-instance.js'
 import { idOf, modelOf } from './cache-object-model.js'
@@ -8,19 +8,20 @@ import type { CachingManager } from './caching-manager.js'
 import { assertTags } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
-import type { Landed, Waiter } from './landed.js'
-import type { Primed } from './source.js'
-import { Want } from './want.js'
+import type { Landed } from './landed.js'
 import { isLoading } from './load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './recorder.js'
-import { RequestMemory, hasPlainArgument } from './request-memory.js'
-import { Read, Reading, Together } from './request-read.js'
 import type { Region } from './region.js'
-import { RequestRegion } from './request-region.js'
 import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
+import { Anew, Fetching } from './request-fetching.js'
+import { RequestMemory, hasPlainArgument } from './request-memory.js'
+import { Read, Together } from './request-read.js'
+import { RequestRegion } from './request-region.js'
+import type { Primed } from './source.js'
 import { UnsavedObjects, type Response } from './unsaved.js'
-import { copy, copyIn, own, type Shared } from './values.js'
+import { copyIn, own, type Shared } from './values.js'
+import { Want } from './want.js'
 
 export interface GetOptions extends ReadOptions {
   /** Past the request's own memory, to the tiers. */
@@ -98,33 +99,13 @@ export class CachingApi {
     const { path } = bound.region
     const entry = path.entryOf(bound.store(row), policy, options.tags ?? bound.tags(row))
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.entryOf(prime.value, prime.policy, prime.tags) }))
-    const before = this.#memory.get(bound, args, () => key)
-    const presented = this.#handWritten(bound, args, key, entry)
-    presented.catch(() => {}) // told at the end
-    const handed = this.#memory.get(bound, args, () => key)
-    this.#overtake(key)
-    const others = primed.map(({ method, args, key }) => ({ read: this.#memory.get(method, args, () => key), row: this.#extras?.primed?.get(key) }))
-    for (const prime of primed) {
-      this.#overtake(prime.key)
-      this.#memory.delete(prime.method, prime.args, prime.key)
-      ;(this.#need().primed ??= new Map()).set(prime.key, prime.entry)
-    }
+    const { presented, takeBack } = this.#handWritten(bound, args, key, entry, primed)
     try {
       // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
       if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
       else await path.set([{ key, entry }, ...primed])
     } catch (error) {
-      if (!(error instanceof InvalidationPendingError)) { // that one is done here
-        this.#restore(bound, args, key, handed, before)
-        primed.forEach((prime, i) => {
-          const { read, row } = others[i]!
-          const rows = this.#extras!.primed!
-          if (rows.get(prime.key) !== prime.entry) return // it was read, or replaced, meanwhile
-          if (row === undefined) rows.delete(prime.key)
-          else rows.set(prime.key, row)
-          this.#restore(prime.method, prime.args, prime.key, undefined, read)
-        })
-      }
+      if (!(error instanceof InvalidationPendingError)) takeBack() // that one is done in this request
       throw error
     }
     await presented
@@ -415,9 +396,38 @@ export class CachingApi {
     return fetching
   }
 
-  /** This request sees what it writes. Rejects with what `postCache` throws: by then it has been written. */
-  async #handWritten (bound: BoundMethod, args: readonly unknown[], key: string, entry: Shared): Promise<void> {
-    this.#hand(bound, args, key, entry)
+  /**
+   * This request sees what it writes, unless `takeBack` is called. `presented` rejects with what `postCache` throws, which is
+   * told at the end: the row is written all the same.
+   */
+  #handWritten (bound: BoundMethod, args: readonly unknown[], key: string, entry: Shared, primed: readonly Written[]): { presented: Promise<void>, takeBack: () => void } {
+    const before = this.#memory.get(bound, args, () => key)
+    const presented = (async () => { this.#hand(bound, args, key, entry) })()
+    presented.catch(() => {})
+    const handed = this.#memory.get(bound, args, () => key)
+    this.#overtake(key)
+    const takeBackPrimed = primed.map(prime => this.#handPrimed(prime))
+    const takeBack = () => {
+      this.#restore(bound, args, key, handed, before)
+      for (const takeBack of takeBackPrimed.toReversed()) takeBack()
+    }
+    return { presented, takeBack }
+  }
+
+  /** Returns what takes it back, unless it was read or replaced meanwhile. */
+  #handPrimed ({ method, args, key, entry }: Written): () => void {
+    const read = this.#memory.get(method, args, () => key)
+    const row = this.#extras?.primed?.get(key)
+    this.#overtake(key)
+    this.#memory.delete(method, args, key)
+    const rows = this.#need().primed ??= new Map<string, Shared>()
+    rows.set(key, entry)
+    return () => {
+      if (rows.get(key) !== entry) return
+      if (row === undefined) rows.delete(key)
+      else rows.set(key, row)
+      this.#restore(method, args, key, undefined, read)
+    }
   }
 
   #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {
@@ -425,6 +435,9 @@ export class CachingApi {
     return postCache === undefined || value === null ? value : postCache(value, this)
   }
 }
+
+/** A row for another method, as it is kept. */
+interface Written extends PrimedRow { readonly entry: Shared }
 
 /** What a request has read, and from where. */
 class Reads {
@@ -445,80 +458,9 @@ class Extras {
   unsaved: UnsavedObjects | undefined
 }
 
-/** A read whose value is on its way. */
-class Fetching extends Reading implements Waiter {
-  readonly args: readonly unknown[]
-  readonly key: string | undefined
-  /** Of who reads, where `postCache` is to be called. */
-  context: AsyncResource | undefined = undefined
-  /** What had been read before it was read again: until that is done. */
-  before: Read | undefined
-  /** Of a refresh, where there is something that was read before: what the request's other readers get. */
-  anew: Anew | undefined = undefined
-  readonly #api: CachingApi
-
-  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
-    super(bound, args[0])
-    this.before = before
-    this.value = before?.value
-    this.#api = api
-    this.args = ownArguments(args)
-    this.key = key
-  }
-
-  override done (value: unknown): void {
-    this.before = undefined
-    super.done(value)
-    this.anew?.done(value)
-  }
-
-  override failed (error: unknown): void {
-    super.failed(error)
-    this.anew?.fallBack()
-  }
-
-  land (landed: Landed): void {
-    this.#api.landed(this, landed)
-  }
-
-  fail (error: unknown): void {
-    this.#api.failed(this, error)
-  }
-}
-
-/** A refresh, for those who didn't ask for it: where it fails, what was read before. */
-class Anew extends Reading {
-  readonly key: string | undefined
-  /** Until it is done. */
-  before: Read | undefined
-  /** It has failed: what was read before stands. */
-  isOver = false
-
-  constructor ({ method, arg, key }: Fetching, before: Read) {
-    super(method, arg)
-    this.key = key
-    this.before = before
-    this.value = before.value
-  }
-
-  override done (value: unknown): void {
-    this.before = undefined
-    super.done(value)
-  }
-
-  fallBack (): void {
-    this.isOver = true
-    this.before!.promise.then(value => super.done(value), error => super.failed(error))
-  }
-}
-
 const settled = Promise.resolve()
 
 /** `postCache` may return one. */
 const isPromise = (value: unknown): boolean => typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
 const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)
-
-/** The loader gets them in a later tick: what the caller has made of its own by then belongs under another key. */
-const ownArguments = (args: readonly unknown[]): readonly unknown[] =>
-  args.length === 1 && typeof args[0] !== 'object' ? [args[0]] : copy(args) as readonly unknown[]
