@@ -148,6 +148,7 @@ t.test('a backend that invents a miss fails, and nothing but that', async t => {
 })
 
 t.test('whatever breaks what it says of leases fails', async t => {
+  const reads = new Set<Promise<unknown>>()
   const server = await startMemcached(t)
   const client = new MemcacheClient({ server: `127.0.0.1:${server.port}` })
   t.teardown(() => client.shutdown())
@@ -166,7 +167,11 @@ t.test('whatever breaks what it says of leases fails', async t => {
     'forgets without the stamp': ['a stamp is raised by each revision, and never lowered', { forgetMany: async (_at: string, _stamp: string, keys: readonly string[]) => await whole.deleteMany(keys) }],
     'changes the stamp without comparing': ['a stamp is raised by each revision, and never lowered', {
       revise: async (at: string, revision: Revision) => {
-        const [bytes] = await whole.getMany([at])
+        const reading = whole.getMany([at])
+        reads.add(reading)
+        const [bytes] = await reading
+        await Promise.all(reads) // of all that are revising at the time
+        reads.delete(reading)
         const [epoch, ...counters] = (bytes === undefined ? revision.stamp : Buffer.from(bytes).toString()).split('|').map(Number)
         if (revision.kind === 'soft') counters[0]!++
         if (revision.kind === 'tags') counters[1]!++
