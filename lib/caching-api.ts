@@ -83,7 +83,7 @@ export class CachingApi {
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
-    return this.#memory.get(bound, args, () => key)?.value as ResultOf<O, M> | undefined
+    return this.#memory.get(bound, args, () => key)?.held as ResultOf<O, M> | undefined
   }
 
   /**

@@ -4,7 +4,7 @@ import { CachingApi } from './caching-api.js'
 import { assertObject } from './checks.js'
 import { Coherence } from './coherence/coherence.js'
 import { longestLease } from './coherence/messages.js'
-import { recentTime, systemTime } from './clock.js'
+import { isSystemTime, recentTime } from './clock.js'
 import { resolveDuration, type Duration } from './duration.js'
 import { ClosedError, InvalidDefinitionError, InvalidOptionsError, UnknownRegionError, show } from './errors.js'
 import { Keyspace, assertName, coherenceChannel } from './keys.js'
@@ -80,7 +80,7 @@ export class CachingManager {
   /** @throws InvalidOptionsError that names the option by its path */
   constructor (options: CachingManagerOptions) {
     const { namespace, context, lock, bus, lineLease, logger, now, regions } = resolveManagerOptions(options)
-    const recently = now === systemTime ? recentTime : now
+    const recently = isSystemTime(now) ? recentTime : now
     this.#context = context
     this.#logger = logger
     const backends = [...new Set([...regions.values()].flatMap(region => region.tiers))]

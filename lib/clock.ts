@@ -6,27 +6,38 @@ const mostReads = 32
 /** As it was when this module was loaded: a clock that a test puts in its place later is read each time. */
 export const systemTime = Date.now
 
+/** False for one that a test had put in its place before. */
+export const isSystemTime = (now: () => number): boolean => now === systemTime && String(now).includes('[native code]')
+
 let time = 0
 let readsLeft = 0
-let timer: NodeJS.Timeout | undefined
-let isTimed = false
+let isTimed = true
+/** The first timer has fired: it was not that of a test which lets no time pass. */
+let isTurning = false
+const timer = setTimeout(forget, 1).unref()
 
 /**
  * The system's time, read once for many hits in memory: reading it takes a fifth of a hit. It is at most a millisecond old, or,
  * while the event loop is blocked, 32 reads. lru-cache keeps the time for its `ttlResolution` in the same way.
  */
-export const recentTime = (): number => readsLeft-- > 0 ? time : readTime()
+export const recentTime = (): number => readsLeft > 0 ? keptTime() : readTime()
+
+function keptTime (): number {
+  readsLeft--
+  return time
+}
 
 function readTime (): number {
-  readsLeft = mostReads - 1
   if (!isTimed) {
     isTimed = true
-    timer = timer?.refresh() ?? setTimeout(forget, 1).unref()
+    timer.refresh()
   }
+  if (isTurning) readsLeft = mostReads - 1
   return (time = systemTime())
 }
 
 function forget (): void {
   readsLeft = 0
   isTimed = false
+  isTurning = true
 }

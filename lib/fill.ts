@@ -178,13 +178,14 @@ export class Fill {
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {
     // First the mark, then the stamp: an invalidation that this stamp doesn't tell of comes later, and deletes the mark. Without
     // a mark, the fill compares the stamp once more.
+    const { deletions } = tier
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
     const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // the tier is away, and contradicts nothing
       // An earlier claim is about to be filled with a value that may be newer.
-      if (claim.entry !== undefined || !claim.first || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
+      if (claim.entry !== undefined || !claim.first || deletions !== tier.deletions || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
         this.drop(key, entry)
         return []
       }

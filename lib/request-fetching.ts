@@ -20,10 +20,13 @@ export class Fetching extends Reading implements Waiter {
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
     super(bound, args[0])
     this.before = before
-    this.value = before?.value
     this.#api = api
     this.args = ownArguments(args)
     this.key = key
+  }
+
+  override get held (): unknown {
+    return this.isUnderWay ? this.before?.held : this.value
   }
 
   override done (value: unknown): void {
@@ -58,7 +61,10 @@ export class Anew extends Reading {
     super(method, arg)
     this.key = key
     this.before = before
-    this.value = before.value
+  }
+
+  override get held (): unknown {
+    return this.isUnderWay ? this.before!.held : this.value
   }
 
   override done (value: unknown): void {

@@ -50,13 +50,18 @@ export class Read {
     return false
   }
 
+  /** What the request can see without waiting: where it reads anew, what it had read before. */
+  get held (): unknown {
+    return this.value
+  }
+
   /** As the `at`th of several. */
   join (together: Together, at: number): void {
     together.done(at, this.value)
   }
 }
 
-/** What a request is reading: until it has been read, `value` is what was read before, if anything. */
+/** What a request is reading: `value` is undefined until it has been read. */
 export class Reading extends Read {
   #state: 'under way' | 'done' | 'failed' = 'under way'
   #error: unknown

@@ -4,7 +4,7 @@ import { assertConnected, isOne, type RedisLike } from '../tiers/redis-client.js
 import { assertTtl, type DivisibleLock, type DogpileLock } from './lock.js'
 import * as scripts from './scripts.js'
 
-/** How long a silent server is waited for, once a quorum of the others has answered. Milliseconds. */
+/** How long a silent server is waited for, once a quorum of the others has answered; and then asked nothing more. Milliseconds. */
 const longestSilence = 100
 
 /** After an election that nobody has won. The delay is random, so that the candidates don't meet again. Milliseconds. */
@@ -13,6 +13,9 @@ const longestDelay = 40
 
 /** The votes for each name, of the servers that have answered. `error`: of the last one that has failed. */
 interface Count { readonly votes: readonly number[], readonly answers: number, readonly error: unknown }
+
+/** A question to a server that it has not answered. */
+interface Question { readonly since: number }
 
 /** Sends a script to a server. Resolves to whether it votes for each name. */
 type Ask = (client: RedisLike) => Promise<readonly boolean[]>
@@ -24,9 +27,12 @@ type Ask = (client: RedisLike) => Promise<readonly boolean[]>
 export class QuorumLock implements DogpileLock {
   readonly #clients: readonly RedisLike[]
   readonly #quorum: number
+  /** The oldest first. */
+  readonly #questions: ReadonlyMap<RedisLike, Set<Question>>
 
   constructor (clients: readonly RedisLike[]) {
     this.#clients = clients
+    this.#questions = new Map(clients.map(client => [client, new Set()]))
     this.#quorum = Math.floor(clients.length / 2) + 1
   }
 
@@ -57,15 +63,16 @@ export class QuorumLock implements DogpileLock {
     const token = randomUUID()
     const duration = Math.round(ttl)
     const until = performance.now() + duration - Math.round(0.01 * duration) - 2 // Redlock's allowance for clocks that differ
-    const count = await this.#count(names, askFor(token, duration))
+    const asked = new Set<RedisLike>()
+    const count = await this.#count(names, this.#unlessSilent(askFor(token, duration), asked))
     const { votes, answers } = count
     const isInTime = performance.now() < until
     const won = names.filter((_, i) => isInTime && votes[i]! >= this.#quorum)
     // What a minority has given, or a silent server may yet give, is nobody's until it is released.
     const lost = names.filter((_, i) => !(isInTime && votes[i]! >= this.#quorum) && (votes[i]! > 0 || answers < this.#clients.length))
-    const released = this.release(lost, token)
+    const released = this.release(lost, token, asked)
     this.#assertQuorum(count)
-    if (won.length > 0) return { held: new QuorumHeld(this, won, token), names: won }
+    if (won.length > 0) return { held: new QuorumHeld(this, won, token, asked), names: won }
     if (retries === 0 || !isInTime || votes.every(some => some === 0)) return undefined
     // Each candidate may have got a minority: then others don't hold it either.
     await released
@@ -79,17 +86,20 @@ export class QuorumLock implements DogpileLock {
    */
   async extend (names: readonly string[], token: string, ttl: number): Promise<readonly string[]> {
     assertTtl(ttl)
-    const count = await this.#count(names, this.#allBut(scripts.extendSome, names, token, Math.round(ttl)))
+    const count = await this.#count(names, this.#unlessSilent(this.#allBut(scripts.extendSome, names, token, Math.round(ttl))))
     this.#assertQuorum(count)
     const unknown = this.#clients.length - count.answers
     return names.filter((_, i) => count.votes[i]! + unknown >= this.#quorum)
   }
 
-  /** Resolves when a quorum has released them; others will, or they expire. Never rejects. */
-  async release (names: readonly string[], token: string): Promise<void> {
+  /**
+   * `asked`: the servers that may have given them, also those that are silent now. Resolves when a quorum has released them;
+   * others will, or they expire. Never rejects.
+   */
+  async release (names: readonly string[], token: string, asked: ReadonlySet<RedisLike>): Promise<void> {
     if (names.length === 0) return
     await this.#count(names, async client => {
-      await client.eval(scripts.release, names.length, ...names, token)
+      if (asked.has(client)) await client.eval(scripts.release, names.length, ...names, token)
       return names.map(() => true)
     })
   }
@@ -106,7 +116,20 @@ export class QuorumLock implements DogpileLock {
     }
   }
 
-  /** Asks all servers. Resolves as soon as the remaining ones could change nothing, or are silent. Never rejects. */
+  /** What a silent server is asked, it would do when it is back: too late for anybody. `asked` gets the servers that are asked. */
+  #unlessSilent (ask: Ask, asked?: Set<RedisLike>): Ask {
+    return async client => {
+      const questions = this.#questions.get(client)!
+      const [oldest] = questions
+      if (oldest !== undefined && performance.now() - oldest.since > longestSilence) throw new Error('the server is silent')
+      asked?.add(client)
+      const question = { since: performance.now() }
+      questions.add(question)
+      return await ask(client).finally(() => questions.delete(question))
+    }
+  }
+
+  /** Asks the servers that are connected. Resolves as soon as the remaining ones could change nothing, or are silent. Never rejects. */
   async #count (names: readonly string[], ask: Ask): Promise<Count> {
     const votes = new Array<number>(names.length).fill(0)
     let [answers, failures] = [0, 0]
@@ -140,11 +163,13 @@ export class QuorumLock implements DogpileLock {
 class QuorumHeld implements DivisibleLock {
   readonly token: string
   readonly #lock: QuorumLock
+  readonly #asked: ReadonlySet<RedisLike>
   #names: readonly string[]
 
-  constructor (lock: QuorumLock, names: readonly string[], token: string) {
+  constructor (lock: QuorumLock, names: readonly string[], token: string, asked: ReadonlySet<RedisLike>) {
     this.token = token
     this.#lock = lock
+    this.#asked = asked
     this.#names = names
   }
 
@@ -162,6 +187,6 @@ class QuorumHeld implements DivisibleLock {
   async releaseSome (names: readonly string[]): Promise<void> {
     const released = new Set(names)
     this.#names = this.#names.filter(name => !released.has(name))
-    await this.#lock.release(names, this.token)
+    await this.#lock.release(names, this.token, this.#asked)
   }
 }

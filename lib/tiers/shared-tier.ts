@@ -90,6 +90,11 @@ export class SharedTier {
     return this.#backend.leasing !== undefined
   }
 
+  /** Where it refuses no fill: how many deletions have begun in this process. */
+  get deletions (): number {
+    return this.#unfenced.deletions
+  }
+
   /** Whether it didn't answer when it was last asked. */
   get away (): boolean {
     return this.#backend.away
@@ -235,6 +240,7 @@ export class SharedTier {
    * can't have been forgotten here yet; when it is, the claim is revoked.
    */
   async copyMany (keys: readonly string[], read: (keys: readonly string[]) => Promise<(Entry | undefined)[]>): Promise<void> {
+    const { deletions } = this
     const claims = await this.claimMany(keys, { ttl: 1000 })
     const entries = await read(keys)
     try {
@@ -243,7 +249,7 @@ export class SharedTier {
         if (entry === undefined || entry.softened === true || claim === undefined || claim.entry !== undefined) return []
         return [{ key: keys[i]!, entry, bytes: this.encode(entry, claim.lease.stamp), lease: claim.lease }]
       })
-      if (fills.length > 0) await this.fillMany(fills)
+      if (fills.length > 0 && deletions === this.deletions) await this.fillMany(fills)
     } catch (error) {
       this.#backend.logFailure(error, 'copy')
     }

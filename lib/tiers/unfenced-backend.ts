@@ -1,13 +1,19 @@
 import type { Keyspace } from '../keys.js'
-import { newStamp, newStampPart, type Stamp } from '../stamp.js'
+import { newStampPart, type Stamp } from '../stamp.js'
 import type { BackendEntry, LeasingBackend, Revision } from './backend.js'
 import type { TierBackend } from './tier-backend.js'
+
+/** A write that takes longer is not waited for any more. Milliseconds. */
+const longestPut = 60_000
 
 /** A year, in milliseconds: a stamp outlives the entries that carry it. */
 const stampLifetime = 365 * 24 * 60 * 60 * 1000
 
 const parts = ['epoch', 'softened', 'tagged', 'deleted'] as const
 type Part = typeof parts[number]
+
+/** A write that is under way. */
+interface Put { readonly keys: ReadonlySet<string>, readonly since: number, readonly ended: Promise<void> }
 
 /** What a revision changes. Nothing could keep a version for each tag in step with the stamp: any tag stands for all of them. */
 const partOf = { hard: 'epoch', soft: 'softened', tags: 'tagged' } as const
@@ -21,7 +27,8 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
   /** In the order of `stampOf`. */
   readonly stampKeys: readonly string[]
   readonly #backend: TierBackend
-  readonly #putting = new Set<Promise<void>>()
+  readonly #putting = new Set<Put>()
+  #deletions = 0
   #lastMade: Promise<Stamp> | undefined
 
   constructor (backend: TierBackend, keyspace: Keyspace) {
@@ -47,7 +54,8 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
    */
   makeStamp (before: Promise<Stamp> | undefined): Promise<Stamp> {
     if (this.#lastMade !== before) return this.#lastMade!
-    const stamp = newStamp()
+    // All parts are new: what an eviction or a failure leaves of the old stamp must not match older entries.
+    const stamp = { epoch: newStampPart(), softened: newStampPart(), tagged: newStampPart(), deleted: newStampPart() }
     return (this.#lastMade = this.#backend.run(() => this.#write(parts, stamp)).then(() => stamp))
   }
 
@@ -55,17 +63,36 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
     await this.#replace(partOf[kind])
   }
 
+  /** How many deletions have begun in this process: a fill that nothing refuses is put only if there were none since it looked. */
+  get deletions (): number {
+    return this.#deletions
+  }
+
   async forgetMany (_stampKey: string, _stamp: string, keys: readonly string[]): Promise<void> {
-    await Promise.all([this.#replace('deleted'), ...this.#putting])
+    this.#deletions++
+    await Promise.all([this.#replace('deleted'), ...this.#putsOf(keys)])
     await this.#backend.backend.deleteMany(keys)
   }
 
   /** Puts entries, whatever is there. */
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    const put = this.#backend.backend.setMany(entries)
-    const ended = put.then(() => {}, () => {}).finally(() => this.#putting.delete(ended))
-    this.#putting.add(ended)
-    await put
+    const writing = (async () => { await this.#backend.backend.setMany(entries) })()
+    const put: Put = { keys: new Set(entries.map(({ key }) => key)), since: performance.now(), ended: writing.catch(() => {}) }
+    this.#putting.add(put)
+    try {
+      await writing
+    } finally {
+      this.#putting.delete(put)
+    }
+  }
+
+  #putsOf (keys: readonly string[]): Promise<void>[] {
+    const puts: Promise<void>[] = []
+    for (const put of this.#putting) {
+      if (performance.now() - put.since > longestPut) this.#putting.delete(put)
+      else if (keys.some(key => put.keys.has(key))) puts.push(put.ended)
+    }
+    return puts
   }
 
   async #replace (part: Part): Promise<void> {

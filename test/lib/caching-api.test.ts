@@ -566,6 +566,21 @@ t.test('peek', async t => {
     t.equal(await refresh, api.peek(User, 'getById', [1]))
   })
 
+  t.test('shows what was read while it was being read anew', async t => {
+    const [begun, held, heldAnew] = [gate(), gate(), gate()]
+    const loads = [async () => { begun.open(); await held.opened; return { v: 1 } }, async () => { await heldAnew.opened; return { v: 2 } }]
+    const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => await loads.shift()!()) } })
+    const api = managerOf(t, { tiers: [nothing()], tierTimeout: '20s' }).createApi()
+    const first = api.get(User, 'find', [1])
+    await begun.opened
+    const refresh = api.refresh(User, 'find', [1])
+    held.open()
+    const read = await first
+    t.equal(api.peek(User, 'find', [1]), read)
+    heldAnew.open()
+    t.equal(await refresh, api.peek(User, 'find', [1]))
+  })
+
   t.test('shows null for a row that is known not to exist, and nothing after an invalidation', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()

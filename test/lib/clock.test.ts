@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { recentTime } from '../../lib/clock.js'
+import { isSystemTime, recentTime } from '../../lib/clock.js'
 
 /** Without a turn of the event loop. */
 function nextMillisecond () {
@@ -25,6 +25,16 @@ t.test('while the event loop stands still, it is kept for 32 reads', async t => 
     t.ok(reads <= 32, `${reads}`)
     t.ok(recentTime() > first)
   }
+})
+
+t.test('a clock that somebody has put in its place is no system time', async t => {
+  t.ok(isSystemTime(Date.now))
+  t.notOk(isSystemTime(() => Date.now()))
+  const fake = () => 0
+  t.intercept(Date, 'now', { value: fake })
+  t.notOk(isSystemTime(Date.now))
+  const loadedThen = await t.mockImport<{ isSystemTime: typeof isSystemTime }>('../../lib/clock.js')
+  t.notOk(loadedThen.isSystemTime(fake), 'nor one from before the library was loaded')
 })
 
 t.test('it is never ahead', async t => {

@@ -4,7 +4,7 @@ import { CachingManager } from '../../lib/caching-manager.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
 import { UnstorableError, type Backend } from '../../lib/tiers/backend.js'
 import { memory } from '../../lib/tiers/memory.js'
-import { silentLogger } from '../helpers/doubles.js'
+import { gate, silentLogger } from '../helpers/doubles.js'
 
 interface User { id: number, name: string }
 
@@ -21,6 +21,44 @@ function inMap (): Backend & { readonly map: Map<string, Uint8Array> } {
     deleteMany: async keys => { for (const key of keys) map.delete(key) }
   }
 }
+
+t.test('a row that came along is not put where its key was deleted meanwhile', async t => {
+  const backend = inMap()
+  const [held, isAsked] = [gate(), gate()]
+  let isSlow = false
+  const slow: Backend = {
+    ...backend,
+    getMany: async keys => {
+      const found = await backend.getMany(keys)
+      if (isSlow && keys.every(key => key.includes('stamp'))) {
+        isAsked.open()
+        await held.opened
+      }
+      return found
+    }
+  }
+  const manager = new CachingManager({ regions: { rows: { tiers: [slow], ttl: '1m', tierTimeout: '20s' } } })
+  t.teardown(() => manager.close())
+  const name = { now: 'old' }
+  const User = cachedObject({
+    name: 'User',
+    region: 'rows',
+    methods: {
+      getById: loadOne((_context, id: number) => ({ id, name: name.now })),
+      getByName: loadOne((_context, _name: string) => ({ id: 1, name: name.now }), { primes: { getById: user => [user.id] } })
+    }
+  })
+  await manager.createApi().get(User, 'getById', [2])
+  await manager.idle()
+  isSlow = true
+  await manager.createApi().get(User, 'getByName', ['old'])
+  await isAsked.opened
+  name.now = 'new'
+  await manager.createApi().invalidate(User, 'getById', [1])
+  held.open()
+  await manager.idle()
+  t.strictSame(await manager.createApi().get(User, 'getById', [1]), { id: 1, name: 'new' })
+})
 
 t.test('a primed row that the serializer refuses is kept nowhere, and costs its load nothing', async t => {
   const backend = inMap()

@@ -480,6 +480,31 @@ t.test('of several servers, one that is away is sent nothing that would wait for
   t.equal(gone.listenerCount('ready'), 0)
 })
 
+t.test('a server that stays silent is asked nothing more, except to release what it may have given', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = await Promise.all(servers.map(async server => await connected(t, server)))
+  const [lock, silent] = [redlock(clients), clients[2]!]
+  servers[2]!.pause()
+  const sent: unknown[] = []
+  const { eval: evaluate } = silent
+  t.intercept(silent, 'eval', { value: async (...args: Parameters<typeof evaluate>) => { sent.push(args); return await evaluate.apply(silent, args) }, writable: true })
+  const before = (await lock.acquireSome!(['before'], 60_000))!.held
+  t.equal(sent.length, 1)
+  const { now } = performance
+  t.intercept(performance, 'now', { value: () => now.call(performance) + 101 })
+  const some = (await lock.acquireSome!(['after'], 60_000))!.held
+  t.equal(await some.extend(60_000), true)
+  await some.release()
+  t.equal(sent.length, 1)
+  await before.release()
+  t.equal(sent.length, 2)
+  servers[2]!.resume()
+  await eventually(t, async () => await silent.exists('before') === 0 && await clients[0]!.exists('before') === 0, 'it is let go')
+  const again = (await lock.acquireSome!(['again'], 60_000))!.held
+  t.equal(sent.length, 3, 'and it is asked again')
+  await again.release()
+})
+
 t.test('a server that is silent while a lock is renewed is no reason to give it up', async t => {
   const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
   const clients = await Promise.all(servers.map(async server => await connected(t, server)))

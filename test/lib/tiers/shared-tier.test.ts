@@ -750,6 +750,67 @@ t.test('a deletion comes after what the same process is writing to a backend of 
   }
 })
 
+t.test('a deletion waits for no write of another key, and for none that takes longer than a minute', async t => {
+  const place = places['a backend of three methods'](t)
+  const [lost, other] = [place.keyspace.entry('k', 'lost'), place.keyspace.entry('k', 'other')]
+  const isWriting = gate()
+  const { tier } = tierOn(t, place, {
+    ...place.raw,
+    setMany: async entries => {
+      await place.raw.setMany(entries)
+      if (entries[0]!.key !== lost) return
+      isWriting.open()
+      await new Promise(() => {})
+    }
+  })
+  await load(tier, other, 1)
+  void fill(tier, await claim(tier, lost), [{ key: lost, value: 1 }])
+  await isWriting.opened
+  t.equal(await tier.forgetMany([other]), true)
+  const { now } = performance
+  t.intercept(performance, 'now', { value: () => now.call(performance) + 60_001 })
+  t.equal(await tier.forgetMany([lost]), true)
+  t.strictSame(await read(tier, lost, other), [undefined, undefined])
+})
+
+t.test('what is copied from a farther tier is not put where its key was deleted meanwhile', async t => {
+  const place = places['a backend of three methods'](t)
+  const key = place.keyspace.entry('k', 'copied')
+  const { tier } = tierOn(t, place, place.raw)
+  await tier.copyMany([key], async () => {
+    await tier.forgetMany([key])
+    return [entryOf('old')]
+  })
+  t.strictSame(await read(tier, key), [undefined])
+})
+
+t.test('a stamp that is made anew matches no older entry, whatever is left of the one before', async t => {
+  const place = places['a backend of three methods'](t)
+  const key = place.keyspace.entry('k', 'tagged')
+  const state = { refused: '' }
+  const { tier } = tierOn(t, place, {
+    ...place.raw,
+    setMany: async entries => {
+      await place.raw.setMany(entries.filter(entry => entry.key !== state.refused))
+      if (entries.some(entry => entry.key === state.refused)) throw new Error('away')
+    }
+  })
+  await load(tier, key, 'old', ['t'])
+  await tier.forget({ tags: ['t'] })
+  await place.raw.deleteMany([place.keyspace.stampPart('deleted')])
+  state.refused = place.keyspace.stampPart('epoch')
+  await claim(tier, place.keyspace.entry('k', 'another'))
+  t.strictSame(await read(tier, key), [undefined])
+})
+
+t.test('a backend whose setMany returns nothing is understood', async t => {
+  const place = places['a backend of three methods'](t)
+  const key = place.keyspace.entry('k', 'a')
+  const { tier } = tierOn(t, place, { ...place.raw, setMany: (entries => { void place.raw.setMany(entries) }) as Backend['setMany'] })
+  t.strictSame(await tier.setMany([{ key, entry: entryOf(1) }]), [true])
+  t.strictSame(await read(tier, key), [1])
+})
+
 t.test('a backend that says null where there is nothing is understood', async t => {
   const place = places['a backend of three methods'](t)
   const key = place.keyspace.entry('k', 'a')
