@@ -544,7 +544,10 @@ t.test('peek', async t => {
     t.equal(api.peek(User, 'getById', [1]), undefined, 'not while it is on its way')
     const user = await reading
     t.equal(api.peek(User, 'getById', [1]), user)
-    t.equal(manager.createApi().peek(User, 'getById', [1]), undefined)
+    const other = manager.createApi()
+    t.equal(other.peek(User, 'getById', [1]), undefined)
+    await other.set(User, 'getById', [1], user!)
+    t.strictSame(other.peek(User, 'getById', [1]), user)
     await manager.idle()
     const { reads } = cloud
     api.peek(User, 'getById', [2])

@@ -80,6 +80,8 @@ t.test('what could not be written leaves what it has read', async t => {
     t.strictSame(await Promise.all([region.getOrCreate('failing', () => later), region.getOrCreate('missing', () => later)]), [later, later], 'a failure is not remembered, nor is no value')
     await region.deleteMany(['failing', 'missing'])
   }
+  await Promise.all([t.rejects(region.set('k', { v: 'written' }), { message: 'not this' }), region.delete('k')])
+  t.equal(await region.get('k'), undefined, 'unless it was deleted meanwhile')
 })
 
 t.test('what becomes of one key of many is nothing to the others', async t => {
