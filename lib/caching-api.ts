@@ -36,7 +36,8 @@ export class CachingApi {
   readonly #manager: CachingManager
   /** One hit in memory is all that most requests read: what remembers and counts reads is made with the next one. */
   #onlyHit: Read | undefined
-  #reads: Reads | undefined
+  #memory: RequestMemory | undefined
+  #recorder: Recorder | undefined
   #fetching = 0
   #extras: Extras | undefined
   /** Of a request of the plugin's: for what can't be saved. */
@@ -83,7 +84,7 @@ export class CachingApi {
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
-    return this.#memory.get(bound, args, () => key)?.held as ResultOf<O, M> | undefined
+    return this.#reads.get(bound, args, () => key)?.held as ResultOf<O, M> | undefined
   }
 
   /**
@@ -115,7 +116,7 @@ export class CachingApi {
   async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
-    this.#memory.delete(bound, args, key)
+    this.#reads.delete(bound, args, key)
     this.#overtake(key)
     await bound.region.path.forget([key])
   }
@@ -124,7 +125,7 @@ export class CachingApi {
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
-    const seen = this.#memory.get(bound, args, () => key)
+    const seen = this.#reads.get(bound, args, () => key)
     this.#overtake(key)
     return await this.#fetch(new Fetching(this, bound, args, key, seen), undefined, undefined, true).promise as ResultOf<O, M>
   }
@@ -157,7 +158,7 @@ export class CachingApi {
     const regions = this.#need().regions ??= new Map()
     let region = regions.get(name)
     if (region === undefined) {
-      region = new RequestRegion(this.#manager.region(name), this.#recorder)
+      region = new RequestRegion(this.#manager.region(name), this.#counts)
       regions.set(name, region)
     }
     return region
@@ -209,30 +210,33 @@ export class CachingApi {
 
   /** Where this request's values came from, so far. */
   get stats (): Readonly<RequestStats> {
-    return this.#recorder.stats
+    return this.#counts.stats
   }
 
   /** @internal The value of a `Server-Timing` header. */
   get serverTiming (): string {
-    return this.#recorder.serverTiming
+    return this.#counts.serverTiming
   }
 
-  get #memory (): RequestMemory {
-    return (this.#reads ?? this.#startReads()).memory
+  get #reads (): RequestMemory {
+    return this.#memory ?? this.#startReads()
   }
 
-  get #recorder (): Recorder {
-    return (this.#reads ?? this.#startReads()).recorder
+  get #counts (): Recorder {
+    if (this.#recorder === undefined) this.#startReads()
+    return this.#recorder!
   }
 
-  #startReads (): Reads {
-    const reads = this.#reads = new Reads()
+  #startReads (): RequestMemory {
+    const memory = this.#memory = new RequestMemory()
+    const recorder = this.#recorder = new Recorder()
     const hit = this.#onlyHit
-    if (hit === undefined) return reads
-    reads.memory.setPlain(hit)
-    reads.recorder.hit(hit.method.region.path.hit)
-    this.#onlyHit = undefined
-    return reads
+    if (hit !== undefined) {
+      memory.setPlain(hit)
+      recorder.hit(hit.method.region.path.hit)
+      this.#onlyHit = undefined
+    }
+    return memory
   }
 
   /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
@@ -243,14 +247,14 @@ export class CachingApi {
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
-    if (this.#reads === undefined && this.#onlyHit === undefined) return undefined
-    const seen = this.#memory.getPlain(bound, arg)
+    const memory = this.#memory ?? (this.#onlyHit === undefined ? undefined : this.#startReads())
+    const seen = memory?.getPlain(bound, arg)
     return seen === undefined ? undefined : this.#again(bound, seen)
   }
 
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
-    this.#recorder.local++
+    this.#recorder!.local++
     if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | Anew).key!)
     return seen
   }
@@ -261,8 +265,8 @@ export class CachingApi {
     const { path } = bound.region
     const known = path.recalled(bound.shortcuts, args[0], maxAge)
     if (known === undefined) return undefined
-    if (this.#reads === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
-    this.#recorder.hit(path.hit)
+    if (this.#memory === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
+    this.#counts.hit(path.hit)
     return this.#hand(bound, args, undefined, known, before)
   }
 
@@ -270,7 +274,7 @@ export class CachingApi {
   #readOther (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
     const force = options?.force === true
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
-    const seen = this.#memory.get(bound, args, keyOf)
+    const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
     const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge, seen) : undefined
     return known ?? this.#readByKey(bound, args, maxAge, force, seen)
@@ -283,14 +287,14 @@ export class CachingApi {
     if (primed !== undefined) {
       this.#extras!.primed!.delete(key)
       if (!force) {
-        this.#recorder.local++
+        this.#counts.local++
         return this.#hand(bound, args, key, primed)
       }
     }
     const { path } = bound.region
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
     if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, before), maxAge, remembered)
-    this.#recorder.hit(path.hit)
+    this.#counts.hit(path.hit)
     return this.#hand(bound, args, key, remembered, before)
   }
 
@@ -299,7 +303,7 @@ export class CachingApi {
     const { method: bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
     if (anew && fetching.before !== undefined) fetching.anew = new Anew(fetching, fetching.before)
-    this.#memory.set(args, key, fetching.anew ?? fetching)
+    this.#reads.set(args, key, fetching.anew ?? fetching)
     this.#fetching++
     bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
     return fetching
@@ -308,7 +312,7 @@ export class CachingApi {
   /** @internal */
   landed (fetching: Fetching, landed: Landed): void {
     const { method: bound } = fetching
-    this.#recorder.landed(landed)
+    this.#counts.landed(landed)
     if (landed.primed !== undefined) this.#prime(landed.primed)
     this.#ended()
     if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
@@ -339,9 +343,9 @@ export class CachingApi {
 
   /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
-    if (read === undefined ? this.#memory.get(bound, args, () => key!) !== undefined : !this.#memory.delete(bound, args, key, read)) return
+    if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
     while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
-    if (before !== undefined) this.#memory.set(args, key, before)
+    if (before !== undefined) this.#reads.set(args, key, before)
   }
 
   #need (): Extras {
@@ -378,13 +382,13 @@ export class CachingApi {
   #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before?: Read): Read {
     if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared, before)
     const read = new Read(own(shared), bound, args[0])
-    this.#memory.set(args, key, read)
+    this.#reads.set(args, key, read)
     return read
   }
 
   #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before: Read | undefined): Read {
     const fetching = new Fetching(this, bound, args, key, before)
-    this.#memory.set(fetching.args, key, fetching) // first: it may read this very key
+    this.#reads.set(fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
       if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
@@ -401,10 +405,10 @@ export class CachingApi {
    * told at the end: the row is written all the same.
    */
   #handWritten (bound: BoundMethod, args: readonly unknown[], key: string, entry: Shared, primed: readonly Written[]): { presented: Promise<void>, takeBack: () => void } {
-    const before = this.#memory.get(bound, args, () => key)
+    const before = this.#reads.get(bound, args, () => key)
     const presented = (async () => { this.#hand(bound, args, key, entry) })()
     presented.catch(() => {})
-    const handed = this.#memory.get(bound, args, () => key)
+    const handed = this.#reads.get(bound, args, () => key)
     this.#overtake(key)
     const takeBackPrimed = primed.map(prime => this.#handPrimed(prime))
     const takeBack = () => {
@@ -416,10 +420,10 @@ export class CachingApi {
 
   /** Returns what takes it back, unless it was read or replaced meanwhile. */
   #handPrimed ({ method, args, key, entry }: Written): () => void {
-    const read = this.#memory.get(method, args, () => key)
+    const read = this.#reads.get(method, args, () => key)
     const row = this.#extras?.primed?.get(key)
     this.#overtake(key)
-    this.#memory.delete(method, args, key)
+    this.#reads.delete(method, args, key)
     const rows = this.#need().primed ??= new Map<string, Shared>()
     rows.set(key, entry)
     return () => {
@@ -438,12 +442,6 @@ export class CachingApi {
 
 /** A row for another method, as it is kept. */
 interface Written extends PrimedRow { readonly entry: Shared }
-
-/** What a request has read, and from where. */
-class Reads {
-  readonly memory = new RequestMemory()
-  readonly recorder = new Recorder()
-}
 
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
 class Extras {
