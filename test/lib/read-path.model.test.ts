@@ -284,7 +284,8 @@ class Process {
   read (cell: Cell, isSameRequest: boolean, options: ReadOptions & { force?: boolean } = {}): void {
     const { kind, row } = cell
     const request = isSameRequest ? this.request : new Request(this.manager.createApi())
-    const seen = options.force === true && kind !== 'made' ? undefined : request.seen.get(cell)
+    const before = request.seen.get(cell)
+    const seen = options.force === true && kind !== 'made' ? undefined : before
     const floor = seen?.floor ?? request.since.get(cell) ?? this.floorOf(cell)
     const promise = this.hub.run(() => kind === 'made' ? this.#make(request, row, options) : request.api.get(this.#object, kind, [row], options)) as Promise<Value>
     const name = `read ${this.#app.next()} of ${kind} ${row} by ${this.name}`
@@ -296,7 +297,11 @@ class Process {
       if (!request.since.has(primed)) request.since.set(primed, this.floorOf(primed))
     }
     this.#app.track(name, longestRead(this.#app.setting.lockWait), promise, result => {
-      if ('error' in result) known.failed = true
+      if ('error' in result) {
+        known.failed = true
+        // A forced read that fails leaves what the request has read before.
+        if (seen === undefined && before !== undefined && request.seen.get(cell) === known) request.seen.set(cell, before)
+      }
       this.#check(result, cell, floor, name)
     })
   }
