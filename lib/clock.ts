@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers'
 const mostReads = 32
 
 /** As it was when this module was loaded: a clock that a test puts in its place later is read each time. */
-export const systemTime = Date.now
+const systemTime = Date.now
 
 /** False for one that a test had put in its place before. */
 export const isSystemTime = (now: () => number): boolean => now === systemTime && String(now).includes('[native code]')

@@ -67,9 +67,10 @@ export class QuorumLock implements DogpileLock {
     const count = await this.#count(names, this.#unlessSilent(askFor(token, duration), asked))
     const { votes, answers } = count
     const isInTime = performance.now() < until
-    const won = names.filter((_, i) => isInTime && votes[i]! >= this.#quorum)
+    const isWon = (i: number) => isInTime && votes[i]! >= this.#quorum
+    const won = names.filter((_, i) => isWon(i))
     // What a minority has given, or a silent server may yet give, is nobody's until it is released.
-    const lost = names.filter((_, i) => !(isInTime && votes[i]! >= this.#quorum) && (votes[i]! > 0 || answers < this.#clients.length))
+    const lost = names.filter((_, i) => !isWon(i) && (votes[i]! > 0 || answers < this.#clients.length))
     const released = this.release(lost, token, asked)
     this.#assertQuorum(count)
     if (won.length > 0) return { held: new QuorumHeld(this, won, token, asked), names: won }
