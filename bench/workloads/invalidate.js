@@ -14,7 +14,12 @@ export async function run ({ redis: { port }, quick }) {
     const [opened] = await Promise.all(members.map(member => member.tell('open', { port })))
     const sides = opened.filter(({ deletes, name }) => deletes).map(({ name }) => name)
     await pause(1200) // until each knows of the other
-    for (const side of sides) for (const member of members) await member.tell('fill', { side, ids: others })
+    for (const side of sides) {
+      for (const member of members) {
+        await member.tell('fill', { side, ids: others })
+        await member.tell('idle', { side }) // written back: the next one finds them
+      }
+    }
 
     const reloaded = new Map(sides.map(side => [side, []]))
     const deleted = new Map(sides.map(side => [side, []]))

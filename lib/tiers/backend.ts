@@ -104,6 +104,8 @@ export interface LocalBackend extends Backend {
 export interface LocalEntry extends Entry {
   /** The region's, in this process, when the load began. */
   readonly generation: Generation
+  /** That in which it was last found valid: as long as the region's is the same one, it still is. */
+  validIn: Generation
   /** When its key was last asked for, in the backend's own count. */
   usedAt: number
   /** Where it is found as well, under `alias`, until the backend replaces or evicts it. */

@@ -35,7 +35,7 @@ export class LocalTier {
 
   get (key: string): Entry | undefined {
     const entry = this.backend.getEntry(key)
-    if (entry === undefined || entry.generation === this.generation) return entry
+    if (entry === undefined || entry.validIn === this.generation) return entry
     return this.#ifValid(entry)
   }
 
@@ -43,7 +43,7 @@ export class LocalTier {
   recall (shortcuts: Shortcuts, alias: unknown): Entry | undefined {
     const entry = shortcuts.get(alias)
     if (entry === undefined || !this.backend.isRecent(entry)) return undefined
-    return entry.generation === this.generation ? entry : this.#ifValid(entry)
+    return entry.validIn === this.generation ? entry : this.#ifValid(entry)
   }
 
   /** As `get`, and registers the alias for `recall`, until the entry is replaced or evicted. */
@@ -56,14 +56,16 @@ export class LocalTier {
       entry.alias = typeof alias === 'string' ? structuredClone(alias) : alias
       shortcuts.set(entry.alias, entry)
     }
-    return entry.generation === this.generation ? entry : this.#ifValid(entry)
+    return entry.validIn === this.generation ? entry : this.#ifValid(entry)
   }
 
   #ifValid (entry: LocalEntry): Entry | undefined {
     const { generation } = entry
     if (generation.epoch !== this.generation.epoch) return undefined
     if (entry.tags.some(tag => (this.#taggedAt.get(tag) ?? this.#evictedTaggedAt) > generation.tagged)) return undefined
-    return generation.softened === this.generation.softened ? entry : { ...entry, softened: true }
+    if (generation.softened !== this.generation.softened) return { ...entry, softened: true }
+    entry.validIn = this.generation
+    return entry
   }
 
   /** Keeps what was loaded or found since `generation` began, unless there is something newer. */
@@ -71,7 +73,7 @@ export class LocalTier {
     if (generation !== this.generation && isOlder(generation, this.backend.getEntry(key)?.generation)) return
     const { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp } = entry
     // One literal with all properties: V8 keeps those that are added later apart from the object, which makes a hit slower.
-    this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation, usedAt: 0, shortcuts: undefined, alias: undefined })
+    this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation, validIn: generation, usedAt: 0, shortcuts: undefined, alias: undefined })
   }
 
   forget (keys: readonly string[]): void {

@@ -29,6 +29,37 @@ t.test('a hit makes no new object', async t => {
   t.equal(tier.get('a'), tier.get('a'), 'nor after the invalidation of another key')
 })
 
+t.test('what was found valid after one invalidation is looked at again after the next', async t => {
+  const next: [string, (tier: LocalTier) => void, object | undefined][] = [
+    ['of its key', tier => tier.forget(['a']), undefined],
+    ['of its tag', tier => tier.forgetTags(['t']), undefined],
+    ['of the region', tier => tier.revise('hard'), undefined],
+    ['of the region, softly', tier => tier.revise('soft'), { value: 1, softened: true }],
+    ['of something else', tier => tier.forgetTags(['other']), { value: 1, softened: false }]
+  ]
+  for (const [name, invalidate, expected] of next) {
+    const tier = localTier()
+    const shortcuts = new Map()
+    tier.set('a', entryOf(1, ['t']))
+    tier.forget(['b'])
+    t.match(tier.remember('a', shortcuts, 1), { value: 1 })
+    t.match(tier.recall(shortcuts, 1), { value: 1 })
+    invalidate(tier)
+    t.match(tier.recall(shortcuts, 1), expected, name)
+    t.match(tier.get('a'), expected, name)
+  }
+})
+
+t.test('what was found valid counts as no newer: a load from before that invalidation may replace it', async t => {
+  const tier = localTier()
+  const generation = tier.generation
+  tier.set('a', entryOf('old'))
+  tier.forget(['b'])
+  t.match(tier.get('a'), { value: 'old' })
+  tier.set('a', entryOf('new'), generation)
+  t.match(tier.get('a'), { value: 'new' })
+})
+
 t.test('what was found by its key is found by its alias, as long as it is there and counts', async t => {
   const tier = localTier(16)
   const shortcuts = new Map()

@@ -8,7 +8,7 @@ import { copyIn } from '../../../lib/values.js'
 const memoryOf = (options?: MemoryOptions) => memory(options) as MemoryBackend
 const generation = { epoch: 0, softened: 0, tagged: 0, deleted: 0 }
 const entryOf = (value: unknown): LocalEntry =>
-  ({ ...copyIn(value), loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp(), generation, usedAt: 0, shortcuts: undefined, alias: undefined })
+  ({ ...copyIn(value), loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp(), generation, validIn: generation, usedAt: 0, shortcuts: undefined, alias: undefined })
 
 t.test('an entry is kept as it is, until it is deleted', async t => {
   const backend = memoryOf()
