@@ -99,10 +99,11 @@ export class Fill {
   /** Resolves to the keys of those loaded anew that were refused. `found` gets the flights whose keys hold a value now. */
   async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
     const { fills, unfilled } = this.#fillsFor(tier, s, fillings)
-    // A refresh that can't be written forgets what it was to replace. A tier that is away is told later.
-    if (unfilled.length > 0) await tier.forgetMany(unfilled)
-    if (fills.length === 0) return []
-    const filled = await tier.fillMany(fills)
+    const [filled] = await Promise.all([
+      fills.length > 0 ? tier.fillMany(fills) : [],
+      // A refresh that can't be written forgets what it was to replace. A tier that is away is told later.
+      unfilled.length > 0 ? tier.forgetMany(unfilled) : undefined
+    ])
     for (const [i, { flight, key, entry }] of fills.entries()) {
       if (typeof filled[i] === 'boolean') found.add(flight)
       if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // 'unknown' doesn't contradict the value
@@ -172,24 +173,24 @@ export class Fill {
    * Never rejects.
    */
   async prime (entries: readonly Primable[]): Promise<void> {
-    await Promise.all(this.#options.shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s]?.stamp })))))
+    await Promise.all(this.#options.shared.map((tier, s) => this.#primeIn(tier, entries.map(({ flight, key, entry }) => ({ key, entry, before: flight.leases?.[s] })))))
   }
 
-  async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Stamp | undefined }[]): Promise<void> {
+  async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Lease | undefined }[]): Promise<void> {
     // First the mark, then the stamp: an invalidation that this stamp doesn't tell of comes later, and deletes the mark. Without
     // a mark, the fill compares the stamp once more.
-    const { deletions } = tier
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
     const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // the tier is away, and contradicts nothing
+      const isChanged = !tier.isUnchangedSince(before) || before.stamp.epoch !== stamp.epoch || before.stamp.deleted !== stamp.deleted
       // An earlier claim is about to be filled with a value that may be newer.
-      if (claim.entry !== undefined || !claim.first || deletions !== tier.deletions || before.epoch !== stamp.epoch || before.deleted !== stamp.deleted) {
+      if (claim.entry !== undefined || !claim.first || isChanged) {
         this.drop(key, entry)
         return []
       }
-      const bytes = this.#encode(tier, key, entry, before)
+      const bytes = this.#encode(tier, key, entry, before.stamp)
       return bytes === undefined ? [] : [{ key, entry, bytes, lease: claim.lease }]
     })
     if (fills.length > 0) await tier.fillMany(fills)

@@ -26,7 +26,7 @@ export class Fetching extends Reading implements Waiter {
   }
 
   override get held (): unknown {
-    return this.isUnderWay ? this.before?.held : this.value
+    return this.isDone ? this.value : this.before?.held
   }
 
   override done (value: unknown): void {
@@ -64,7 +64,7 @@ export class Anew extends Reading {
   }
 
   override get held (): unknown {
-    return this.isUnderWay ? this.before!.held : this.value
+    return this.isDone ? this.value : this.before?.held
   }
 
   override done (value: unknown): void {

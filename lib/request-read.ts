@@ -78,6 +78,10 @@ export class Reading extends Read {
     return this.#state === 'under way'
   }
 
+  get isDone (): boolean {
+    return this.#state === 'done'
+  }
+
   get hasFailed (): boolean {
     return this.#state === 'failed'
   }

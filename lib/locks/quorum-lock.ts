@@ -100,7 +100,8 @@ export class QuorumLock implements DogpileLock {
   async release (names: readonly string[], token: string, asked: ReadonlySet<RedisLike>): Promise<void> {
     if (names.length === 0) return
     await this.#count(names, async client => {
-      if (asked.has(client)) await client.eval(scripts.release, names.length, ...names, token)
+      if (!asked.has(client)) throw new Error('the server was not asked')
+      await client.eval(scripts.release, names.length, ...names, token)
       return names.map(() => true)
     })
   }
@@ -117,17 +118,24 @@ export class QuorumLock implements DogpileLock {
     }
   }
 
-  /** What a silent server is asked, it would do when it is back: too late for anybody. `asked` gets the servers that are asked. */
+  /**
+   * What a silent server is asked, it would do when it is back: too late for anybody. But where no quorum would be left, all
+   * are asked: perhaps it is this process that was busy, and their answers wait to be read. `asked` gets those that are asked.
+   */
   #unlessSilent (ask: Ask, asked?: Set<RedisLike>): Ask {
     return async client => {
-      const questions = this.#questions.get(client)!
-      const [oldest] = questions
-      if (oldest !== undefined && performance.now() - oldest.since > longestSilence) throw new Error('the server is silent')
+      if (this.#isSilent(client) && this.#clients.filter(one => !this.#isSilent(one)).length >= this.#quorum) throw new Error('the server is silent')
       asked?.add(client)
+      const questions = this.#questions.get(client)!
       const question = { since: performance.now() }
       questions.add(question)
       return await ask(client).finally(() => questions.delete(question))
     }
+  }
+
+  #isSilent (client: RedisLike): boolean {
+    const [oldest] = this.#questions.get(client)!
+    return oldest !== undefined && performance.now() - oldest.since > longestSilence
   }
 
   /** Asks the servers that are connected. Resolves as soon as the remaining ones could change nothing, or are silent. Never rejects. */

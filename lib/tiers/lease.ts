@@ -11,6 +11,8 @@ export interface Lease {
   readonly held: Uint8Array | undefined
   /** Of a right that a look has given: when it ends, by performance.now(). */
   readonly seenUntil?: number
+  /** Of a backend that refuses no fill: how many changes had begun in this process before the look. */
+  readonly changes?: number
 }
 
 /** A second look before a load: what was filled meanwhile, and the right to replace it. Undefined: the tier is away. */

@@ -90,9 +90,9 @@ export class SharedTier {
     return this.#backend.leasing !== undefined
   }
 
-  /** Where it refuses no fill: how many deletions have begun in this process. */
-  get deletions (): number {
-    return this.#unfenced.deletions
+  /** Where it refuses no fill: whether no deletion, set or refresh has begun in this process since the lease was given. */
+  isUnchangedSince ({ changes }: Lease): boolean {
+    return changes === undefined || changes === this.#unfenced.changes
   }
 
   /** Whether it didn't answer when it was last asked. */
@@ -136,7 +136,7 @@ export class SharedTier {
     const isEnough = !this.#fills.needMarks
     const seenUntil = performance.now() + this.#leaseTtl
     const { replays } = this.#invalidations
-    const { lastMade } = this.#unfenced
+    const { lastMade, changes } = this.#unfenced
     const asked = [...this.#stampKeys, ...keys]
     const found = this.#backend.checked(asked, await this.#backend.run(() => this.backend.getMany(asked)))
     const stamp = this.#stampOf(found)
@@ -144,19 +144,19 @@ export class SharedTier {
     if (stamp === undefined) {
       if (!toFill || this.isLeasing) return undefined // a claim will make the stamp
       const made = await this.#unfenced.makeStamp(lastMade)
-      return { ...sawNothing(keys), lease: () => ({ stamp: made, held: undefined }) }
+      return { ...sawNothing(keys), lease: () => ({ stamp: made, held: undefined, changes }) }
     }
     const first = this.#stampKeys.length
     const valid = this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[first + i])), stamp, replays)
     const entries = valid instanceof Promise ? await valid : valid
-    return { entries, lease: i => isEnough ? { stamp, held: found[first + i], seenUntil } : undefined }
+    return { entries, lease: i => isEnough ? { stamp, held: found[first + i], seenUntil, changes } : undefined }
   }
 
   /** Looks again, and claims what isn't there. In the order of `keys`. Never rejects. */
   async claimMany (keys: readonly string[], options: ClaimOptions): Promise<Claim[]> {
     const { leasing } = this.#backend
     try {
-      if (leasing === undefined) return await this.#claimUnfenced(keys)
+      if (leasing === undefined) return await this.#claimUnfenced(keys, options.takeOver)
       if (options.takeOver !== true && this.#hasStamp && !this.#fills.needMarks) {
         const look = await this.#look(keys)
         if (look !== undefined) return look.entries.map((entry, i) => claimOfLook(entry, look.lease(i)!))
@@ -181,14 +181,15 @@ export class SharedTier {
   }
 
   /** With a stamp, but nothing refuses a fill that comes too late. */
-  async #claimUnfenced (keys: readonly string[]): Promise<Claim[]> {
+  async #claimUnfenced (keys: readonly string[], takeOver = false): Promise<Claim[]> {
+    if (takeOver) this.#unfenced.takeOver()
     const { replays } = this.#invalidations
-    const { lastMade } = this.#unfenced
+    const { lastMade, changes } = this.#unfenced
     const found = await this.#backend.getMany([...this.#stampKeys, ...keys])
     const stamp = this.#stampOf(found) ?? await this.#unfenced.makeStamp(lastMade)
     const first = this.#stampKeys.length
     const entries = await this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[first + i])), stamp, replays)
-    const lease: Lease = { stamp, held: undefined }
+    const lease: Lease = { stamp, held: undefined, changes }
     return entries.map(entry => ({ entry, lease, first: true }))
   }
 
@@ -240,18 +241,20 @@ export class SharedTier {
    * can't have been forgotten here yet; when it is, the claim is revoked.
    */
   async copyMany (keys: readonly string[], read: (keys: readonly string[]) => Promise<(Entry | undefined)[]>): Promise<void> {
-    const { deletions } = this
-    const claims = await this.claimMany(keys, { ttl: 1000 })
-    const entries = await read(keys)
+    const watch = this.#unfenced.watch(keys)
     try {
+      const claims = await this.claimMany(keys, { ttl: 1000 })
+      const entries = await read(keys)
       const fills = entries.flatMap((entry, i) => {
         const claim = claims[i]
-        if (entry === undefined || entry.softened === true || claim === undefined || claim.entry !== undefined) return []
+        if (entry === undefined || entry.softened === true || claim === undefined || claim.entry !== undefined || !watch.isUntouched(keys[i]!)) return []
         return [{ key: keys[i]!, entry, bytes: this.encode(entry, claim.lease.stamp), lease: claim.lease }]
       })
-      if (fills.length > 0 && deletions === this.deletions) await this.fillMany(fills)
+      if (fills.length > 0) await this.fillMany(fills)
     } catch (error) {
       this.#backend.logFailure(error, 'copy')
+    } finally {
+      watch.end()
     }
   }
 

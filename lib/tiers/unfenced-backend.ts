@@ -28,7 +28,9 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
   readonly stampKeys: readonly string[]
   readonly #backend: TierBackend
   readonly #putting = new Set<Put>()
-  #deletions = 0
+  #changes = 0
+  /** Of each copy that is being made: its keys, without those that were written or deleted since it began. */
+  readonly #watched = new Set<Set<string>>()
   #lastMade: Promise<Stamp> | undefined
 
   constructor (backend: TierBackend, keyspace: Keyspace) {
@@ -63,21 +65,44 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
     await this.#replace(partOf[kind])
   }
 
-  /** How many deletions have begun in this process: a fill that nothing refuses is put only if there were none since it looked. */
-  get deletions (): number {
-    return this.#deletions
+  /** How many deletions, sets and refreshes have begun in this process: what came along with a load is put only if there were none since. */
+  get changes (): number {
+    return this.#changes
+  }
+
+  /** A set or a refresh begins. */
+  takeOver (): void {
+    this.#changes++
+  }
+
+  /** For a copy of these keys. `isUntouched`: nothing has been written there, or deleted, since, nor was it being written then. */
+  watch (keys: readonly string[]): { isUntouched: (key: string) => boolean, end: () => void } {
+    const untouched = new Set(keys.filter(key => this.#putsOf([key]).length === 0))
+    this.#watched.add(untouched)
+    return { isUntouched: key => untouched.has(key), end: () => { this.#watched.delete(untouched) } }
+  }
+
+  #touch (keys: readonly string[]): void {
+    for (const untouched of this.#watched) for (const key of keys) untouched.delete(key)
   }
 
   async forgetMany (_stampKey: string, _stamp: string, keys: readonly string[]): Promise<void> {
-    this.#deletions++
+    this.#changes++
+    this.#touch(keys)
     await Promise.all([this.#replace('deleted'), ...this.#putsOf(keys)])
     await this.#backend.backend.deleteMany(keys)
   }
 
-  /** Puts entries, whatever is there. */
+  /** Puts entries, whatever is there: after what this process is writing there already, which may be slower. */
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    const writing = (async () => { await this.#backend.backend.setMany(entries) })()
-    const put: Put = { keys: new Set(entries.map(({ key }) => key)), since: performance.now(), ended: writing.catch(() => {}) }
+    const keys = entries.map(({ key }) => key)
+    this.#touch(keys)
+    const earlier = this.#putsOf(keys)
+    const writing = (async () => {
+      if (earlier.length > 0) await Promise.all(earlier)
+      await this.#backend.backend.setMany(entries)
+    })()
+    const put: Put = { keys: new Set(keys), since: performance.now(), ended: writing.catch(() => {}) }
     this.#putting.add(put)
     try {
       await writing

@@ -584,6 +584,25 @@ t.test('peek', async t => {
     t.equal(await refresh, api.peek(User, 'find', [1]))
   })
 
+  t.test('shows what was read before though one of two later reads has failed', async t => {
+    const held = [gate(), gate()]
+    const loads = [async () => ({ v: 1 }), ...held.map(({ opened }) => async () => { await opened; throw new Error('away') })]
+    const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => await loads.shift()!()) } })
+    const manager = managerOf(t)
+    const api = manager.createApi()
+    const user = await api.get(User, 'find', [1])
+    const again = held.map(async () => {
+      await manager.createApi().invalidate(User, 'find', [1])
+      return await api.get(User, 'find', [1], { force: true })
+    })
+    const failed = again.map(async read => { await t.rejects(read, { message: 'away' }) })
+    for (const [i, { open }] of held.entries()) {
+      open()
+      await failed[i]
+      t.equal(api.peek(User, 'find', [1]), user)
+    }
+  })
+
   t.test('shows null for a row that is known not to exist, and nothing after an invalidation', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()

@@ -514,6 +514,42 @@ t.test('a server that stays silent is asked nothing more, except to release what
   await again.release()
 })
 
+t.test('where no quorum would be left, silent servers are asked all the same: perhaps this process was busy', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = await Promise.all(servers.map(async server => await connected(t, server)))
+  const lock = redlock(clients)
+  for (const server of servers) server.pause()
+  const first = lock.acquireSome!(['first'], 60_000)
+  const { now } = performance
+  t.intercept(performance, 'now', { value: () => now.call(performance) + 101 })
+  const second = lock.acquireSome!(['second'], 60_000)
+  for (const server of servers) server.resume()
+  t.strictSame([(await first)?.names, (await second)?.names], [['first'], ['second']])
+})
+
+t.test('a release resolves when a quorum has released: a server that was not asked does not count', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = await Promise.all(servers.map(async server => await connected(t, server)))
+  const [lock, slow] = [redlock(clients), clients[1]!]
+  servers[2]!.pause()
+  await lock.acquireSome!(['before'], 60_000)
+  const { now } = performance
+  t.intercept(performance, 'now', { value: () => now.call(performance) + 101 })
+  const some = (await lock.acquireSome!(['some'], 60_000))!.held
+  const isLate = gate()
+  const { eval: evaluate } = slow
+  t.intercept(slow, 'eval', { value: async (...args: Parameters<typeof evaluate>) => { await isLate.opened; return await evaluate.apply(slow, args) }, writable: true })
+  let isReleased = false
+  const released = some.release().then(() => { isReleased = true })
+  await clients[0]!.ping() // the other one has released by now
+  await new Promise(setImmediate)
+  t.equal(isReleased, false)
+  isLate.open()
+  await released
+  t.strictSame(await Promise.all(clients.slice(0, 2).map(async client => await client.exists('some'))), [0, 0])
+  servers[2]!.resume()
+})
+
 t.test('a server that is silent while a lock is renewed is no reason to give it up', async t => {
   const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
   const clients = await Promise.all(servers.map(async server => await connected(t, server)))

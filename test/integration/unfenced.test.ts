@@ -1,0 +1,229 @@
+import t, { type Test } from 'tap'
+import { CachingManager } from '../../lib/caching-manager.js'
+import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
+import type { RegionOptions } from '../../lib/region-options.js'
+import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
+import { gate, type Gate } from '../helpers/doubles.js'
+
+/*
+ * A backend of three methods refuses nothing that comes too late. What one process does, it brings into an order itself: what
+ * was set, or forgotten, last is what readers find when all is over, whatever the backend takes for each command.
+ */
+
+/** Behind it a Map. The test holds up writes of some keys, and reads. */
+class SlowBackend implements Backend {
+  readonly name: string
+  readonly #kept = new Map<string, Uint8Array>()
+  readonly #held: { readonly part: string, readonly begun: Gate, readonly end: Gate }[] = []
+  /** What was written, and what was deleted, in order. */
+  readonly changes: string[] = []
+  /** Called when a key is read; what it returns holds up the answer. */
+  whenRead: (key: string) => Gate | undefined = () => undefined
+
+  constructor (name = 'slow') {
+    this.name = name
+  }
+
+  /** Holds up the next write of a key that ends so. */
+  hold (part: string): { readonly begun: Gate, readonly end: Gate } {
+    const held = { part, begun: gate(), end: gate() }
+    this.#held.push(held)
+    return held
+  }
+
+  /** As an eviction does. */
+  evict (part: string): void {
+    for (const key of this.#kept.keys()) if (key.endsWith(part)) this.#kept.delete(key)
+  }
+
+  async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const found = keys.map(key => this.#kept.get(key))
+    for (const key of keys) await this.whenRead(key)?.opened
+    return found
+  }
+
+  async setMany (entries: readonly BackendEntry[]): Promise<void> {
+    const at = this.#held.findIndex(({ part }) => entries.some(({ key }) => key.endsWith(part)))
+    const [held] = at === -1 ? [] : this.#held.splice(at, 1)
+    held?.begun.open()
+    await held?.end.opened
+    for (const { key, value } of entries) {
+      this.changes.push(`set ${key}`)
+      this.#kept.set(key, value)
+    }
+  }
+
+  async deleteMany (keys: readonly string[]): Promise<void> {
+    for (const key of keys) {
+      this.changes.push(`delete ${key}`)
+      this.#kept.delete(key)
+    }
+  }
+}
+
+const row = (name: string) => ({ id: 1, name })
+
+/** `found`: what the database has. A row that is found by its name comes along for its id; `byName` holds up that load. */
+function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial<RegionOptions>, 'tiers'> = {}) {
+  const database = { found: row('old'), begun: gate(), byName: gate() }
+  const Person = cachedObject({
+    name: 'Person',
+    region: 'people',
+    methods: {
+      byId: loadMany({ load: (_context, ids: readonly number[]) => ids.map(id => ({ ...database.found, id })), idOf: ({ id }) => id }),
+      byName: loadOne(async (_context, _name: string) => {
+        const { found } = database
+        database.begun.open()
+        await database.byName.opened
+        return found
+      }, { primes: { byId: ({ id }) => [id] } })
+    }
+  })
+  const manager = new CachingManager({ regions: { people: { tiers, ttl: '1h', jitter: 0, tierTimeout: '20s', ...options } } })
+  t.teardown(() => manager.close())
+  const read = async () => await manager.createApi().get(Person, 'byId', [1])
+  return { database, Person, manager, read, region: manager.region('people') }
+}
+
+/** Whatever was to happen without a gate has happened. */
+async function settle (): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+}
+
+t.test('a value that is set is not replaced by an older one whose write takes longer', async t => {
+  const backend = new SlowBackend()
+  const { region, manager } = peopleOf(t, [backend])
+  const write = backend.hold(':one')
+  await region.getOrCreate('one', () => 'old')
+  await write.begun.opened
+  const set = region.set('one', 'new')
+  await settle()
+  write.end.open()
+  await set
+  await manager.idle()
+  t.equal(await region.get('one'), 'new')
+})
+
+t.test('a row that came along is not put where its key is being deleted since before the load ended', async t => {
+  const backend = new SlowBackend()
+  const { database, manager, Person, read } = peopleOf(t, [backend])
+  await manager.createApi().get(Person, 'byId', [2]) // there is a stamp
+  await manager.idle()
+  const [stamp, primed] = [backend.hold(':deleted'), backend.hold(':1')]
+  const loaded = manager.createApi().get(Person, 'byName', ['x'])
+  await database.begun.opened
+  database.found = row('new')
+  const invalidated = manager.createApi().invalidate(Person, 'byId', [1])
+  await stamp.begun.opened
+  database.byName.open()
+  await loaded
+  await settle()
+  stamp.end.open()
+  await invalidated
+  primed.end.open()
+  await manager.idle()
+  t.match(await read(), row('new'))
+})
+
+t.test('nor where another row is being set', async t => {
+  const backend = new SlowBackend()
+  const { database, manager, Person, read } = peopleOf(t, [backend])
+  await manager.createApi().get(Person, 'byId', [2])
+  await manager.idle()
+  const write = backend.hold(':1')
+  const loaded = manager.createApi().get(Person, 'byName', ['x'])
+  await database.begun.opened
+  const set = manager.createApi().set(Person, 'byId', [1], row('new'))
+  await write.begun.opened
+  database.byName.open()
+  await loaded
+  await settle()
+  write.end.open()
+  await set
+  await manager.idle()
+  t.match(await read(), row('new'))
+})
+
+t.test('a row that came along is kept where nothing has changed meanwhile', async t => {
+  const { database, manager, Person, read } = peopleOf(t, [new SlowBackend()])
+  await manager.createApi().get(Person, 'byId', [2])
+  database.byName.open()
+  await manager.createApi().get(Person, 'byName', ['x'])
+  await manager.idle()
+  database.found = row('not asked for')
+  t.match(await read(), row('old'))
+})
+
+t.test('what is copied from a farther tier is not put where a value was set since', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const { region, manager } = peopleOf(t, [near, far])
+  await region.set('k', 'old')
+  near.evict(':k')
+  const [copying, late] = [gate(), gate()]
+  let reads = 0
+  far.whenRead = key => {
+    if (!key.endsWith(':k') || ++reads < 2) return undefined
+    copying.open()
+    return late
+  }
+  t.equal(await region.get('k'), 'old')
+  await copying.opened
+  far.whenRead = () => undefined
+  await region.set('k', 'new')
+  late.open()
+  await manager.idle()
+  t.equal(await region.get('k'), 'new')
+})
+
+t.test('nor where one is being set', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const { region, manager } = peopleOf(t, [near, far])
+  await region.set('k', 'old')
+  near.evict(':k')
+  const writes = [near.hold(':k'), far.hold(':k')]
+  const set = region.set('k', 'new')
+  for (const { begun } of writes) await begun.opened
+  t.equal(await region.get('k'), 'old')
+  await settle() // the copy would wait for nothing but that write
+  for (const { end } of writes) end.open()
+  await set
+  await manager.idle()
+  t.equal(await region.get('k'), 'new')
+})
+
+t.test('a key is copied again when what was written there has been evicted', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const { region, manager } = peopleOf(t, [near, far])
+  for (const value of ['one', 'two']) {
+    await region.set('k', value)
+    near.evict(':k')
+    t.equal(await region.get('k'), value)
+    await manager.idle()
+    far.evict(':k')
+    t.equal(await region.get('k'), value, 'the near one has it')
+  }
+})
+
+t.test('a refresh writes nothing after the invalidation of its key, though another one that departed with it can not be written', async t => {
+  const backend = new SlowBackend()
+  const encode = (value: unknown) => {
+    const text = JSON.stringify(value)
+    if (text.includes('"id":2')) throw new Error('this one not')
+    return Buffer.from(text)
+  }
+  const { database, manager, Person, read } = peopleOf(t, [backend], { serializer: { encode, decode: bytes => JSON.parse(Buffer.from(bytes).toString()) as unknown } })
+  await manager.createApi().get(Person, 'byId', [3]) // there is a stamp
+  await manager.idle()
+  const deletion = backend.hold(':deleted')
+  const refreshed = [1, 2].map(async id => await manager.createApi().refresh(Person, 'byId', [id]))
+  await deletion.begun.opened
+  await settle()
+  database.found = row('new')
+  await manager.createApi().invalidate(Person, 'byId', [1])
+  deletion.end.open()
+  await Promise.all(refreshed)
+  await manager.idle()
+  const changes = backend.changes.filter(change => change.endsWith(':1')).map(change => change.split(' ')[0])
+  t.strictSame([changes[0], new Set(changes.slice(1))], ['set', new Set(['delete'])])
+  t.match(await read(), row('new'))
+})
