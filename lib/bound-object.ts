@@ -1,5 +1,5 @@
 import { definitionOf, versionOf, type AnyCachedObject, type MethodDefinition } from './cached-object.js'
-import { assertTags } from './checks.js'
+import { assertTags, isPromise } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidDefinitionError, show } from './errors.js'
 import { encodeArguments, safeKey } from './keys.js'
@@ -97,7 +97,7 @@ export class BoundMethod {
     if (row === null) return null
     if (preCache === undefined) return row
     const stored = preCache(row)
-    if (stored === undefined) throw new InvalidDefinitionError(`${this.#name}: preCache must return what is to be cached, got undefined`)
+    if (stored === undefined || isPromise(stored)) throw new InvalidDefinitionError(`${this.#name}: preCache must return what is to be cached, got ${show(stored)}`)
     return stored
   }
 
@@ -132,23 +132,38 @@ export class BoundMethod {
   /** The rows in the order of `ids`, each by the id that `idOf` tells. */
   #pair (ids: readonly unknown[], rows: readonly unknown[]): readonly Loaded[] {
     const byId = new Map<unknown, unknown>()
-    for (const row of rows) if (row !== null && row !== undefined) byId.set(this.definition.idOf!(row), row)
+    for (const row of rows) if (row !== null && row !== undefined) byId.set(this.#idOf(row), row)
     let found = 0
     const loaded = ids.map(id => {
       const row = byId.get(id)
       if (row !== undefined) found++
       return this.#loaded(row)
     })
-    if (found < byId.size && !this.#warned) this.#warnOfUnasked(ids, byId)
+    if (found < byId.size) this.#blameUnasked(ids, byId)
     return loaded
   }
 
-  /** About a row that nobody has asked for. Most often its id is a column of type bigint, which pg gives as strings. */
-  #warnOfUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
-    this.#warned = true
+  #idOf (row: unknown): unknown {
+    const id = this.definition.idOf!(row)
+    if (typeof id !== 'number' && typeof id !== 'string' && typeof id !== 'bigint') throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
+    return id
+  }
+
+  /**
+   * About rows that nobody has asked for. An id of another type would be remembered as missing: a column of type bigint, for
+   * instance, which pg gives as strings.
+   */
+  #blameUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
     const asked = new Set(ids)
-    const id = [...byId.keys()].find(id => !asked.has(id))
-    this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(id)} (${typeof id}), which was not asked for; it was asked for ${show(ids[0])} (${typeof ids[0]})`)
+    const askedText = new Map(ids.map(id => [String(id), id]))
+    const unasked = [...byId.keys()].filter(id => !asked.has(id))
+    for (const id of unasked) {
+      const meant = askedText.get(String(id))
+      if (meant !== undefined && !byId.has(meant)) throw new InvalidDefinitionError(`${this.#name}: idOf must return what load was asked for, ${show(meant)} (${typeof meant}), got ${show(id)} (${typeof id})`)
+    }
+    if (this.#warned) return
+    this.#warned = true
+    this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(unasked[0])}, which was not asked for`)
   }
 
   #loaded (row: unknown): Loaded {

@@ -46,7 +46,8 @@ export type MethodName<O extends AnyCachedObject> = keyof O['methods'] & string
 export type ArgsOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['args']
 export type ResultOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['result']
 export type RowOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['row']
-export type SoleArg<A> = A extends readonly [infer Only] ? Only : never
+/** What `getMany` takes for each read of a method of one argument. Not an array: it would be taken for the list of arguments. */
+export type SoleArg<A> = A extends readonly [infer Only] ? Exclude<Only, readonly unknown[]> : never
 
 /** A method as it was defined. The types of its functions were checked where `loadOne` or `loadMany` was called. */
 export interface MethodDefinition {
@@ -73,9 +74,9 @@ const kVersion = Symbol('version')
 export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Stored> (
   load: (context: LoaderContext, ...args: A) => Promise<T | null | undefined> | T | null | undefined,
   options: MethodOptions<T, Stored, Out> = {}
-): LoadMethod<A, NoInfer<Out> | null, T> {
+): LoadMethod<A, NoInfer<Awaited<Out>> | null, T> {
   assertFunction(load, 'loadOne(load)')
-  return makeMethod('loadOne', options, { kind: 'one', load, idOf: undefined, maxBatch: 1 })
+  return makeMethod('loadOne', optionNames, options, { kind: 'one', load, idOf: undefined, maxBatch: 1 })
 }
 
 /** One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. */
@@ -85,20 +86,20 @@ export function loadMany<Id extends string | number | bigint, T, Stored = T, Out
   idOf: (row: T) => Id
   /** Larger batches are split. Default 1000. */
   maxBatch?: number
-} & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], NoInfer<Out> | null, T> {
+} & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], NoInfer<Awaited<Out>> | null, T> {
   if (typeof method !== 'object' || method === null) throw new InvalidDefinitionError(`loadMany(method) must be an object with load and idOf, got ${show(method)}`)
   const { load, idOf, maxBatch = 1000, ...options } = method
   assertFunction(load, 'loadMany: load')
   assertFunction(idOf, 'loadMany: idOf')
   if (!Number.isInteger(maxBatch) || maxBatch < 1) throw new InvalidDefinitionError(`loadMany: maxBatch must be a positive integer, got ${show(maxBatch)}`)
-  return makeMethod('loadMany', options, { kind: 'many', load, idOf, maxBatch })
+  return makeMethod('loadMany', ['load', 'idOf', 'maxBatch', ...optionNames], options, { kind: 'many', load, idOf, maxBatch })
 }
 
 const optionNames = ['preCache', 'postCache', 'primes', 'tags', 'ttl', 'grace', 'negativeTtl']
 
-function makeMethod<A extends readonly unknown[], Result, Row> (where: string, options: object, own: Pick<MethodDefinition, 'kind' | 'maxBatch'> & { load: unknown, idOf: unknown }): LoadMethod<A, Result, Row> {
+function makeMethod<A extends readonly unknown[], Result, Row> (where: string, known: readonly string[], options: object, own: Pick<MethodDefinition, 'kind' | 'maxBatch'> & { load: unknown, idOf: unknown }): LoadMethod<A, Result, Row> {
   if (typeof options !== 'object' || options === null) throw new InvalidDefinitionError(`${where}: options must be an object, got ${show(options)}`)
-  for (const name of Object.keys(options)) if (!optionNames.includes(name)) throw new InvalidDefinitionError(`${where}: '${name}' is not an option; the options are ${optionNames.join(', ')}`)
+  for (const name of Object.keys(options)) if (!optionNames.includes(name)) throw new InvalidDefinitionError(`${where}: '${name}' is not an option; the options are ${known.join(', ')}`)
   const { preCache, postCache, primes = {}, tags, ttl, grace, negativeTtl } = options as MethodOptions<unknown>
   if (typeof primes !== 'object' || primes === null) throw new InvalidDefinitionError(`${where}: primes must be an object of functions, got ${show(primes)}`)
   for (const [name, fn] of Object.entries({ preCache, postCache, tags })) if (fn !== undefined) assertFunction(fn, `${where}: ${name}`)

@@ -5,7 +5,7 @@ import { assertUnhidden, saveBy } from './cache-object-instance.js'
 import { idOf, modelOf } from './cache-object-model.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager } from './caching-manager.js'
-import { assertTags } from './checks.js'
+import { assertCallOptions, assertTags, isPromise } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
 import type { Landed } from './landed.js'
@@ -95,6 +95,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     if (row === undefined) throw new InvalidArgumentError('row', 'a row, or null for "there is no such row"', 'undefined')
+    assertCallOptions(options)
     if (options.tags !== undefined) assertTags(options.tags)
     const policy = resolvePolicy(bound.policy, options)
     const { path } = bound.region
@@ -272,6 +273,7 @@ export class CachingApi {
 
   /** With options, or arguments that are looked up by their key. */
   #readOther (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
+    if (options !== undefined) assertCallOptions(options)
     const force = options?.force === true
     const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
     const seen = this.#reads.get(bound, args, keyOf)
@@ -457,8 +459,5 @@ class Extras {
 }
 
 const settled = Promise.resolve()
-
-/** `postCache` may return one. */
-const isPromise = (value: unknown): boolean => typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
 const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)

@@ -34,6 +34,18 @@ export function assertSerializer (serializer: unknown, path: string): asserts se
   if (typeof encode !== 'function' || typeof decode !== 'function') throw new InvalidOptionsError(path, 'an object with encode and decode', show(serializer))
 }
 
+/** What callers may return in place of a value. */
+export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
+
+/** Of one read or write. A misspelt one would do nothing. @throws InvalidOptionsError */
+export function assertCallOptions (options: unknown): void {
+  assertObject(options, 'options', callOptions)
+}
+
+/** Of any call: one object may be meant for several. */
+const callOptions = ['maxAge', 'force', 'ttl', 'grace', 'tags', 'shouldCache']
+
 /** @throws InvalidArgumentError */
 export function assertTags (tags: unknown): asserts tags is readonly string[] {
   if (!Array.isArray(tags) || !tags.every(tag => typeof tag === 'string')) throw new InvalidArgumentError('tags', 'an array of strings', show(tags))

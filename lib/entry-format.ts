@@ -75,7 +75,9 @@ export function decodeEntry (bytes: Uint8Array, serializer: Serializer): Entry |
   }
   const valueAt = tagsAt + 4 + (bytes[tagsAt]! | bytes[tagsAt + 1]! << 8 | bytes[tagsAt + 2]! << 16) + bytes[tagsAt + 3]! * 2 ** 24
   if (valueAt > bytes.length) throw new TypeError('a truncated entry')
-  const shared = share(decodeFrom(serializer, bytes, valueAt))
+  const value = decodeFrom(serializer, bytes, valueAt)
+  if (value === undefined) throw new TypeError('serializer.decode returned undefined, which means that there is no value')
+  const shared = share(value)
   if (shared.loose !== undefined) own(shared) // throws for a value that readers can't get a copy of
   // Four bytes at a time: one by one they would take as long as the value.
   for (let at = 0; at < bytesOfNumbers.length; at += 4) {

@@ -24,7 +24,7 @@ export const UnknownRegionError: MadeError<[name: string, known: string]> = crea
 export const InvalidArgumentError: MadeError<[where: string, expected: string, got: string]> = createError(
   'FST_CACHING_API_INVALID_ARGUMENT', '%s must be %s, got %s', 500, TypeError)
 
-/** A batch creator returned another number of values than it was asked for. */
+/** A batch creator returned another number of values than it was asked for, or a batch loader returned no array. */
 export const BatchMismatchError: MadeError<[where: string, asked: number, got: string]> = createError(
   'FST_CACHING_API_BATCH_MISMATCH', '%s was asked for %s values, in the order of its keys, and returned %s', 500)
 

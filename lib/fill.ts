@@ -1,4 +1,5 @@
 import { KeptEntry, noTags, type Entry } from './entry.js'
+import { InvalidArgumentError, show } from './errors.js'
 import type { Flight } from './flight.js'
 import type { Logger } from './logger.js'
 import type { Policy, Primed } from './source.js'
@@ -30,6 +31,12 @@ export interface Primable { readonly flight: Flight, readonly key: string, reado
 /** A flight's value, as one shared tier gets it. */
 interface TierFill { readonly flight: Flight, readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
 
+/** @throws InvalidArgumentError: a promise, for instance, would say yes whatever it resolves to */
+function isToBeCached (answer: unknown): boolean {
+  if (typeof answer !== 'boolean') throw new InvalidArgumentError('What shouldCache returns', 'true or false', show(answer))
+  return answer
+}
+
 /** Puts what was loaded into the tiers, unless it was invalidated meanwhile. */
 export class Fill {
   readonly #options: FillOptions
@@ -56,7 +63,7 @@ export class Fill {
     }
     if (this.#keepsNothing || loaded.value === undefined || (loaded.value === null && policy.negativeTtl === 0)) return shared
     try {
-      if (policy.shouldCache?.(loaded.value) === false) return shared
+      if (policy.shouldCache !== undefined && !isToBeCached(policy.shouldCache(loaded.value))) return shared
     } catch (error) {
       return { error }
     }

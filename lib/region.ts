@@ -1,6 +1,6 @@
-import { assertTags } from './checks.js'
+import { assertCallOptions, assertObject, assertTags } from './checks.js'
 import { noTags } from './entry.js'
-import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
+import { BatchMismatchError, InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { Landed, Waiter } from './landed.js'
 import type { ReadPath } from './read-path.js'
@@ -52,12 +52,12 @@ export class Region {
    * stale values.
    */
   async get<T> (key: string, options: ReadOptions = noOptions): Promise<T | undefined> {
-    return await this.#find(this.#key(key), resolveMaxAge(options.maxAge)) as T | undefined
+    return await this.#find(this.#key(key), maxAgeOf(options)) as T | undefined
   }
 
   /** In the order of `keys`, duplicates repeated, `undefined` in the gaps. One round trip to each tier. */
   async getMany<T> (keys: readonly string[], options: ReadOptions = noOptions): Promise<(T | undefined)[]> {
-    const maxAge = resolveMaxAge(options.maxAge)
+    const maxAge = maxAgeOf(options)
     return await Promise.all(this.#keys(keys).map(key => this.#find(key, maxAge))) as (T | undefined)[]
   }
 
@@ -67,9 +67,10 @@ export class Region {
    */
   async getOrCreate<T> (key: string, creator: () => T | Promise<T>, options: CreateOptions<T> = noOptions): Promise<T> {
     assertFunction(creator, 'creator')
+    const maxAge = maxAgeOf(options)
     const policy = resolvePolicy(this.path.options.policy, options)
     const source = sourceOf(creator, options.tags)
-    return await this.#read(new Want({ key: this.#key(key), maxAge: resolveMaxAge(options.maxAge), load: { source, policy } })) as T
+    return await this.#read(new Want({ key: this.#key(key), maxAge, load: { source, policy } })) as T
   }
 
   /**
@@ -84,7 +85,7 @@ export class Region {
   createEach<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T>[] {
     assertFunction(creator, 'creator')
     const full = this.#keys(keys)
-    const maxAge = resolveMaxAge(options.maxAge)
+    const maxAge = maxAgeOf(options)
     const policy = resolvePolicy(this.path.options.policy, options)
     const source: Source = {
       maxBatch: Infinity,
@@ -117,6 +118,7 @@ export class Region {
 
   /** As `set`, in one step for each tier. A Map will do, or pairs. */
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
+    assertCallOptions(options)
     const sets = pairsOf(entries).map(([key, value]) => ({ key: this.#key(key), value }))
     await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
   }
@@ -136,7 +138,10 @@ export class Region {
    * Default hard. Resolves when no reader can start to read the old values.
    * @throws InvalidationPendingError
    */
-  async invalidate ({ soft = false }: { soft?: boolean } = noOptions): Promise<void> {
+  async invalidate (options: { soft?: boolean } = noOptions): Promise<void> {
+    assertObject(options, 'options', ['soft'])
+    const { soft = false } = options
+    if (typeof soft !== 'boolean') throw new InvalidOptionsError('options.soft', 'true or false', show(soft))
     await this.path.revise(soft ? 'soft' : 'hard')
   }
 
@@ -154,8 +159,8 @@ export class Region {
   wrap<A extends readonly unknown[], T> (name: string, fn: (...args: A) => T | Promise<T>, options: CreateOptions<T> = noOptions): WrappedFunction<A, T> {
     if (typeof name !== 'string' || name === '') throw new InvalidArgumentError('name', 'a string that is not empty', show(name))
     assertFunction(fn, 'fn')
+    const maxAge = maxAgeOf(options)
     const policy = resolvePolicy(this.path.options.policy, options)
-    const maxAge = resolveMaxAge(options.maxAge)
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
     const loadOf = (args: A) => ({ source: sourceOf(() => fn(...args), tags), policy })
@@ -216,6 +221,13 @@ class Waiting implements Waiter {
       this.fail = reject
     })
   }
+}
+
+/** @throws InvalidOptionsError where any of them can't be */
+function maxAgeOf (options: ReadOptions): number | undefined {
+  if (options === noOptions) return undefined
+  assertCallOptions(options)
+  return resolveMaxAge(options.maxAge)
 }
 
 /** A source for one key. */

@@ -88,7 +88,7 @@ for (const [name, read] of Object.entries(readers)) {
 
 t.test('api.get never throws: its promise rejects', async t => {
   const api = loosely(managerOf(t).createApi())
-  for (const args of [[], [User], [User, 'getById'], [User, 'getById', null], [User, 'getById', [{}]], [User, 'getById', [1], { maxAge: 'soon' }], [null, null, null, null]]) {
+  for (const args of [[], [User], [User, 'getById'], [User, 'getById', null], [User, 'getById', [{}]], [User, 'getById', [1], { maxAge: 'soon' }], [User, 'getById', [1], null], [User, 'getById', [1], { maxage: 1 }], [null, null, null, null]]) {
     const promise = api.get(...args)
     t.type(promise, Promise)
     await t.rejects(promise, { code: /^FST_CACHING_API_INVALID_/ })
@@ -196,9 +196,35 @@ for (const from of ['manager.region', 'api.region']) {
       await t.rejects(region.getOrCreate('k', () => 1, { tags: 'tag' }), argument(/^tags must be an array of strings, got 'tag'$/))
       await t.rejects(region.set('k', 1, { ttl: '1 fortnight' }), options(/^options\.ttl/))
       await t.rejects(region.set('k', 1, { tags: 'tag' }), argument(/^tags/))
+      for (const wrong of [null, 5, 'ttl', []]) {
+        await t.rejects(region.get('k', wrong), options(/^options must be an object, got /))
+        await t.rejects(region.getOrCreate('k', () => 1, wrong), options(/^options must be an object, got /))
+        await t.rejects(region.set('k', 1, wrong), options(/^options must be an object, got /))
+      }
+      await t.rejects(region.get('k', { maxage: 1 }), options(/^options\.maxage must be absent: the options are maxAge, force, ttl, grace, tags, shouldCache, got 1$/))
+      await t.rejects(region.getOrCreateMany(['k'], () => [1], { tag: ['t'] }), options(/^options\.tag must be absent/))
+      await t.rejects(region.setMany([['k', 1]], { tll: 1 }), options(/^options\.tll must be absent/))
+    })
+
+    t.test('of a shouldCache that answers neither true nor false', async t => {
+      for (const answer of [undefined, 0, 'no', Promise.resolve(false)]) {
+        await t.rejects(region.getOrCreate('s', () => 1, { shouldCache: () => answer }), argument(/^What shouldCache returns must be true or false, got /))
+      }
+      t.equal(await region.get('s'), undefined)
     })
   })
 }
+
+t.test('region.invalidate', async t => {
+  const region = managerOf(t).region('objects') as unknown as { invalidate: (options?: unknown) => Promise<void>, set: (key: string, value: unknown) => Promise<void>, get: (key: string) => Promise<unknown> }
+  await region.set('k', 1)
+  for (const wrong of [null, 'soft', []]) await t.rejects(region.invalidate(wrong), options(/^options must be an object, got /))
+  await t.rejects(region.invalidate({ Soft: true }), options(/^options\.Soft must be absent: the options are soft, got true$/))
+  await t.rejects(region.invalidate({ soft: 1 }), options(/^options\.soft must be true or false, got 1$/))
+  t.equal(await region.get('k'), 1, 'nothing was forgotten')
+  await region.invalidate()
+  t.equal(await region.get('k'), undefined)
+})
 
 t.test('region.invalidateTags and region.wrap', async t => {
   const region = managerOf(t).region('objects') as unknown as { invalidateTags: (...args: any[]) => Promise<void>, wrap: (...args: any[]) => (...args: any[]) => Promise<unknown> }
@@ -217,7 +243,8 @@ t.test('a loader of many that returns no array, or rows of nobody', async t => {
   for (const rows of [null, undefined, {}, 'rows']) {
     await t.rejects(managerOf(t).createApi().get(define(rows), 'getById', [1]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^Bad\.getById was asked for 1 values/ })
   }
-  t.equal(await managerOf(t).createApi().get(define([{ id: '1' }]), 'getById', [1]), null)
+  t.equal(await managerOf(t).createApi().get(define([{ id: 2 }]), 'getById', [1]), null)
+  await t.rejects(managerOf(t).createApi().get(define([{ id: '1' }]), 'getById', [1]), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: /^Bad\.getById: idOf must return what load was asked for/ })
 })
 
 t.test('a loader that waits for its own key', async t => {

@@ -102,15 +102,29 @@ t.test('a loader of many that gives no array fails for all of them, by name', as
   }
 })
 
-t.test('rows that nobody asked for are said once: most often an id of another type', async t => {
+t.test('rows that nobody asked for are said once', async t => {
   const { bound, logger } = bind(t, cachedObject({
     name: 'User',
     region: 'objects',
-    methods: { many: loadMany({ load: () => [{ id: '1' }, { id: '2' }], idOf: row => row.id }) }
+    methods: { many: loadMany({ load: () => [{ id: 1 }, { id: 2 }], idOf: row => row.id }) }
   }))
-  t.match(await bound.method('many').source.load([[1], [2]]), [{ value: null }, { value: null }])
-  await bound.method('many').source.load([[3]])
-  t.strictSame(logger.lines.warn.map(line => line.message), ["User.many loaded a row of id '1' (string), which was not asked for; it was asked for 1 (number)"])
+  t.match(await bound.method('many').source.load([[1], [3]]), [{ value: { id: 1 } }, { value: null }])
+  await bound.method('many').source.load([[4]])
+  t.strictSame(logger.lines.warn.map(line => line.message), ['User.many loaded a row of id 2, which was not asked for'])
+})
+
+t.test('an id of another type than was asked for is an error by name, and no row that is missing', async t => {
+  const method = (rows: readonly object[], idOf: (row: never) => unknown) =>
+    bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: () => rows as never, idOf: idOf as (row: object) => number }) } })).bound.method('many')
+  const refused = (message: string) => ({ code: 'FST_CACHING_API_INVALID_DEFINITION', message })
+  const row = { id: '1' }
+  await t.rejects(method([row], ({ id }: typeof row) => id).source.load([[1]]), refused("User.many: idOf must return what load was asked for, 1 (number), got '1' (string)"))
+  t.match(await method([row], ({ id }: typeof row) => id).source.load([['1']]), [{ value: row }])
+  for (const [idOf, got] of [[() => undefined, 'undefined'], [() => null, 'null'], [async () => '1', 'an instance of Promise']] as const) {
+    await t.rejects(method([row], idOf).source.load([['1']]), refused(`User.many: idOf must return a string, a number or a bigint, got ${got}`))
+  }
+  const both = [{ id: 1 }, { id: '1' }]
+  t.match(await method(both, ({ id }: typeof both[0]) => id).source.load([[1]]), [{ value: both[0] }], 'which is there as well')
 })
 
 t.test('hooks that throw, or make no sense, fail the row that they were asked about and no other', async t => {
@@ -127,9 +141,11 @@ t.test('hooks that throw, or make no sense, fail the row that they were asked ab
   }
 })
 
-t.test('a preCache that returns nothing is an error by name, and not an empty cache', async t => {
-  const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { one: loadOne((_context, id: number) => idRow(id), { preCache: (() => {}) as never }) } }))
-  t.match(await bound.method('one').source.load([[1]]), [{ error: { code: 'FST_CACHING_API_INVALID_DEFINITION', message: 'User.one: preCache must return what is to be cached, got undefined' } }])
+t.test('a preCache that returns nothing, or a promise, is an error by name, and not an empty cache', async t => {
+  for (const [preCache, got] of [[() => {}, 'undefined'], [async (row: object) => row, 'an instance of Promise']] as const) {
+    const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { one: loadOne((_context, id: number) => idRow(id), { preCache: preCache as never }) } }))
+    t.match(await bound.method('one').source.load([[1]]), [{ error: { code: 'FST_CACHING_API_INVALID_DEFINITION', message: `User.one: preCache must return what is to be cached, got ${got}` } }])
+  }
 })
 
 t.test('a row answers for the methods that it primes, with their own preCache, tags and policy', async t => {

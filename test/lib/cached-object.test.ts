@@ -80,7 +80,7 @@ t.test('loadMany wants an object with load and idOf, and a positive maxBatch', a
 t.test('options of a method are refused by name', async t => {
   for (const where of ['loadOne', 'loadMany'] as const) {
     const make = (options: unknown) => where === 'loadOne' ? () => loadOne(load, options as never) : defineMany({ load: loadRows, idOf, ...options as object })
-    t.throws(make({ precache: load }), wrong(`${where}: 'precache' is not an option; the options are preCache, postCache, primes, tags, ttl, grace, negativeTtl`))
+    t.throws(make({ precache: load }), wrong(`${where}: 'precache' is not an option; the options are ${where === 'loadMany' ? 'load, idOf, maxBatch, ' : ''}preCache, postCache, primes, tags, ttl, grace, negativeTtl`))
     for (const name of ['preCache', 'postCache', 'tags']) t.throws(make({ [name]: 'x' }), wrong(`${where}: ${name} must be a function, got 'x'`))
     t.throws(make({ primes: { getById: 'id' } }), wrong(`${where}: primes.getById must be a function, got 'id'`))
     t.throws(make({ primes: { getById: undefined } }), wrong(`${where}: primes.getById must be a function, got undefined`))

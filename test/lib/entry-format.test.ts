@@ -77,6 +77,10 @@ t.test('bytes of another format, or of somebody else, are refused', async t => {
   }
 })
 
+t.test('an entry that a serializer makes nothing of is refused', async t => {
+  t.throws(() => decodeEntry(encode(entryOf(1)), { encode: () => Buffer.alloc(0), decode: () => undefined }), { name: 'TypeError', message: /^serializer\.decode returned undefined/ })
+})
+
 t.test('a truncated entry is refused, wherever it ends', async t => {
   for (const value of [{ id: 1, name: 'a' }, new Map([['a', 1]]), null, 'text', 1.5, Buffer.from('abc')]) {
     const whole = encode(entryOf(value, { tags: ['city', 'country'] }))

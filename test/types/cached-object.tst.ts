@@ -55,6 +55,19 @@ describe('without annotations, types come from the loaders', () => {
     expect<RowOf<Users, 'getById'>>().type.toBe<UserRow>()
   })
 
+  test('what postCache promises has come when the row is read', () => {
+    const Awaited = cachedObject({
+      name: 'Awaited',
+      region: 'objects',
+      methods: {
+        one: loadOne(async (_context, _id: number) => ({ id: 1 }), { postCache: async ({ id }) => ({ id, photo: 'x' }) }),
+        many: loadMany({ load: async (_context, ids: readonly number[]) => ids.map(id => ({ id })), idOf: ({ id }) => id, postCache: async ({ id }) => ({ id, photo: 'x' }) })
+      }
+    })
+    expect(api.get(Awaited, 'one', [1])).type.toBe<Promise<{ id: number, photo: string } | null>>()
+    expect(api.peek(Awaited, 'many', [1])).type.toBe<{ id: number, photo: string } | null | undefined>()
+  })
+
   test('the names of methods are those that were given', () => {
     expect<MethodName<Users>>().type.toBe<'getById' | 'getByName' | 'search' | 'count' | 'byBigint'>()
     expect(User.methods.getByName).type.toBeAssignableTo<LoadMethod<[name: string], UserRow | null, UserRow>>()
@@ -72,10 +85,15 @@ describe('getMany', () => {
     expect(api.getMany).type.toBeCallableWith(User, 'getById', [1, 2] as readonly number[])
     expect(api.getMany).type.toBeCallableWith(User, 'search', [[{ name: 'a' }, 1], [{ name: 'b' }]] as Array<[{ name: string }, number?]>)
     expect(api.getMany).type.not.toBeCallableWith(User, 'getById', ['1'])
+    const ByTags = cachedObject({ name: 'ByTags', region: 'objects', methods: { get: loadOne((_context, tags: string[]) => tags) } })
+    expect(api.getMany).type.toBeCallableWith(ByTags, 'get', [[['a', 'b']], [['c']]] as Array<[string[]]>)
+    expect(api.getMany).type.not.toBeCallableWith(ByTags, 'get', [['a', 'b'], ['c']])
     expect(api.getMany).type.not.toBeCallableWith(User, 'search', [{ name: 'a' }])
     expect(api.getMany).type.not.toBeCallableWith(User, 'getById', 1)
     expect<SoleArg<[id: number]>>().type.toBe<number>()
     expect<SoleArg<[a: number, b: number]>>().type.toBe<never>()
+    expect<SoleArg<[ids: number[]]>>().type.toBe<never>()
+    expect<SoleArg<[one: number | readonly string[]]>>().type.toBe<number>()
   })
 })
 
