@@ -159,8 +159,8 @@ export const mutations: readonly Mutation[] = [
     name: 'prime',
     what: 'a row that came with another one is kept though keys were invalidated meanwhile',
     file: 'lib/fill.ts',
-    find: ' || before.deleted !== stamp.deleted) {',
-    replace: ') {'
+    find: ' || before.stamp.deleted !== stamp.deleted\n',
+    replace: '\n'
   },
   {
     name: 'tags',
