@@ -45,8 +45,8 @@ export class Breaker {
     return this.#failing
   }
 
-  /** From now on, an operation has at least this budget. */
-  allow (milliseconds: number): void {
+  /** From now on each operation has at least this budget; never a smaller one than before. */
+  raiseTimeout (milliseconds: number): void {
     this.#timeout = Math.max(this.#timeout, milliseconds)
   }
 

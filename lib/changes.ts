@@ -148,7 +148,7 @@ export class Changes {
     for (const { key, stale } of flights) this.#fill.drop(key, stale!.entry)
     await Promise.all(this.#shared.map(async (tier, s) => {
       const leased = flights.filter(({ leases }) => leases?.[s] !== undefined) // without a lease the tier is away
-      await tier.forgetStanding(leased.map(({ key, leases }) => ({ key, lease: leases![s]! })))
+      await tier.forgetUnreplaced(leased.map(({ key, leases }) => ({ key, lease: leases![s]! })))
     }))
   }
 

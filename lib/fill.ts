@@ -117,7 +117,7 @@ export class Fill {
     }
     const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
     // Another refresh has taken over the right: if it fails, what this one was to replace would be left.
-    if (refused.length > 0) await tier.forgetStanding(refused)
+    if (refused.length > 0) await tier.forgetUnreplaced(refused)
     return refused.map(({ key }) => key)
   }
 

@@ -37,7 +37,7 @@ export class MemcachedServer {
         warn: (details, message) => this.#logger?.warn(details, message)
       }
     })
-    this.#breaker.allow(milliseconds)
+    this.#breaker.raiseTimeout(milliseconds)
   }
 
   async send (data: string | Buffer): Promise<unknown> {

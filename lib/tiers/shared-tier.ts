@@ -229,9 +229,9 @@ export class SharedTier {
     return this.#sets.setMany(sets)
   }
 
-  /** Forgets what refused fills were to replace, where it is still there. Never rejects. */
-  forgetStanding (refused: readonly { key: string, lease: Lease }[]): Promise<void> {
-    return this.#sets.forgetStanding(refused)
+  /** For what was refused, or not even written: forgets what it was to replace, where that is still there. Never rejects. */
+  forgetUnreplaced (unfilled: readonly { key: string, lease: Lease }[]): Promise<void> {
+    return this.#sets.forgetUnreplaced(unfilled)
   }
 
   /**

@@ -81,7 +81,7 @@ export class TierSets {
    * is still there, it was not invalidated meanwhile, and is replaced once more.
    */
   async #setAgain (fills: readonly (TierFill & TierSet)[], filled: Filled[], attempts: number): Promise<Filled[]> {
-    const unreplaced = (await this.#standing(fills.filter((_, i) => filled[i] === false))).filter(set => set.isSuperseded?.() !== true)
+    const unreplaced = (await this.#unreplaced(fills.filter((_, i) => filled[i] === false))).filter(set => set.isSuperseded?.() !== true)
     if (unreplaced.length === 0) return filled
     if (attempts === 0) {
       await this.#invalidations.forget({ keys: unreplaced.map(({ key }) => key) })
@@ -91,20 +91,20 @@ export class TierSets {
     return filled.map((one, i) => again[unreplaced.indexOf(fills[i]!)] ?? one)
   }
 
-  /** Forgets what refused fills were to replace, where it is still there. Never rejects. */
-  async forgetStanding (refused: readonly { key: string, lease: Lease }[]): Promise<void> {
-    let unreplaced = refused
+  /** See `SharedTier.forgetUnreplaced`. */
+  async forgetUnreplaced (unfilled: readonly { key: string, lease: Lease }[]): Promise<void> {
+    let unreplaced = unfilled
     try {
-      unreplaced = await this.#standing(refused)
+      unreplaced = await this.#unreplaced(unfilled)
     } catch (error) {
       this.#backend.logFailure(error, 'refresh')
     }
     if (unreplaced.length > 0) await this.#invalidations.forget({ keys: unreplaced.map(({ key }) => key) })
   }
 
-  /** Those refused fills in whose place the value that they were to replace still stands. */
-  async #standing<T extends { key: string, lease: Lease }> (refused: readonly T[]): Promise<T[]> {
-    const replacing = refused.filter(({ lease }) => holdsValue(lease))
+  /** Those in whose place the value that they were to replace still stands. */
+  async #unreplaced<T extends { key: string, lease: Lease }> (unfilled: readonly T[]): Promise<T[]> {
+    const replacing = unfilled.filter(({ lease }) => holdsValue(lease))
     if (replacing.length === 0) return []
     const standing = await this.#backend.getMany(replacing.map(({ key }) => key))
     return replacing.filter(({ lease }, i) => isSameValue(standing[i], lease.held!))

@@ -160,10 +160,10 @@ t.test('a part that is left alone by itself tells nothing of the rest', async t 
   t.equal(logger.lines.warn.length, 1)
 })
 
-t.test('the largest budget that it was allowed counts', async t => {
+t.test('the largest budget that it was given counts', async t => {
   const { breaker } = breakerOf(t, 1)
   for (const [milliseconds, budget] of [[3, 3], [2, 3], [4, 4]] as const) {
-    breaker.allow(milliseconds)
+    breaker.raiseTimeout(milliseconds)
     await t.rejects(breaker.run(() => new Promise(() => {})), { message: `redis of region objects did not answer within ${budget} ms` })
     t.equal(await breaker.run(async () => budget), budget)
   }

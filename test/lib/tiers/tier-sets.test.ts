@@ -98,7 +98,7 @@ t.test('what a refused refresh was to replace is forgotten where it still stands
     await tier.setMany([{ key: b, entry: entryOf('newer') }])
     const own = place.another()
     const refusing = new Proxy(own, { get: (target, name) => blind && name === 'getMany' ? async () => { throw new Error('away') } : bound(target, name) })
-    await tierOn(t, place, refusing).tier.forgetStanding([a, b, c].map((key, i) => ({ key, lease: claims[i]!.lease })))
+    await tierOn(t, place, refusing).tier.forgetUnreplaced([a, b, c].map((key, i) => ({ key, lease: claims[i]!.lease })))
     t.strictSame(await read(tier, a, b, c), [undefined, blind ? undefined : 'newer', undefined])
   }
 })
