@@ -21,6 +21,7 @@ export interface ChangesOptions {
   shared: readonly SharedTier[]
   flights: FlightsUnderWay
   fill: Fill
+  /** Undefined: there is no other process to tell. */
   coherence: Coherence | undefined
   /** An invalidation doesn't wait for other processes. */
   isEventual: boolean
@@ -62,7 +63,7 @@ export class Changes {
     this.#shared = shared
     this.#flights = flights
     this.#fill = fill
-    if (coherence === undefined || shared.length === 0) return
+    if (coherence === undefined) return
     this.#untold = new Undelivered({
       deliver: async what => await coherence.push(region, what, isEventual),
       delivered: () => logger.info({ region }, 'other processes were told of earlier invalidations')

@@ -4,9 +4,9 @@ import type { Flight } from './flight.js'
 import type { Logger } from './logger.js'
 import type { Policy, Primed } from './source.js'
 import { unstamped, type Stamp } from './stamp.js'
-import type { Lease } from './tiers/lease.js'
 import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
+import type { TierFill } from './tiers/tier-fills.js'
 import { copyIn, type Shared } from './values.js'
 
 export interface FillOptions {
@@ -29,7 +29,7 @@ export interface Priming { readonly flight: Flight, readonly prime: Primed }
 export interface Primable { readonly flight: Flight, readonly key: string, readonly entry: Entry }
 
 /** A flight's value, as one shared tier gets it. */
-interface TierFill { readonly flight: Flight, readonly key: string, readonly entry: Entry, readonly bytes: Uint8Array, readonly lease: Lease }
+interface FlightFill extends TierFill { readonly flight: Flight }
 
 /** @throws InvalidArgumentError: a promise, for instance, would say yes whatever it resolves to */
 function isToBeCached (answer: unknown): boolean {
@@ -122,10 +122,10 @@ export class Fill {
   }
 
   /** What the tier is given, and the keys of values loaded anew that it can't be given. */
-  #fillsFor (tier: SharedTier, s: number, fillings: readonly Filling[]): { fills: TierFill[], unfilled: string[] } {
+  #fillsFor (tier: SharedTier, s: number, fillings: readonly Filling[]): { fills: FlightFill[], unfilled: string[] } {
     const now = this.#options.now()
     const unfilled: string[] = []
-    const fills: TierFill[] = []
+    const fills: FlightFill[] = []
     for (const flight of fillings) {
       const { key, entry, leases } = flight
       const lease = leases?.[s]

@@ -88,78 +88,46 @@ export class ReadPath {
   #closed = false
 
   constructor (keyspace: Keyspace, options: ResolvedRegionOptions, context: RegionContext) {
-    const { lock, line, coherence, joined, logger, now, recently, outside } = context
+    const { joined, logger, now, recently, outside } = context
     this.options = options
     this.#keyspace = keyspace
     this.#context = context
     this.#now = now
     this.#recently = recently
-    this.#leaseTtl = Math.min(longestTimer, Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0)))
-    this.tiers = this.#makeTiers()
-    this.#origins = this.tiers.map(({ name }) => ({ tier: name }))
-    this.hit = { origin: this.#origins[0]!, stale: false, trip: noTrip }
-    const locals = this.#locals = this.tiers.filter(tier => tier instanceof LocalTier)
-    const shared = this.#shared = this.tiers.filter(tier => tier instanceof SharedTier)
-    this.#memory = this.tiers[0] instanceof LocalTier ? this.tiers[0] : undefined
+    const leaseTtl = this.#leaseTtl = Math.min(longestTimer, Math.max(shortestLease, 10 * options.lockTtl, 2 * (options.hardTimeout ?? 0)))
+    const tiers = this.tiers = this.#makeTiers()
+    const origins = this.#origins = tiers.map(({ name }) => ({ tier: name }))
+    this.hit = { origin: origins[0]!, stale: false, trip: noTrip }
+    const locals = this.#locals = tiers.filter(tier => tier instanceof LocalTier)
+    const shared = this.#shared = tiers.filter(tier => tier instanceof SharedTier)
+    this.#memory = tiers[0] instanceof LocalTier ? tiers[0] : undefined
 
-    const { region } = keyspace
-    const [tiers, origins, flights, leaseTtl] = [this.tiers, this.#origins, this.#flights, this.#leaseTtl]
-    const isTrusted = () => this.#isTrusted()
+    // Without a shared tier no process has anything to do with another one's values.
+    const coherence = shared.length === 0 ? undefined : context.coherence
+    if (options.coherence !== 'eventual') this.#trust = coherence
+    if (coherence !== undefined) this.#lineJoined = joined?.then(() => { this.#lineJoined = undefined })
+    const { isLockInOrder, isLineInOrder } = orderOf(shared, context)
+
+    // The parts of the journey, each after those that it needs. `common` is what most of them take.
     const track = <T>(work: Promise<T>) => this.#track(work)
-    const [only, ...more] = shared
-    const connection = more.length === 0 ? only?.connection : undefined
-    const isLockInOrder = connection !== undefined && lock?.connection === connection
-    const isLineInOrder = connection !== undefined && line === only?.line
-
-    const stale = this.#stale = new StaleValues({ region, options, flights, logger, now })
-    const fill = this.#fill = new Fill({ locals, shared, region, leaseTtl, jitter: options.jitter, logger, now })
-    const changes = this.#changes = new Changes({
-      region,
-      serializer: options.serializer,
-      locals,
-      shared,
-      flights,
-      fill,
-      coherence,
-      isEventual: options.coherence === 'eventual',
-      isLineInOrder,
-      logger,
-      now,
-      track
-    })
-    const joining = this.#joining = new Joining({ flights, stale, isTrusted, now })
-    const looking = this.#looking = new Looking({ tiers, origins, flights, copying: new Copying(tiers, track), isTrusted, now })
+    const common = { region: keyspace.region, keyspace, tiers, origins, locals, shared, flights: this.#flights, leaseTtl, isTrusted: () => this.#isTrusted(), logger, now, track }
+    const stale = this.#stale = new StaleValues({ ...common, options })
+    const fill = this.#fill = new Fill({ ...common, jitter: options.jitter })
+    const changes = this.#changes = new Changes({ ...common, serializer: options.serializer, fill, coherence, isEventual: options.coherence === 'eventual', isLineInOrder })
+    const joining = this.#joining = new Joining({ ...common, stale })
+    const looking = this.#looking = new Looking({ ...common, copying: new Copying(tiers, track) })
     const loading = this.#loading = new Loading({
-      keyspace,
-      flights,
+      ...common,
       stale,
       fill,
       changes,
       coherence,
       outside,
-      leaseTtl,
       isFenced: shared.length > 0 && shared.every(tier => tier.isLeasing),
       isInOrder: isLockInOrder && isLineInOrder,
-      isBatchWaiting: () => this.#batch.length > 0,
-      track
+      isBatchWaiting: () => this.#batch.length > 0
     })
-    this.#electing = new Electing({
-      keyspace,
-      tiers,
-      dogpile: this.#makeDogpile(),
-      joining,
-      stale,
-      looking,
-      loading,
-      generation: () => locals[0]?.generation,
-      leaseTtl,
-      isLockInOrder,
-      track
-    })
-
-    if (shared.length === 0 || coherence === undefined) return
-    if (options.coherence !== 'eventual') this.#trust = coherence
-    this.#lineJoined = joined?.then(() => { this.#lineJoined = undefined })
+    this.#electing = new Electing({ ...common, dogpile: this.#makeDogpile(), joining, stale, looking, loading, generation: () => locals[0]?.generation, isLockInOrder })
   }
 
   /** From the farthest to the nearest, since each asks those behind it for invalidations that they have not been told of yet. */
@@ -404,6 +372,16 @@ export class ReadPath {
     work.then(done, done)
     return work
   }
+}
+
+/**
+ * Whether the lock's commands, and the line's messages, arrive after the tier's that were sent before them: they do where one
+ * connection carries both, and there is only one shared tier.
+ */
+function orderOf (shared: readonly SharedTier[], { lock, line }: RegionContext): { isLockInOrder: boolean, isLineInOrder: boolean } {
+  const [tier, ...more] = shared
+  if (tier?.connection === undefined || more.length > 0) return { isLockInOrder: false, isLineInOrder: false }
+  return { isLockInOrder: lock?.connection === tier.connection, isLineInOrder: line === tier.line }
 }
 
 const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
