@@ -60,7 +60,7 @@ export class SharedTier {
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, region: keyspace.region, timeout, logger })
-    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace)
+    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout)
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
       backend: called,

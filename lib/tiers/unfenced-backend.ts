@@ -1,19 +1,14 @@
 import type { Keyspace } from '../keys.js'
 import { newStampPart, type Stamp } from '../stamp.js'
 import type { BackendEntry, LeasingBackend, Revision } from './backend.js'
+import { OrderedWrites, type Watch } from './ordered-writes.js'
 import type { TierBackend } from './tier-backend.js'
-
-/** A write that takes longer is not waited for any more. Milliseconds. */
-const longestPut = 60_000
 
 /** A year, in milliseconds: a stamp outlives the entries that carry it. */
 const stampLifetime = 365 * 24 * 60 * 60 * 1000
 
 const parts = ['epoch', 'softened', 'tagged', 'deleted'] as const
 type Part = typeof parts[number]
-
-/** A write that is under way. */
-interface Put { readonly keys: ReadonlySet<string>, readonly since: number, readonly ended: Promise<void> }
 
 /** What a revision changes. Nothing could keep a version for each tag in step with the stamp: any tag stands for all of them. */
 const partOf = { hard: 'epoch', soft: 'softened', tags: 'tagged' } as const
@@ -27,14 +22,20 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
   /** In the order of `stampOf`. */
   readonly stampKeys: readonly string[]
   readonly #backend: TierBackend
-  readonly #putting = new Set<Put>()
+  readonly #writes: OrderedWrites
   #changes = 0
-  /** Of each copy that is being made: its keys, without those that were written or deleted since it began. */
-  readonly #watched = new Set<Set<string>>()
   #lastMade: Promise<Stamp> | undefined
 
-  constructor (backend: TierBackend, keyspace: Keyspace) {
+  /** `patience`: how long a write is waited for by later ones of the same keys. Milliseconds. */
+  constructor (backend: TierBackend, keyspace: Keyspace, patience: number) {
     this.#backend = backend
+    this.#writes = new OrderedWrites(backend.backend, patience, async keys => {
+      try {
+        await backend.backend.deleteMany(keys)
+      } catch (error) {
+        backend.logFailure(error, 'delete')
+      }
+    })
     this.stampKeys = parts.map(part => keyspace.stampPart(part))
   }
 
@@ -75,49 +76,20 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
     this.#changes++
   }
 
-  /** For a copy of these keys. `isUntouched`: nothing has been written there, or deleted, since, nor was it being written then. */
-  watch (keys: readonly string[]): { isUntouched: (key: string) => boolean, end: () => void } {
-    const untouched = new Set(keys.filter(key => this.#putsOf([key]).length === 0))
-    this.#watched.add(untouched)
-    return { isUntouched: key => untouched.has(key), end: () => { this.#watched.delete(untouched) } }
-  }
-
-  #touch (keys: readonly string[]): void {
-    for (const untouched of this.#watched) for (const key of keys) untouched.delete(key)
+  /** For a copy of these keys. */
+  watch (keys: readonly string[]): Watch {
+    return this.#writes.watch(keys)
   }
 
   async forgetMany (_stampKey: string, _stamp: string, keys: readonly string[]): Promise<void> {
     this.#changes++
-    this.#touch(keys)
-    await Promise.all([this.#replace('deleted'), ...this.#putsOf(keys)])
+    await Promise.all([this.#replace('deleted'), this.#writes.ended(keys)])
     await this.#backend.backend.deleteMany(keys)
   }
 
-  /** Puts entries, whatever is there: after what this process is writing there already, which may be slower. */
+  /** Puts entries, whatever is there. */
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    const keys = entries.map(({ key }) => key)
-    this.#touch(keys)
-    const earlier = this.#putsOf(keys)
-    const writing = (async () => {
-      if (earlier.length > 0) await Promise.all(earlier)
-      await this.#backend.backend.setMany(entries)
-    })()
-    const put: Put = { keys: new Set(keys), since: performance.now(), ended: writing.catch(() => {}) }
-    this.#putting.add(put)
-    try {
-      await writing
-    } finally {
-      this.#putting.delete(put)
-    }
-  }
-
-  #putsOf (keys: readonly string[]): Promise<void>[] {
-    const puts: Promise<void>[] = []
-    for (const put of this.#putting) {
-      if (performance.now() - put.since > longestPut) this.#putting.delete(put)
-      else if (keys.some(key => put.keys.has(key))) puts.push(put.ended)
-    }
-    return puts
+    await this.#writes.setMany(entries)
   }
 
   async #replace (part: Part): Promise<void> {
