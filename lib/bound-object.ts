@@ -133,37 +133,38 @@ export class BoundMethod {
   #pair (ids: readonly unknown[], rows: readonly unknown[]): readonly Loaded[] {
     const byId = new Map<unknown, unknown>()
     for (const row of rows) if (row !== null && row !== undefined) byId.set(this.#idOf(row), row)
-    let found = 0
-    const loaded = ids.map(id => {
+    byId.delete(null) // rows of nobody, as a left join gives them
+    let byText: Map<string, unknown> | undefined
+    const loaded = ids.map((id): Loaded => {
       const row = byId.get(id)
-      if (row !== undefined) found++
-      return this.#loaded(row)
+      if (row !== undefined) return this.#loaded(row)
+      byText ??= new Map(Array.from(byId.keys(), found => [String(found), found]))
+      const mistaken = byText.get(String(id))
+      return mistaken === undefined ? this.#loaded(null) : { error: this.#wrongId(id, mistaken) }
     })
-    if (found < byId.size) this.#blameUnasked(ids, byId)
+    if (byText !== undefined || byId.size > ids.length) this.#warnOfUnasked(ids, byId)
     return loaded
   }
 
+  /** `null` for a row without one. @throws InvalidDefinitionError */
   #idOf (row: unknown): unknown {
     const id = this.definition.idOf!(row)
-    if (typeof id !== 'number' && typeof id !== 'string' && typeof id !== 'bigint') throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
+    if (id !== null && typeof id !== 'number' && typeof id !== 'string' && typeof id !== 'bigint') throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
     return id
   }
 
-  /**
-   * About rows that nobody has asked for. An id of another type would be remembered as missing: a column of type bigint, for
-   * instance, which pg gives as strings.
-   */
-  #blameUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
-    const asked = new Set(ids)
-    const askedText = new Map(ids.map(id => [String(id), id]))
-    const unasked = [...byId.keys()].filter(id => !asked.has(id))
-    for (const id of unasked) {
-      const meant = askedText.get(String(id))
-      if (meant !== undefined && !byId.has(meant)) throw new InvalidDefinitionError(`${this.#name}: idOf must return what load was asked for, ${show(meant)} (${typeof meant}), got ${show(id)} (${typeof id})`)
-    }
+  /** A row that is there would be remembered as missing. Its id may be a column of type bigint, for instance, which pg gives as strings. */
+  #wrongId (asked: unknown, found: unknown): Error {
+    return new InvalidDefinitionError(`${this.#name}: idOf must return what load was asked for, ${show(asked)} (${typeof asked}), got ${show(found)} (${typeof found})`)
+  }
+
+  #warnOfUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
     if (this.#warned) return
+    const asked = new Set(ids)
+    const unasked = [...byId.keys()].find(id => !asked.has(id))
+    if (unasked === undefined) return
     this.#warned = true
-    this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(unasked[0])}, which was not asked for`)
+    this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(unasked)}, which was not asked for`)
   }
 
   #loaded (row: unknown): Loaded {

@@ -40,7 +40,10 @@ export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
 
 /** Of one read or write. A misspelt one would do nothing. @throws InvalidOptionsError */
 export function assertCallOptions (options: unknown): void {
-  assertObject(options, 'options', callOptions)
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) throw new InvalidOptionsError('options', 'an object', show(options))
+  for (const [name, value] of Object.entries(options)) {
+    if (value !== undefined && !callOptions.includes(name)) throw new InvalidOptionsError(`options.${name}`, `absent: the options are ${callOptions.join(', ')}`, show(value))
+  }
 }
 
 /** Of any call: one object may be meant for several. */

@@ -1,3 +1,4 @@
+import { isPromise } from './checks.js'
 import { KeptEntry, noTags, type Entry } from './entry.js'
 import { InvalidArgumentError, show } from './errors.js'
 import type { Flight } from './flight.js'
@@ -32,10 +33,10 @@ export interface Primable { readonly flight: Flight, readonly key: string, reado
 /** A flight's value, as one shared tier gets it. */
 interface FlightFill extends TierFill { readonly flight: Flight }
 
-/** @throws InvalidArgumentError: a promise, for instance, would say yes whatever it resolves to */
+/** @throws InvalidArgumentError for a promise, which would say yes whatever it resolves to */
 function isToBeCached (answer: unknown): boolean {
-  if (typeof answer !== 'boolean') throw new InvalidArgumentError('What shouldCache returns', 'true or false', show(answer))
-  return answer
+  if (isPromise(answer)) throw new InvalidArgumentError('What shouldCache returns', 'true or false', show(answer))
+  return answer !== false
 }
 
 /** Puts what was loaded into the tiers, unless it was invalidated meanwhile. */

@@ -7,6 +7,9 @@ import * as scripts from './scripts.js'
 /** How long a silent server is waited for, once a quorum of the others has answered; and then asked nothing more. Milliseconds. */
 const longestSilence = 100
 
+/** How long a release waits for a quorum. Milliseconds. */
+const longestRelease = 1000
+
 /** After an election that nobody has won. The delay is random, so that the candidates don't meet again. Milliseconds. */
 const mostRetries = 3
 const longestDelay = 40
@@ -95,7 +98,7 @@ export class QuorumLock implements DogpileLock {
 
   /**
    * `asked`: the servers that may have given them, also those that are silent now. Resolves when a quorum has released them;
-   * others will, or they expire. Never rejects.
+   * others will, or they expire. It waits a second at most. Never rejects.
    */
   async release (names: readonly string[], token: string, asked: ReadonlySet<RedisLike>): Promise<void> {
     if (names.length === 0) return
@@ -103,7 +106,7 @@ export class QuorumLock implements DogpileLock {
       if (!asked.has(client)) throw new Error('the server was not asked')
       await client.eval(scripts.release, names.length, ...names, token)
       return names.map(() => true)
-    })
+    }, longestRelease)
   }
 
   #assertQuorum ({ answers, error }: Count): void {
@@ -138,13 +141,18 @@ export class QuorumLock implements DogpileLock {
     return oldest !== undefined && performance.now() - oldest.since > longestSilence
   }
 
-  /** Asks the servers that are connected. Resolves as soon as the remaining ones could change nothing, or are silent. Never rejects. */
-  async #count (names: readonly string[], ask: Ask): Promise<Count> {
+  /**
+   * Asks the servers that are connected. Resolves as soon as the remaining ones could change nothing, or are silent; for a quorum
+   * it waits for `patience`. Never rejects.
+   */
+  async #count (names: readonly string[], ask: Ask, patience?: number): Promise<Count> {
     const votes = new Array<number>(names.length).fill(0)
     let [answers, failures] = [0, 0]
     let error: unknown
     let timer: NodeJS.Timeout | undefined
+    let deadline: NodeJS.Timeout | undefined
     await new Promise<void>(resolve => {
+      if (patience !== undefined) deadline = setTimeout(resolve, patience)
       const counted = () => {
         const left = this.#clients.length - answers - failures
         if (left === 0 || answers + left < this.#quorum) return resolve()
@@ -165,6 +173,7 @@ export class QuorumLock implements DogpileLock {
       }
     })
     clearTimeout(timer)
+    clearTimeout(deadline)
     return { votes: [...votes], answers, error } // a copy: a late answer is still counted
   }
 }

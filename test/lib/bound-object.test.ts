@@ -116,15 +116,15 @@ t.test('rows that nobody asked for are said once', async t => {
 t.test('an id of another type than was asked for is an error by name, and no row that is missing', async t => {
   const method = (rows: readonly object[], idOf: (row: never) => unknown) =>
     bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: () => rows as never, idOf: idOf as (row: object) => number }) } })).bound.method('many')
-  const refused = (message: string) => ({ code: 'FST_CACHING_API_INVALID_DEFINITION', message })
+  const idOf = ({ id }: { id: unknown }) => id
   const row = { id: '1' }
-  await t.rejects(method([row], ({ id }: typeof row) => id).source.load([[1]]), refused("User.many: idOf must return what load was asked for, 1 (number), got '1' (string)"))
-  t.match(await method([row], ({ id }: typeof row) => id).source.load([['1']]), [{ value: row }])
-  for (const [idOf, got] of [[() => undefined, 'undefined'], [() => null, 'null'], [async () => '1', 'an instance of Promise']] as const) {
-    await t.rejects(method([row], idOf).source.load([['1']]), refused(`User.many: idOf must return a string, a number or a bigint, got ${got}`))
+  const mistaken = { code: 'FST_CACHING_API_INVALID_DEFINITION', message: "User.many: idOf must return what load was asked for, 1 (number), got '1' (string)" }
+  t.match(await method([row], idOf).source.load([[1], ['1'], [2]]), [{ error: mistaken }, { value: row }, { value: null }], 'of that read only')
+  t.match(await method([{ id: 1 }, row], idOf).source.load([[1]]), [{ value: { id: 1 } }], 'where it is not there as well')
+  t.match(await method([{ id: null }, { id: 2 }], idOf).source.load([[1], [2]]), [{ value: null }, { value: { id: 2 } }], 'a row of nobody, as a left join gives it')
+  for (const [wrong, got] of [[() => undefined, 'undefined'], [async () => '1', 'an instance of Promise'], [() => new Date(0), 'an instance of Date']] as const) {
+    await t.rejects(method([row], wrong).source.load([['1']]), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: `User.many: idOf must return a string, a number or a bigint, got ${got}` })
   }
-  const both = [{ id: 1 }, { id: '1' }]
-  t.match(await method(both, ({ id }: typeof both[0]) => id).source.load([[1]]), [{ value: both[0] }], 'which is there as well')
 })
 
 t.test('hooks that throw, or make no sense, fail the row that they were asked about and no other', async t => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'tstyche'
-import { cachedObject, loadMany, loadOne, type ArgsOf, type CachingApi, type LoadMethod, type MethodName, type ResultOf, type RowOf, type SoleArg } from '../../plugin/index.js'
+import { cachedObject, loadMany, loadOne, type ArgsOf, type CachedObject, type CachingApi, type LoadMethod, type MethodName, type ResultOf, type RowOf, type SoleArg } from '../../plugin/index.js'
 
 interface Photo { id: string, url: string }
 interface UserRow { id: number, name: string, photoId: string, password: string }
@@ -79,6 +79,13 @@ describe('getMany', () => {
     expect(api.getMany(PhotoOf, 'getById', ['a', 'b'])).type.toBe<Promise<Array<Photo | null>>>()
   })
 
+  test('takes bare ids in code that is generic in them', () => {
+    function many<Id extends string | number, T> (object: CachedObject<{ byId: LoadMethod<[id: Id], T | null, T> }>, ids: readonly Id[]) {
+      return api.getMany(object, 'byId', ids)
+    }
+    expect(many<string, Photo>).type.toBeCallableWith({} as CachedObject<{ byId: LoadMethod<[id: string], Photo | null, Photo> }>, ['a'])
+  })
+
   test('takes bare arguments of a method of one, and tuples of any', () => {
     expect(api.getMany).type.toBeCallableWith(User, 'getById', [1, 2])
     expect(api.getMany).type.toBeCallableWith(User, 'getById', [[1], 2] as Array<number | [number]>)
@@ -94,6 +101,7 @@ describe('getMany', () => {
     expect<SoleArg<[a: number, b: number]>>().type.toBe<never>()
     expect<SoleArg<[ids: number[]]>>().type.toBe<never>()
     expect<SoleArg<[one: number | readonly string[]]>>().type.toBe<number>()
+    expect<SoleArg<[one: { id: number } | Date | null]>>().type.toBe<{ id: number } | Date | null>()
   })
 })
 

@@ -550,6 +550,16 @@ t.test('a release resolves when a quorum has released: a server that was not ask
   servers[2]!.resume()
 })
 
+t.test('a release does not wait for ever where no quorum answers', async t => {
+  const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
+  const clients = await Promise.all(servers.map(async server => await connected(t, server)))
+  const { held } = (await redlock(clients).acquireSome!(['some'], 60_000))!
+  for (const server of servers) server.pause()
+  await held.release()
+  for (const server of servers) server.resume()
+  await eventually(t, async () => (await Promise.all(clients.map(async client => await client.exists('some')))).every(some => some === 0), 'they release it when they are back')
+})
+
 t.test('a server that is silent while a lock is renewed is no reason to give it up', async t => {
   const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
   const clients = await Promise.all(servers.map(async server => await connected(t, server)))
