@@ -1,16 +1,18 @@
 import type { DoneFuncWithErrOrRes, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { CachingApi } from '../lib/caching-api.js'
+import type { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
 import type { Response } from '../lib/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
 
-/** Where a request keeps its raw response, which Fastify doesn't give it; from the first use on, its CachingApi, which has the response then. */
+/** Of a request: its CachingApi, from the first use on. */
 const kApi = Symbol('fastify-caching-api')
+/** Its raw response, which Fastify doesn't give it. */
+const kResponse = Symbol('fastify-caching-api: response')
 
-interface Request extends FastifyRequest { [kApi]: CachingApi | Response | null }
+interface Request extends FastifyRequest { [kApi]: CachingApi | null, [kResponse]: Response | null }
 
 async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
   const { serverTiming, manager: managerOptions } = resolveOptions(options)
@@ -33,35 +35,35 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
 
 function decorate (fastify: FastifyInstance, manager: CachingManager, logger: CachingApiOptions['logger']): void {
   fastify.decorate('cachingManager', manager)
-  // A property of every request, so that all of them keep one shape. Only one: each takes as long as half a hook.
+  // Properties of every request, so that all of them keep one shape.
   fastify.decorateRequest(kApi, null)
+  fastify.decorateRequest(kResponse, null)
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
-      const known = (this as Request)[kApi]
-      return known instanceof CachingApi ? known : ((this as Request)[kApi] = manager.createApi().savesObjects(logger ?? this.log, known))
+      const request = this as Request
+      return (request[kApi] ??= manager.createApi().savesObjects(logger ?? request.log, request[kResponse]))
     }
   })
 }
 
 function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {
-  const known = (request as Request)[kApi]
-  if (known instanceof CachingApi) known.answeredBy(raw) // an earlier hook has used it
-  else (request as Request)[kApi] = raw
+  (request as Request)[kResponse] = raw
+  ;(request as Request)[kApi]?.answeredBy(raw) // an earlier hook has used it
 }
 
 /** With a callback where nothing is to be saved: most requests don't wait for a promise. */
 function saveObjects (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): Promise<void> | void {
   learnResponse(request, reply) // an earlier hook may have answered
   // By a promise, since what `done` throws must get back to Fastify: a handler may have sent twice.
-  return apiOf(request)?.unsaved?.save() ?? done()
+  return (request as Request)[kApi]?.unsaved?.save() ?? done()
 }
 
 /** What was added to the metrics of others: Fastify sends twice where a later hook fails. */
 const addedTimings = new WeakMap<FastifyReply, string>()
 
 function addServerTiming (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): void {
-  const api = apiOf(request)
-  if (api === undefined) return done()
+  const api = (request as Request)[kApi]
+  if (api === null) return done()
   const header = reply.getHeader('server-timing') ?? ''
   const [sent, added] = [Array.isArray(header) ? header.join(', ') : String(header), addedTimings.get(reply)]
   const others = added === undefined ? sent : sent.replace(added, '').replace(/^, /, '')
@@ -69,11 +71,6 @@ function addServerTiming (request: FastifyRequest, reply: FastifyReply, _payload
   addedTimings.set(reply, timing)
   reply.header('server-timing', others + timing)
   done()
-}
-
-function apiOf (request: FastifyRequest): CachingApi | undefined {
-  const known = (request as Request)[kApi]
-  return known instanceof CachingApi ? known : undefined
 }
 
 /**
