@@ -3,7 +3,7 @@ import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
-import { gate, type Gate } from '../helpers/doubles.js'
+import { gate, silentLogger, type Gate } from '../helpers/doubles.js'
 
 /*
  * A backend of three methods refuses nothing that comes too late. What one process does, it brings into an order itself: what
@@ -64,7 +64,7 @@ class SlowBackend implements Backend {
 const row = (name: string) => ({ id: 1, name })
 
 /** `found`: what the database has. A row that is found by its name comes along for its id; `byName` holds up that load. */
-function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial<RegionOptions>, 'tiers'> = {}) {
+function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial<RegionOptions>, 'tiers'> = {}, logger = silentLogger()) {
   const database = { found: row('old'), begun: gate(), byName: gate() }
   const Person = cachedObject({
     name: 'Person',
@@ -79,7 +79,7 @@ function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial
       }, { primes: { byId: ({ id }) => [id] } })
     }
   })
-  const manager = new CachingManager({ regions: { people: { tiers, ttl: '1h', jitter: 0, tierTimeout: '20s', ...options } } })
+  const manager = new CachingManager({ logger, regions: { people: { tiers, ttl: '1h', jitter: 0, tierTimeout: '20s', ...options } } })
   t.teardown(() => manager.close())
   const read = async () => await manager.createApi().get(Person, 'byId', [1])
   return { database, Person, manager, read, region: manager.region('people') }
@@ -102,6 +102,28 @@ t.test('a value that is set is not replaced by an older one whose write takes lo
   await set
   await manager.idle()
   t.equal(await region.get('one'), 'new')
+})
+
+t.test('an older write that hung, and ends after a newer one, leaves nothing', async t => {
+  for (const error of [undefined, new Error('refused')]) {
+    const backend = new SlowBackend()
+    const logger = silentLogger()
+    const { region, manager } = peopleOf(t, [backend], {}, logger)
+    const write = backend.hold(':one')
+    await region.getOrCreate('one', () => 'old')
+    await write.begun.opened
+    const { now } = performance
+    const restore = t.intercept(performance, 'now', { value: () => now.call(performance) + 20_001 })
+    await region.set('one', 'new')
+    t.equal(await region.get('one'), 'new')
+    if (error !== undefined) backend.deleteMany = async () => { throw error }
+    write.end.open()
+    await manager.idle()
+    await settle()
+    if (error === undefined) t.equal(await region.get('one'), undefined)
+    else t.match(logger.lines.debug, [{ details: { operation: 'delete', err: error } }])
+    restore()
+  }
 })
 
 t.test('a row that came along is not put where its key is being deleted since before the load ended', async t => {

@@ -124,6 +124,18 @@ t.test('a deletion comes after what is being written, and waits for its own keys
   t.strictSame(forgotten, [])
 })
 
+t.test('a write that waits is carried out, though its key is deleted after that', async t => {
+  const { ordered, writes, told, put } = writesOf()
+  const puts = [put('a=1'), put('a=2')]
+  const after = ordered.ended(['a'])
+  writes[0]!.resolve()
+  await puts[0]!.outcome
+  await settle()
+  t.strictSame(told(), ['a=1', 'a=2'])
+  writes[1]!.resolve()
+  await Promise.all([puts[1]!.outcome, after])
+})
+
 t.test('a deletion waits for a minute; what ends later is forgotten once more', async t => {
   const { ordered, writes, put, forgotten } = writesOf()
   const hung = put('a=old')
