@@ -134,15 +134,19 @@ export class BoundMethod {
     const byId = new Map<unknown, unknown>()
     for (const row of rows) if (row !== null && row !== undefined) byId.set(this.#idOf(row), row)
     byId.delete(null) // rows of nobody, as a left join gives them
+    let found = 0
     let byText: Map<string, unknown> | undefined
     const loaded = ids.map((id): Loaded => {
       const row = byId.get(id)
-      if (row !== undefined) return this.#loaded(row)
-      byText ??= new Map(Array.from(byId.keys(), found => [String(found), found]))
+      if (row !== undefined) {
+        found++
+        return this.#loaded(row)
+      }
+      byText ??= new Map(Array.from(byId.keys(), other => [String(other), other]))
       const mistaken = byText.get(String(id))
       return mistaken === undefined ? this.#loaded(null) : { error: this.#wrongId(id, mistaken) }
     })
-    if (byText !== undefined || byId.size > ids.length) this.#warnOfUnasked(ids, byId)
+    if (found < byId.size && !this.#warned) this.#warnOfUnasked(ids, byId)
     return loaded
   }
 
@@ -159,11 +163,9 @@ export class BoundMethod {
   }
 
   #warnOfUnasked (ids: readonly unknown[], byId: ReadonlyMap<unknown, unknown>): void {
-    if (this.#warned) return
+    this.#warned = true
     const asked = new Set(ids)
     const unasked = [...byId.keys()].find(id => !asked.has(id))
-    if (unasked === undefined) return
-    this.#warned = true
     this.#binding.logger.warn({ method: this.#name }, `${this.#name} loaded a row of id ${show(unasked)}, which was not asked for`)
   }
 

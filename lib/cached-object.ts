@@ -6,7 +6,7 @@ import type { LoaderContext } from './loader-context.js'
 
 /** A row goes loader → `preCache` → tiers → `postCache` → request, whichever of these it came from. */
 export interface MethodOptions<T, Stored = T, Out = Stored> {
-  /** Before a row goes into the tiers: drop, convert, copy. */
+  /** Before a row goes into the tiers: drop, convert, copy. Not a promise. */
   preCache?: (row: T) => Stored
   /** Once for each request that reads the value, on an object of its own: attach lazyloads, make an instance. */
   postCache?: (stored: Stored, api: CachingApi) => Out
@@ -84,7 +84,7 @@ export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Store
 /** One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. */
 export function loadMany<Id extends string | number | bigint, T, Stored = T, Out = Stored> (method: {
   load: (context: LoaderContext, ids: readonly Id[]) => Promise<readonly T[]> | readonly T[]
-  /** The id that a row answers. */
+  /** The id that a row answers, of the type that `load` was asked for: 1 is not '1'. */
   idOf: (row: T) => Id
   /** Larger batches are split. Default 1000. */
   maxBatch?: number

@@ -55,7 +55,7 @@ export class CachingApi {
    */
   get<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, options?: GetOptions): Promise<ResultOf<O, M>> {
     try {
-      return this.#read(this.#manager.method(object, method), args, options).promise as Promise<ResultOf<O, M>>
+      return this.#read(this.#manager.method(object, method), args, options === undefined ? undefined : resolveOptions(options)).promise as Promise<ResultOf<O, M>>
     } catch (error) {
       return Promise.reject(error)
     }
@@ -68,11 +68,12 @@ export class CachingApi {
   async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
     const bound = this.#manager.method(object, method)
     if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
+    const how = options === undefined ? undefined : resolveOptions(options)
     const together = new Together(argsList.length)
     try {
       for (let i = 0; i < argsList.length; i++) {
         const args: unknown = argsList[i]
-        this.#read(bound, Array.isArray(args) ? args : [args], options).join(together, i)
+        this.#read(bound, Array.isArray(args) ? args : [args], how).join(together, i)
       }
     } catch (error) {
       together.fail(error) // for all: those that are under way may fail as well
@@ -241,10 +242,10 @@ export class CachingApi {
   }
 
   /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
-  #read (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
-    return options === undefined && hasPlainArgument(args)
+  #read (bound: BoundMethod, args: readonly unknown[], how: How | undefined): Read {
+    return how === undefined && hasPlainArgument(args)
       ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
-      : this.#readOther(bound, args, options)
+      : this.#readOther(bound, args, how ?? asUsual)
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
@@ -272,10 +273,7 @@ export class CachingApi {
   }
 
   /** With options, or arguments that are looked up by their key. */
-  #readOther (bound: BoundMethod, args: readonly unknown[], options: GetOptions | undefined): Read {
-    if (options !== undefined) assertCallOptions(options)
-    const force = options?.force === true
-    const maxAge = options === undefined ? undefined : resolveMaxAge(options.maxAge)
+  #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: How): Read {
     const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
     const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge, seen) : undefined
@@ -440,6 +438,17 @@ export class CachingApi {
     const value = own(shared)
     return postCache === undefined || value === null ? value : postCache(value, this)
   }
+}
+
+/** The options of a read, checked. `maxAge` in milliseconds. */
+interface How { readonly force: boolean, readonly maxAge: number | undefined }
+
+const asUsual: How = { force: false, maxAge: undefined }
+
+/** @throws InvalidOptionsError */
+function resolveOptions (options: GetOptions): How {
+  assertCallOptions(options)
+  return { force: options.force === true, maxAge: resolveMaxAge(options.maxAge) }
 }
 
 /** A row for another method, as it is kept. */

@@ -8,10 +8,17 @@ import type { Backend } from './tiers/backend.js'
 
 /** @throws InvalidOptionsError for what is no plain object, or has a property that isn't `known` */
 export function assertObject (value: unknown, path: string, known: readonly string[]): asserts value is Record<string, unknown> {
+  const unknown = entriesOf(value, path).find(([name]) => !known.includes(name))
+  if (unknown !== undefined) throw unknownOption(unknown, path, known)
+}
+
+function entriesOf (value: unknown, path: string): [name: string, value: unknown][] {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidOptionsError(path, 'an object', show(value))
-  for (const name of Object.keys(value)) {
-    if (!known.includes(name)) throw new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show((value as Record<string, unknown>)[name]))
-  }
+  return Object.entries(value)
+}
+
+function unknownOption ([name, value]: [string, unknown], path: string, known: readonly string[]): Error {
+  return new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show(value))
 }
 
 /** @throws InvalidOptionsError */
@@ -38,12 +45,10 @@ export function assertSerializer (serializer: unknown, path: string): asserts se
 export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
-/** Of one read or write. A misspelt one would do nothing. @throws InvalidOptionsError */
+/** Of one read or write: a misspelt one would do nothing. What is undefined counts as absent. @throws InvalidOptionsError */
 export function assertCallOptions (options: unknown): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) throw new InvalidOptionsError('options', 'an object', show(options))
-  for (const [name, value] of Object.entries(options)) {
-    if (value !== undefined && !callOptions.includes(name)) throw new InvalidOptionsError(`options.${name}`, `absent: the options are ${callOptions.join(', ')}`, show(value))
-  }
+  const unknown = entriesOf(options, 'options').find(([name, value]) => value !== undefined && !callOptions.includes(name))
+  if (unknown !== undefined) throw unknownOption(unknown, 'options', callOptions)
 }
 
 /** Of any call: one object may be meant for several. */

@@ -5,8 +5,8 @@ import type { Flight } from './flight.js'
 import type { Logger } from './logger.js'
 import type { Policy, Primed } from './source.js'
 import { unstamped, type Stamp } from './stamp.js'
-import type { LocalTier } from './tiers/local-tier.js'
 import type { Lease } from './tiers/lease.js'
+import type { LocalTier } from './tiers/local-tier.js'
 import type { SharedTier } from './tiers/shared-tier.js'
 import type { TierFill } from './tiers/tier-fills.js'
 import { copyIn, type Shared } from './values.js'
@@ -32,12 +32,6 @@ export interface Primable { readonly flight: Flight, readonly key: string, reado
 
 /** A flight's value, as one shared tier gets it. */
 interface FlightFill extends TierFill { readonly flight: Flight }
-
-/** @throws InvalidArgumentError for a promise, which would say yes whatever it resolves to */
-function isToBeCached (answer: unknown): boolean {
-  if (isPromise(answer)) throw new InvalidArgumentError('What shouldCache returns', 'true or false', show(answer))
-  return answer !== false
-}
 
 /** Puts what was loaded into the tiers, unless it was invalidated meanwhile. */
 export class Fill {
@@ -210,4 +204,10 @@ export class Fill {
     this.#warned = true
     this.#options.logger.warn({ region: this.#options.region, key, err: error }, 'a value can not be cached; further ones of the region will not be logged')
   }
+}
+
+/** @throws InvalidArgumentError for a promise, which would say yes whatever it resolves to */
+function isToBeCached (answer: unknown): boolean {
+  if (isPromise(answer)) throw new InvalidArgumentError('What shouldCache returns', 'true or false', show(answer))
+  return answer !== false
 }
