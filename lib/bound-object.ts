@@ -6,8 +6,8 @@ import { encodeArguments, safeKey } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
 import type { Logger } from './logger.js'
 import type { Region } from './region.js'
-import type { Loaded, Policy, Primed, Source } from './source.js'
-import type { Shortcuts } from './tiers/backend.js'
+import type { Loaded, Policy, Primed, Source } from './read-path/source.js'
+import type { Shortcuts } from './backends/backend.js'
 
 export interface Binding {
   region: Region

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 import type { Serializer } from './serializer.js'
-import type { Backend } from './tiers/backend.js'
+import type { Backend } from './backends/backend.js'
 
 /*
  * What callers give is checked by the first code that gets it. `path` names the option in the error: 'regions.rows.tiers[0]'.

@@ -2,9 +2,9 @@ import { assertBackend, assertObject, assertOneOf, assertSerializer } from './ch
 import { longestTimer, resolveDuration, type Duration } from './duration.js'
 import { InvalidOptionsError, show } from './errors.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
-import type { Policy } from './source.js'
-import type { Backend } from './tiers/backend.js'
-import { isNothing } from './tiers/nothing.js'
+import type { Policy } from './read-path/source.js'
+import type { Backend } from './backends/backend.js'
+import { isNothing } from './backends/nothing.js'
 
 export interface RegionOptions {
   /** Nearest first: `[memory(), redis(client)]`. A hit in a farther tier is copied into the nearer ones. */

@@ -2,13 +2,13 @@ import { assertCallOptions, assertObject, assertTags } from './checks.js'
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
-import type { Landed, Waiter } from './landed.js'
-import type { ReadPath } from './read-path.js'
-import type { Recorder } from './recorder.js'
+import type { Landed, Waiter } from './read-path/landed.js'
+import type { ReadPath } from './read-path/read-path.js'
+import type { Recorder } from './request/recorder.js'
 import { resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
-import type { Loaded, Policy, Source } from './source.js'
+import type { Loaded, Policy, Source } from './read-path/source.js'
 import { own } from './values.js'
-import { Want } from './want.js'
+import { Want } from './read-path/want.js'
 
 export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>

@@ -4,7 +4,7 @@ import { testLine } from './testing/test-line.js'
 import { testMethods } from './testing/test-methods.js'
 import type { TestRunner } from './testing/test-runner.js'
 import { testStamps } from './testing/test-stamps.js'
-import { isLeasing, type Backend } from './tiers/backend.js'
+import { isLeasing, type Backend } from './backends/backend.js'
 
 export type { TestRunner }
 

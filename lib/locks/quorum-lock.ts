@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { assertConnected, isOne, type RedisLike } from '../tiers/redis-client.js'
+import { assertConnected, isOne, type RedisLike } from '../backends/redis-client.js'
 import { assertTtl, type DivisibleLock, type DogpileLock } from './lock.js'
 import * as scripts from './scripts.js'
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { assertConnected, isOne, orderedConnection, type RedisLike } from '../tiers/redis-client.js'
+import { assertConnected, isOne, orderedConnection, type RedisLike } from '../backends/redis-client.js'
 import { assertTtl, type DivisibleLock, type DogpileLock } from './lock.js'
 import * as scripts from './scripts.js'
 

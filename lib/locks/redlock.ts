@@ -1,5 +1,5 @@
 import { InvalidOptionsError, show } from '../errors.js'
-import { useRedis } from '../tiers/redis-client.js'
+import { useRedis } from '../backends/redis-client.js'
 import type { DogpileLock } from './lock.js'
 import { QuorumLock } from './quorum-lock.js'
 import { RedisLock } from './redis-lock.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Backend } from '../tiers/backend.js'
+import type { Backend } from '../backends/backend.js'
 import type { TestRunner } from './test-runner.js'
 import { entry } from './values.js'
 

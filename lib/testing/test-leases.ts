@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { LeasingBackend } from '../tiers/backend.js'
+import type { LeasingBackend } from '../backends/backend.js'
 import { eventually } from './eventually.js'
 import { hostileKeys, newKey } from './keys.js'
 import { TestRegion } from './test-region.js'

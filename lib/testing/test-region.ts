@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { newMark } from '../entry-format.js'
 import { formatStamp, newStamp, parseStamp, type Stamp } from '../stamp.js'
-import type { LeasingBackend } from '../tiers/backend.js'
+import type { LeasingBackend } from '../backends/backend.js'
 import { newKey } from './keys.js'
 import { minute, show, text } from './values.js'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { formatStamp, newStamp } from '../stamp.js'
-import type { LeasingBackend } from '../tiers/backend.js'
+import type { LeasingBackend } from '../backends/backend.js'
 import { newKey } from './keys.js'
 import { TestRegion } from './test-region.js'
 import type { TestRunner } from './test-runner.js'

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { newMark } from '../entry-format.js'
-import type { BackendEntry } from '../tiers/backend.js'
+import type { BackendEntry } from '../backends/backend.js'
 
 export const minute = 60_000
 export const day = 24 * 60 * minute

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Entry } from '../entry.js'
-import type { Generation, LocalBackend, LocalEntry, Shortcuts } from './backend.js'
+import type { Generation, LocalBackend, LocalEntry, Shortcuts } from '../backends/backend.js'
 
 /** Longer arguments are found by their keys, which are hashed: as aliases they could take any amount of memory. */
 const longestAlias = 64

@@ -1,5 +1,5 @@
 import { within } from '../within.js'
-import type { Backend, BackendEntry } from './backend.js'
+import type { Backend, BackendEntry } from '../backends/backend.js'
 
 /** How long a deletion waits for a write. Milliseconds. */
 const longestWrite = 60_000

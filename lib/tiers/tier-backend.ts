@@ -1,6 +1,6 @@
 import { Breaker } from '../breaker.js'
 import type { Logger } from '../logger.js'
-import { isLeasing, isSpread, type Backend, type LeasingBackend } from './backend.js'
+import { isLeasing, isSpread, type Backend, type LeasingBackend } from '../backends/backend.js'
 
 export interface TierBackendOptions {
   backend: Backend

@@ -1,6 +1,6 @@
 import type { Entry } from '../entry.js'
 import type { Keyspace } from '../keys.js'
-import { UnstorableError, type BackendEntry, type LeasingBackend } from './backend.js'
+import { UnstorableError, type BackendEntry, type LeasingBackend } from '../backends/backend.js'
 import { holdsValue, type Lease } from './lease.js'
 import type { TierBackend } from './tier-backend.js'
 import type { TierInvalidations } from './tier-invalidations.js'

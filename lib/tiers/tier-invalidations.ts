@@ -2,8 +2,8 @@ import type { Invalidations } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Logger } from '../logger.js'
 import { formatStamp, newStamp } from '../stamp.js'
-import { Undelivered } from '../undelivered.js'
-import type { LeasingBackend } from './backend.js'
+import { Undelivered } from './undelivered.js'
+import type { LeasingBackend } from '../backends/backend.js'
 import type { TierBackend } from './tier-backend.js'
 
 export interface TierInvalidationsOptions {

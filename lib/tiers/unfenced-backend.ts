@@ -1,6 +1,6 @@
 import type { Keyspace } from '../keys.js'
 import { newStampPart, type Stamp } from '../stamp.js'
-import type { BackendEntry, LeasingBackend, Revision } from './backend.js'
+import type { BackendEntry, LeasingBackend, Revision } from '../backends/backend.js'
 import { OrderedWrites, type Watch } from './ordered-writes.js'
 import type { TierBackend } from './tier-backend.js'
 

@@ -1,4 +1,4 @@
-import type { Backend, LeasingBackend } from '../../lib/tiers/backend.js'
+import type { Backend, LeasingBackend } from '../../lib/backends/backend.js'
 import { gate, type Gate } from './doubles.js'
 
 /** The same backend, until the test takes it away: then it refuses everything, or says nothing. */

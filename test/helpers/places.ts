@@ -1,9 +1,9 @@
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { Keyspace } from '../../lib/keys.js'
-import type { Backend, LeasingBackend } from '../../lib/tiers/backend.js'
-import { memory } from '../../lib/tiers/memory.js'
-import { redis } from '../../lib/tiers/redis.js'
+import type { Backend, LeasingBackend } from '../../lib/backends/backend.js'
+import { memory } from '../../lib/backends/memory.js'
+import { redis } from '../../lib/backends/redis.js'
 
 /** Where the shared tier of a region stands, for every process that has one there. */
 export interface Place {

@@ -1,5 +1,5 @@
-import { memory } from '../../lib/tiers/memory.js'
-import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
+import { memory } from '../../lib/backends/memory.js'
+import type { Backend, BackendEntry } from '../../lib/backends/backend.js'
 
 export interface RecordedBackend {
   readonly backend: Backend

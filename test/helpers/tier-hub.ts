@@ -2,7 +2,7 @@ import { identityLength } from '../../lib/entry-format.js'
 import type { Line } from '../../lib/line.js'
 import { formatStamp, parseStamp, type Stamp } from '../../lib/stamp.js'
 import type { DogpileLock } from '../../lib/locks/lock.js'
-import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/tiers/backend.js'
+import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/backends/backend.js'
 import { Way, type HubProcess, type LineHub } from './line-hub.js'
 
 /** What is asked of a server. */
@@ -10,7 +10,7 @@ export const operations = ['read', 'lease', 'fill', 'forget', 'revise', 'holdTag
 export type Operation = typeof operations[number]
 
 /**
- * What a Redis server does for a tier and a lock: lib/tiers/redis-scripts.ts in other words, each in one step. An
+ * What a Redis server does for a tier and a lock: lib/backends/redis-scripts.ts in other words, each in one step. An
  * entry's time is that of `now`, a lock's that of the hub.
  */
 export class TierServer {

@@ -1,7 +1,7 @@
 import { MemcacheClient } from 'memcache-client'
 import { CachingManager } from '../../lib/caching-manager.js'
 import type { Region } from '../../lib/region.js'
-import { memcached } from '../../lib/tiers/memcached.js'
+import { memcached } from '../../lib/backends/memcached.js'
 import { gate, type Gate } from '../helpers/doubles.js'
 import { serve } from '../helpers/processes.js'
 

@@ -3,9 +3,9 @@ import { MemcacheClient } from 'memcache-client'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { redlock } from '../../lib/locks/redlock.js'
 import type { Region } from '../../lib/region.js'
-import { memcached } from '../../lib/tiers/memcached.js'
-import { memory } from '../../lib/tiers/memory.js'
-import { redis, redisBus } from '../../lib/tiers/redis.js'
+import { memcached } from '../../lib/backends/memcached.js'
+import { memory } from '../../lib/backends/memory.js'
+import { redis, redisBus } from '../../lib/backends/redis.js'
 import { serve } from '../helpers/processes.js'
 
 export interface Setting {

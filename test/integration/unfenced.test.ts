@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import type { RegionOptions } from '../../lib/region-options.js'
-import type { Backend, BackendEntry } from '../../lib/tiers/backend.js'
+import type { Backend, BackendEntry } from '../../lib/backends/backend.js'
 import { gate, silentLogger, type Gate } from '../helpers/doubles.js'
 
 /*

@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { BoundObject } from '../../lib/bound-object.js'
 import { cachedObject, loadMany, loadOne, type AnyCachedObject } from '../../lib/cached-object.js'
 import { CachingManager } from '../../lib/caching-manager.js'
-import { memory } from '../../lib/tiers/memory.js'
+import { memory } from '../../lib/backends/memory.js'
 import { silentLogger } from '../helpers/doubles.js'
 
 function bind (t: Pick<Test, 'teardown'>, object: AnyCachedObject, context: () => unknown = () => ({})) {

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import type { CachingApi } from '../../lib/caching-api.js'
 import { CachingManager } from '../../lib/caching-manager.js'
-import { nothing } from '../../lib/tiers/nothing.js'
+import { nothing } from '../../lib/backends/nothing.js'
 import { gate } from '../helpers/doubles.js'
 
 interface Row<Id> { id: Id }

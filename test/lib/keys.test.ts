@@ -4,7 +4,7 @@ import t from 'tap'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { Keyspace, assertName, callerKey, encodeArguments, propertyKey, safeKey } from '../../lib/keys.js'
-import { memory } from '../../lib/tiers/memory.js'
+import { memory } from '../../lib/backends/memory.js'
 
 const encode = (...args: unknown[]) => encodeArguments(args, 'City.search')
 const invalidArgument = { code: 'FST_CACHING_API_INVALID_ARGUMENT' }

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis'
 import t from 'tap'
 import { isLine } from '../../lib/line.js'
-import { redisBus } from '../../lib/tiers/redis.js'
+import { redisBus } from '../../lib/backends/redis.js'
 
 t.test('a bus is what publishes, listens and closes', async t => {
   const client = new Redis({ lazyConnect: true })

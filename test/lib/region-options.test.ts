@@ -1,8 +1,8 @@
 import t from 'tap'
 import { resolveMaxAge, resolvePolicy, resolveRegionOptions } from '../../lib/region-options.js'
 import { msgpackSerializer } from '../../lib/serializer.js'
-import { memory } from '../../lib/tiers/memory.js'
-import { nothing } from '../../lib/tiers/nothing.js'
+import { memory } from '../../lib/backends/memory.js'
+import { nothing } from '../../lib/backends/nothing.js'
 
 const resolve = (options: unknown) => resolveRegionOptions(options, 'regions.objects')
 const tiers = [memory()]

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { CachingManager } from '../../lib/caching-manager.js'
-import { memory } from '../../lib/tiers/memory.js'
+import { memory } from '../../lib/backends/memory.js'
 
 t.test('setMany takes any list of pairs, and refuses what would write nothing', async t => {
   const manager = new CachingManager({ regions: { objects: { tiers: [memory()], ttl: 1000 } } })

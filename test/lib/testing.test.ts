@@ -4,10 +4,10 @@ import { MemcacheClient } from 'memcache-client'
 import { Redis } from 'ioredis'
 import t from 'tap'
 import { testBackend, type TestBackendOptions } from '../../lib/testing.js'
-import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision } from '../../lib/tiers/backend.js'
-import { memcached, type MemcachedBackend } from '../../lib/tiers/memcached.js'
-import { memory } from '../../lib/tiers/memory.js'
-import { redis } from '../../lib/tiers/redis.js'
+import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision } from '../../lib/backends/backend.js'
+import { memcached, type MemcachedBackend } from '../../lib/backends/memcached.js'
+import { memory } from '../../lib/backends/memory.js'
+import { redis } from '../../lib/backends/redis.js'
 import { freePort } from '../helpers/server-process.js'
 import { startMemcached, startRedis } from '../helpers/servers.js'
 
@@ -69,7 +69,7 @@ t.test('node:test runs it too', async t => {
   const script = `
     import { test } from 'node:test'
     import { testBackend } from '${new URL('../../lib/testing.ts', import.meta.url).href}'
-    import { memory } from '${new URL('../../lib/tiers/memory.ts', import.meta.url).href}'
+    import { memory } from '${new URL('../../lib/backends/memory.ts', import.meta.url).href}'
     test('the contract', async t => { await testBackend(t, () => memory()) })`
   const { NODE_TEST_CONTEXT: _, ...env } = process.env
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--test-reporter', 'tap', '--input-type', 'module', '--eval', script], { env: { ...env, _TAPJS_PROCESSINFO_COVERAGE_: '0' } })

@@ -26,7 +26,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'redis-fill',
     what: 'a fill whose lease was revoked is written all the same',
-    file: 'lib/tiers/redis-scripts.ts',
+    file: 'lib/backends/redis-scripts.ts',
     find: "if redis.pcall('GETRANGE', key, 0, #lease - 1) == lease then",
     replace: 'if true then',
     run: noMemory
@@ -34,7 +34,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'unchanged',
     what: 'a fill without a mark is written though a key was invalidated since',
-    file: 'lib/tiers/redis-scripts.ts',
+    file: 'lib/backends/redis-scripts.ts',
     find: 'if epoch ~= ARGV[1] or deleted ~= ARGV[2] then return false end',
     replace: '',
     run: noMemory
@@ -42,7 +42,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'memcached-fill',
     what: 'a fill is written whatever has happened to its key',
-    file: 'lib/tiers/memcached.ts',
+    file: 'lib/backends/memcached.ts',
     find: 'return await this.#shards.cas(this.#key(key), value, exptimeOf(ttl), unique)',
     replace: 'return await this.#shards.set(this.#key(key), value, exptimeOf(ttl))',
     run: { tier: 'memcached', memory: false, faults: ['stall', 'hold', 'lose'], rows: 16, slow: 2 }
@@ -50,14 +50,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'revoke',
     what: 'a load that began before an invalidation goes into the memory of its process',
-    file: 'lib/flight.ts',
+    file: 'lib/read-path/flight.ts',
     find: '    if (this.#revokedBy === undefined || weights[by] >= weights[this.#revokedBy]) this.#revokedBy = by\n',
     replace: ''
   },
   {
     name: 'join',
     what: 'a reader joins a load that began before an invalidation',
-    file: 'lib/flights-under-way.ts',
+    file: 'lib/read-path/flights-under-way.ts',
     find: '    flight.detached = true\n    this.#ground(flight)\n',
     replace: '    flight.detached = true\n',
     run: { rows: 8, slow: 4 }
@@ -65,14 +65,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'join-tagged',
     what: 'a reader joins a load that began before an invalidation of a tag',
-    file: 'lib/flights-under-way.ts',
+    file: 'lib/read-path/flights-under-way.ts',
     find: '    for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)\n',
     replace: ''
   },
   {
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
-    file: 'lib/joining.ts',
+    file: 'lib/read-path/joining.ts',
     find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.lead(flight)',
     replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.lead(flight)',
     run: { seconds: 300 } // several chances have to meet: once in a minute or two
@@ -80,7 +80,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'drop-again',
     what: 'what was found in a tier before that was told stays in memory',
-    file: 'lib/changes.ts',
+    file: 'lib/read-path/changes.ts',
     find: 'if (this.#shared.length > 0) this.#dropTold(what)',
     replace: '',
     run: { tier: 'memcached', rows: 8 }
@@ -88,7 +88,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'start-empty',
     what: 'memory is kept when messages were lost',
-    file: 'lib/changes.ts',
+    file: 'lib/read-path/changes.ts',
     find: "    for (const tier of this.#locals) tier.revise('hard')\n",
     replace: '',
     run: lostLines
@@ -96,7 +96,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'current',
     what: 'a process that may have missed something joins its own older loads',
-    file: 'lib/joining.ts',
+    file: 'lib/read-path/joining.ts',
     find: 'return (!flight.departed && flight.stale === undefined) || this.#isTrusted()',
     replace: 'return true',
     run: { ...silence, rows: 8, slow: 4 }
@@ -136,14 +136,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'replay',
     what: 'an invalidation that a tier could not take is forgotten',
-    file: 'lib/undelivered.ts',
+    file: 'lib/tiers/undelivered.ts',
     find: 'if (this.#timer === undefined) this.#replayLater()',
     replace: ''
   },
   {
     name: 'replayed',
     what: 'others are not told again when a tier has been told late',
-    file: 'lib/undelivered.ts',
+    file: 'lib/tiers/undelivered.ts',
     find: '      this.#replayed(what)\n',
     replace: '',
     run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
@@ -151,14 +151,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'undelivered',
     what: 'a tier is believed about what it could not be told to forget',
-    file: 'lib/undelivered.ts',
+    file: 'lib/tiers/undelivered.ts',
     find: 'if (this.#underWay.size === 0 && this.#timer === undefined) return false',
     replace: 'return false'
   },
   {
     name: 'prime',
     what: 'a row that came with another one is kept though keys were invalidated meanwhile',
-    file: 'lib/fill.ts',
+    file: 'lib/read-path/fill.ts',
     find: ' || before.stamp.deleted !== stamp.deleted\n',
     replace: '\n'
   },

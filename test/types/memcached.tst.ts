@@ -1,7 +1,7 @@
 import type { MemcacheClient } from 'memcache-client'
 import { expect, test } from 'tstyche'
 import { memcached, type Backend } from 'fastify-caching-api'
-import type { MemcachedLike } from '../../lib/tiers/memcached-server.js'
+import type { MemcachedLike } from '../../lib/backends/memcached-server.js'
 
 declare const client: MemcacheClient
 

@@ -2,7 +2,7 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { Cluster, Redis } from 'ioredis'
 import { describe, expect, test } from 'tstyche'
 import cachingApi, { loadMany, loadOne, memory, redis, type CachingApi, type CachingManager, type LoaderContext } from 'fastify-caching-api'
-import type { RedisLike } from '../../lib/tiers/redis-client.js'
+import type { RedisLike } from '../../lib/backends/redis-client.js'
 
 // As an application does it. Optional here, since all files of this repository share one LoaderContext.
 declare module 'fastify-caching-api' {

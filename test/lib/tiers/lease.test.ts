@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { LeasingBackend } from '../../../lib/tiers/backend.js'
+import type { LeasingBackend } from '../../../lib/backends/backend.js'
 import { bound } from '../../helpers/backend-doubles.js'
 import { eventually } from '../../helpers/doubles.js'
 import { onRedis } from '../../helpers/places.js'

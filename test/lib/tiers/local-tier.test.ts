@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Entry } from '../../../lib/entry.js'
 import { LocalTier } from '../../../lib/tiers/local-tier.js'
-import { memory, type MemoryBackend } from '../../../lib/tiers/memory.js'
+import { memory, type MemoryBackend } from '../../../lib/backends/memory.js'
 import { newStamp } from '../../../lib/stamp.js'
 import { copyIn } from '../../../lib/values.js'
 

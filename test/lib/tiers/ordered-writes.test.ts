@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import type { BackendEntry } from '../../../lib/tiers/backend.js'
+import type { BackendEntry } from '../../../lib/backends/backend.js'
 import { OrderedWrites } from '../../../lib/tiers/ordered-writes.js'
 import { deferred, type Deferred } from '../../helpers/doubles.js'
 

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis'
 import t from 'tap'
 import { newStamp } from '../../../lib/stamp.js'
-import { redis } from '../../../lib/tiers/redis.js'
+import { redis } from '../../../lib/backends/redis.js'
 import { onRedis, onThreeMethods } from '../../helpers/places.js'
 import { startRedis } from '../../helpers/servers.js'
 import { claim, entryOf, fill, load, onEachPlace, patchedTier, read, tierOn, twoTiers } from '../../helpers/shared-tiers.js'

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Backend } from '../../../lib/tiers/backend.js'
+import type { Backend } from '../../../lib/backends/backend.js'
 import { switchable } from '../../helpers/backend-doubles.js'
 import { onThreeMethods } from '../../helpers/places.js'
 import { startRedis } from '../../helpers/servers.js'

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Backend } from '../../../lib/tiers/backend.js'
+import type { Backend } from '../../../lib/backends/backend.js'
 import { gate } from '../../helpers/doubles.js'
 import { onThreeMethods } from '../../helpers/places.js'
 import { claim, fill, load, read, tierOn } from '../../helpers/shared-tiers.js'

@@ -1,0 +1,85 @@
+import type { CacheObjectDefinition, Properties } from './cache-object.js'
+import { assertBackend } from '../checks.js'
+import { longestTimer, resolveDuration } from '../duration.js'
+import { InvalidArgumentError, InvalidDefinitionError, show } from '../errors.js'
+import { validName } from '../keys.js'
+import { ObjectBackend } from './object-backend.js'
+import type { Backend } from '../backends/backend.js'
+import type { Shared } from '../values.js'
+
+/** A definition of a cache object's class, checked, with every default in place. */
+export interface Model {
+  readonly name: string
+  readonly backend: Backend | undefined
+  readonly timeout: number
+  readonly properties: ReadonlyMap<string, ModelProperty>
+  readonly backends: ReadonlySet<Backend>
+  /** As `property` made them, for classes that extend this one. */
+  readonly made: Properties
+}
+
+/** A property in its class. */
+export interface ModelProperty {
+  readonly name: string
+  readonly backend: ObjectBackend
+  /** What a read gets where nothing is stored. */
+  readonly fallback: Shared
+  readonly ttl: number
+}
+
+/** A property as it was defined, before it has a class. */
+export interface PropertyDefinition extends Pick<ModelProperty, 'fallback' | 'ttl'> { readonly backend: Backend | undefined }
+
+export const kModel = Symbol('model')
+export const kProperty = Symbol('property definition')
+
+/** @internal Undefined for a class, or anything else, that cacheObject didn't make. */
+export const modelOf = (object: unknown): Model | undefined => (Object(object) as { [kModel]?: Model })[kModel]
+
+/** `base`: the model of the class that it extends. `inherited`: that class's prototype. @throws InvalidDefinitionError */
+export function resolveModel (definition: CacheObjectDefinition<Properties> & { extends?: unknown }, base: Model | undefined, inherited: object): Model {
+  const { name, backend = base?.backend, properties, timeout = base?.timeout ?? 250, extends: _, ...rest } = definition
+  if (typeof name !== 'string' || !validName.test(name)) refuse(`cacheObject: name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(name)}`)
+  const [unknown] = Object.keys(rest)
+  if (unknown !== undefined) refuse(`${name}: '${unknown}' is not an option; the options are name, backend, properties, timeout, extends`)
+  if (typeof properties !== 'object' || properties === null || Array.isArray(properties)) refuse(`${name}: properties must be an object of property(…), got ${show(properties)}`)
+  for (const own of Object.keys(properties)) {
+    // 'then' would be called by whatever awaits the object.
+    if (base?.properties.has(own) !== true && (own in inherited || own === 'id' || own === 'then')) refuse(`${name}: a property can't be named '${own}': that is a member of the object`)
+  }
+  const budget = refusing(name, () => {
+    if (backend !== undefined) assertBackend(backend, 'backend')
+    return resolveDuration(timeout, 'timeout', 1, longestTimer)
+  })
+  const made = Object.freeze({ ...base?.made, ...properties })
+  const resolved = new Map(Object.entries(made).map(([own, property]) => [own, resolveProperty(own, property, { name, backend, timeout: budget })]))
+  const backends = new Set(Array.from(resolved.values(), property => property.backend.backend))
+  return { name, backend, timeout: budget, properties: resolved, backends, made }
+}
+
+function resolveProperty (name: string, property: unknown, model: Pick<Model, 'name' | 'backend' | 'timeout'>): ModelProperty {
+  const { backend = model.backend, fallback, ttl } = definitionOf(property) ?? refuse(`${model.name}.${name} must be made by property(…), got ${show(property)}`)
+  if (backend === undefined) refuse(`${model.name}.${name} has no backend: give one to it, or to ${model.name}`)
+  return { name, backend: ObjectBackend.of(backend, model.timeout), fallback, ttl }
+}
+
+const definitionOf = (property: unknown): PropertyDefinition | undefined => (Object(property) as { [kProperty]?: PropertyDefinition })[kProperty]
+
+/** @internal An object's id, as a part of keys. @throws InvalidArgumentError */
+export function idOf (id: unknown, name: string): string {
+  if (typeof id === 'string' || typeof id === 'bigint' || (typeof id === 'number' && Number.isFinite(id))) return String(id)
+  throw new InvalidArgumentError(`An id of ${name}`, 'a string, a finite number or a bigint', show(id))
+}
+
+export function refuse (what: string): never {
+  throw new InvalidDefinitionError(what)
+}
+
+/** Whatever `resolve` throws is wrong with the definition. */
+export function refusing<T> (where: string, resolve: () => T): T {
+  try {
+    return resolve()
+  } catch (error) {
+    refuse(`${where}: ${(error as Error).message}`)
+  }
+}

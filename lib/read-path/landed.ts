@@ -1,0 +1,53 @@
+import type { LoadCall } from './load-call.js'
+import type { Primed } from './source.js'
+import type { Shared } from '../values.js'
+
+/** What a reader gets. A class, see *What is made for each key* in docs/decisions.md. */
+export class Landed {
+  readonly shared: Shared
+  readonly origin: Origin
+  readonly stale: boolean
+  /** The call that loaded it. */
+  readonly call?: LoadCall | undefined
+  /** Values of other keys that came with it. */
+  readonly primed?: readonly Primed[] | undefined
+  readonly trip: Trip
+
+  constructor ({ shared, origin, stale, call, primed, trip }: Landed) {
+    this.shared = shared
+    this.origin = origin
+    this.stale = stale
+    this.call = call
+    this.primed = primed
+    this.trip = trip
+  }
+}
+
+/** Where a value came from. 'waited': from a load that another reader began. */
+export type Origin = TierOrigin | 'loaded' | 'waited' | 'nowhere'
+
+/** One object for each tier of a region, so that origins can be compared by identity. */
+export interface TierOrigin { readonly tier: string }
+
+/** How long a batch waited for each tier, for all of its keys. */
+export interface Trip { readonly waits: { readonly tier: string, readonly milliseconds: number }[] }
+
+export const noTrip: Trip = { waits: [] }
+
+/**
+ * Who waits for a flight, and is called when it lands. Both methods run in the middle of landing other keys: they must not
+ * throw, nor call an application's code.
+ */
+export interface Waiter {
+  land (landed: Landed): void
+  fail (error: unknown): void
+}
+
+/** In the place of a waiter, for a flight that takes off for nobody. */
+export const nobody: Waiter = { land: () => {}, fail: () => {} }
+
+/**
+ * The same for a waiter that joined. Without the values of other keys: those were asked for by another reader, perhaps before
+ * this one invalidated them.
+ */
+export const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }

@@ -1,0 +1,129 @@
+import type { Copying } from './copying.js'
+import { freshness, type Entry } from '../entry.js'
+import type { Flight } from './flight.js'
+import type { FlightsUnderWay } from './flights-under-way.js'
+import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
+import type { Look } from '../tiers/lease.js'
+import { LocalTier } from '../tiers/local-tier.js'
+import type { SharedTier } from '../tiers/shared-tier.js'
+
+export interface LookingOptions {
+  tiers: readonly (LocalTier | SharedTier)[]
+  /** By the tier's place. */
+  origins: readonly TierOrigin[]
+  flights: FlightsUnderWay
+  copying: Copying
+  /** Whether memory tiers may be believed. */
+  isTrusted: () => boolean
+  now: () => number
+}
+
+/** What came of a look in one tier. */
+export interface Looked {
+  /** Flights whose keys it doesn't have. */
+  readonly missing: readonly Flight[]
+  /** Lands the others. To be called once. */
+  readonly landFound: () => void
+}
+
+/** Looks for the keys of flights in the tiers. What is found goes to the waiters, and into the nearer tiers. */
+export class Looking {
+  readonly #tiers: readonly (LocalTier | SharedTier)[]
+  readonly #origins: readonly TierOrigin[]
+  readonly #flights: FlightsUnderWay
+  readonly #copying: Copying
+  readonly #isTrusted: () => boolean
+  readonly #now: () => number
+
+  constructor ({ tiers, origins, flights, copying, isTrusted, now }: LookingOptions) {
+    this.#tiers = tiers
+    this.#origins = origins
+    this.#flights = flights
+    this.#copying = copying
+    this.#isTrusted = isTrusted
+    this.#now = now
+  }
+
+  /** `repeats`: two flights may have the same key. */
+  async lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looked> {
+    const tier = this.#tiers[place]!
+    if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), place, trip)
+    const started = performance.now()
+    const keys = flights.map(flight => flight.key)
+    const asked = repeats ? [...new Set(keys)] : keys
+    const look = inOrderOf(keys, asked, await tier.lookMany(asked, flights.some(flight => flight.want.load !== undefined)))
+    trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
+    return this.#sort(flights, look.entries, place, trip, look)
+  }
+
+  /** Looks, in the shared tiers, for what another process was to load. Resolves to the flights that have not found it. */
+  async lookAgain (flights: readonly Flight[]): Promise<readonly Flight[]> {
+    let missing = flights
+    for (const [place, tier] of this.#tiers.entries()) {
+      if (tier instanceof LocalTier || missing.length === 0) continue
+      const entries = await tier.readMany(missing.map(flight => flight.key))
+      missing = missing.filter((flight, i) => !this.accept(flight, entries[i], place, flight.trip, 'waited'))
+    }
+    return missing
+  }
+
+  /** Lands the flight if the entry, found in the tier at `place`, is fresh enough for it. */
+  accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
+    if (!this.#isFreshEnough(entry, flight, place, this.#now())) return false
+    this.#bring(flight, entry, place, trip, origin)
+    return true
+  }
+
+  arrive (flight: Flight, landed: Landed): void {
+    this.#flights.end(flight)
+    flight.land(landed)
+  }
+
+  #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip, look?: Look): Looked {
+    const now = this.#now()
+    const missing = flights.filter((flight, i) => {
+      if (this.#isFreshEnough(entries[i], flight, place, now)) return false
+      if (look !== undefined) (flight.leases ??= []).push(look.lease(i))
+      return true
+    })
+    return { missing, landFound: () => this.#landOthers(missing, flights, entries, place, trip) }
+  }
+
+  /** Those of `flights` that are not `missing`, in the same order. */
+  #landOthers (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip): void {
+    let left = 0
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      if (flight === missing[left]) left++
+      else this.#bring(flight, entries[i]!, place, trip)
+    }
+  }
+
+  /** Whether the entry is fresh enough for all who wait for the flight. A stale one is kept, to be served meanwhile. */
+  #isFreshEnough (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
+    if (entry === undefined) return false
+    switch (freshness(entry, now, flight.want.maxAge)) {
+      case 'fresh':
+        return flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') !== true
+      case 'stale':
+        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
+        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
+        return false
+      default:
+        return false
+    }
+  }
+
+  #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
+    this.#copying.copyNearer(flight, entry, place)
+    this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip }))
+  }
+}
+
+/** The answers to `asked`, for each of `keys`, which may repeat some. */
+function inOrderOf (keys: readonly string[], asked: readonly string[], look: Look): Look {
+  if (asked.length === keys.length) return look
+  const places = new Map(asked.map((key, i) => [key, i]))
+  const placeOf = (key: string) => places.get(key)!
+  return { entries: keys.map(key => look.entries[placeOf(key)]), lease: i => look.lease(placeOf(keys[i]!)) }
+}

@@ -1,0 +1,83 @@
+import type { AsyncResource } from 'node:async_hooks'
+import type { BoundMethod } from '../bound-object.js'
+import type { CachingApi } from '../caching-api.js'
+import type { Landed, Waiter } from '../read-path/landed.js'
+import { Reading, type Read } from './request-read.js'
+import { copy } from '../values.js'
+
+/** A read whose value is on its way. */
+export class Fetching extends Reading implements Waiter {
+  readonly args: readonly unknown[]
+  readonly key: string | undefined
+  /** Of who reads, where `postCache` is to be called. */
+  context: AsyncResource | undefined = undefined
+  /** What had been read before it was read again: until that is done. */
+  before: Read | undefined
+  /** Of a refresh, where there is something that was read before: what the request's other readers get. */
+  anew: Anew | undefined = undefined
+  readonly #api: CachingApi
+
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
+    super(bound, args[0])
+    this.before = before
+    this.#api = api
+    this.args = ownArguments(args)
+    this.key = key
+  }
+
+  override get held (): unknown {
+    return this.isDone ? this.value : this.before?.held
+  }
+
+  override done (value: unknown): void {
+    this.before = undefined
+    super.done(value)
+    this.anew?.done(value)
+  }
+
+  override failed (error: unknown): void {
+    super.failed(error)
+    this.anew?.fallBack()
+  }
+
+  land (landed: Landed): void {
+    this.#api.landed(this, landed)
+  }
+
+  fail (error: unknown): void {
+    this.#api.failed(this, error)
+  }
+}
+
+/** A refresh, for those who didn't ask for it: where it fails, what was read before. */
+export class Anew extends Reading {
+  readonly key: string | undefined
+  /** Until it is done. */
+  before: Read | undefined
+  /** It has failed: what was read before stands. */
+  isOver = false
+
+  constructor ({ method, arg, key }: Fetching, before: Read) {
+    super(method, arg)
+    this.key = key
+    this.before = before
+  }
+
+  override get held (): unknown {
+    return this.isDone ? this.value : this.before?.held
+  }
+
+  override done (value: unknown): void {
+    this.before = undefined
+    super.done(value)
+  }
+
+  fallBack (): void {
+    this.isOver = true
+    this.before!.promise.then(value => super.done(value), error => super.failed(error))
+  }
+}
+
+/** The loader gets them in a later tick: what the caller has made of its own by then belongs under another key. */
+const ownArguments = (args: readonly unknown[]): readonly unknown[] =>
+  args.length === 1 && typeof args[0] !== 'object' ? [args[0]] : copy(args) as readonly unknown[]

@@ -1,0 +1,150 @@
+import type { Invalidations } from '../coherence/messages.js'
+
+export interface UndeliveredOptions {
+  /** Rejects where it could not be delivered. */
+  deliver: (what: Invalidations) => Promise<void>
+  /** Called with what was kept, when that has been delivered. */
+  replayed?: (what: Invalidations) => void
+  /** Called when nothing is kept any more. */
+  delivered: () => void
+}
+
+/** More keys and tags than this become one invalidation of the whole region. */
+const mostKept = 10_000
+/** Before the next attempt. Milliseconds. */
+const shortestPause = 100
+const longestPause = 2000
+
+/**
+ * Invalidations on their way to a tier, or to other processes. What could not be delivered is kept and replayed until it
+ * could; until then a tier isn't believed about the entries concerned.
+ */
+export class Undelivered {
+  readonly #deliver: (what: Invalidations) => Promise<void>
+  readonly #replayed: (what: Invalidations) => void
+  readonly #delivered: () => void
+  readonly #underWay = new Set<Invalidations>()
+  readonly #keysUnderWay = new Map<string, number>()
+  #replays = 0
+  #kept = nothingKept()
+  /** On its way, and kept again if it can't be delivered. */
+  #replaying = nothingKept()
+  #timer: NodeJS.Timeout | undefined
+  #pause = shortestPause
+  #closed = false
+
+  constructor ({ deliver, replayed = () => {}, delivered }: UndeliveredOptions) {
+    this.#deliver = deliver
+    this.#replayed = replayed
+    this.#delivered = delivered
+  }
+
+  /** Resolves to whether it was delivered at once; otherwise it is kept. Never rejects. */
+  async deliver (what: Invalidations): Promise<boolean> {
+    let delivered = true
+    this.#start(what)
+    try {
+      await this.#deliver(what)
+    } catch {
+      delivered = false
+      this.#keep(what)
+    }
+    this.#end(what)
+    return delivered
+  }
+
+  /** How often something that was kept has been delivered. A read that began before may have been answered from before. */
+  get replays (): number {
+    return this.#replays
+  }
+
+  /** Whether something that the tier may not know yet concerns this entry. */
+  concerns (key: string, tags: readonly string[]): boolean {
+    if (this.#underWay.size === 0 && this.#timer === undefined) return false
+    const kept = this.#kept
+    if (this.#keysUnderWay.has(key) || kept.keys.has(key) || kept.hard || kept.soft) return true
+    if (tags.some(tag => kept.tags.has(tag))) return true
+    for (const what of this.#underWay) {
+      if (what.hard === true || what.soft === true || what.tags?.some(tag => tags.includes(tag)) === true) return true
+    }
+    return false
+  }
+
+  /** These have new values: what was to be forgotten isn't there any more. */
+  replaced (keys: readonly string[]): void {
+    for (const key of keys) {
+      this.#kept.keys.delete(key)
+      this.#replaying.keys.delete(key)
+    }
+  }
+
+  /** Returns whether there is something that will not be delivered any more. */
+  close (): boolean {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    return this.#underWay.size > 0 || this.#hasKept
+  }
+
+  get #hasKept (): boolean {
+    const { keys, tags, hard, soft } = this.#kept
+    return keys.size + tags.size > 0 || hard || soft
+  }
+
+  #start (what: Invalidations): void {
+    this.#underWay.add(what)
+    for (const key of what.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
+  }
+
+  #end (what: Invalidations): void {
+    this.#underWay.delete(what)
+    for (const key of what.keys ?? []) {
+      const others = this.#keysUnderWay.get(key)! - 1
+      if (others === 0) this.#keysUnderWay.delete(key)
+      else this.#keysUnderWay.set(key, others)
+    }
+  }
+
+  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
+    const kept = this.#kept
+    for (const key of keys) kept.keys.add(key)
+    for (const tag of tags) kept.tags.add(tag)
+    kept.soft ||= soft
+    kept.hard ||= hard || kept.keys.size + kept.tags.size > mostKept
+    if (kept.hard) {
+      // It covers all others.
+      kept.keys.clear()
+      kept.tags.clear()
+      kept.soft = false
+    }
+    if (this.#timer === undefined) this.#replayLater()
+  }
+
+  #replayLater (): void {
+    if (this.#closed) return
+    this.#timer = setTimeout(() => { void this.#replay() }, this.#pause)
+    this.#timer.unref()
+  }
+
+  async #replay (): Promise<void> {
+    const replaying = this.#replaying = this.#kept
+    const { tags, hard, soft } = replaying
+    const what = { keys: [...replaying.keys], tags: [...tags], hard, soft }
+    this.#start(what) // first: `concerns` must know of it without a gap, so it also ends after it is kept again
+    this.#kept = nothingKept()
+    try {
+      await this.#deliver(what)
+      this.#pause = shortestPause
+      this.#replays++
+      this.#replayed(what)
+    } catch {
+      this.#pause = Math.min(longestPause, 2 * this.#pause)
+      this.#keep({ ...what, keys: [...replaying.keys] }) // without those that were replaced meanwhile
+    }
+    this.#end(what)
+    if (this.#hasKept) return this.#replayLater()
+    this.#timer = undefined
+    this.#delivered()
+  }
+}
+
+const nothingKept = () => ({ keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false })

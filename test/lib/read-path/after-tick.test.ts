@@ -1,0 +1,15 @@
+import t from 'tap'
+import { afterTick } from '../../../lib/read-path/after-tick.js'
+
+t.test('after all that a tick has promised, and before anything from outside', async t => {
+  const order: string[] = []
+  afterTick(() => { order.push('after') })
+  setImmediate(() => { order.push('immediate') })
+  process.nextTick(() => { order.push('next tick') })
+  let jobs = Promise.resolve()
+  for (let i = 0; i < 10; i++) jobs = jobs.then(() => { order.push(`job ${i}`) })
+  await new Promise(resolve => { setImmediate(resolve) })
+  t.equal(order.at(-2), 'after')
+  t.equal(order.at(-1), 'immediate')
+  t.equal(order.length, 13)
+})
