@@ -12,6 +12,9 @@ export interface BreakerOptions {
 /** The breaker is open: the operation was not tried. */
 export class BreakerOpenError extends Error {}
 
+/** Another operation stands in the way of this one, which tells nothing of whether the tier is there. */
+export class HeldUpError extends Error {}
+
 /** In a row, until the breaker opens. */
 const mostFailures = 3
 /** Until an open breaker lets a probe through; it doubles with each probe that fails. Milliseconds. */
@@ -78,6 +81,7 @@ export class Breaker {
 
   #failed (error: unknown, probing: boolean): void {
     if (probing) this.#probing = false
+    if (error instanceof HeldUpError) return
     this.#failing = true
     // Of a tier on several servers, one was not asked, by its own breaker: that tells nothing of the others.
     if (error instanceof BreakerOpenError) return

@@ -53,8 +53,9 @@ export class Changes {
   readonly #untold: Undelivered | undefined
   /** By key: when this process was told to forget it. */
   readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
-  /** Sets and invalidations under way. */
-  readonly #underWay = new Set<Promise<void>>()
+  /** Sets and invalidations under way, by their number: a later one has a higher number. */
+  readonly #underWay = new Map<number, Promise<void>>()
+  #begun = 0
 
   constructor (options: ChangesOptions) {
     this.#options = options
@@ -92,9 +93,11 @@ export class Changes {
     const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(this.#options.serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
     const underWay = sets.map(({ key, entry }, i) => this.#beginSet(key, entry, values[i]!))
-    await this.#change(async () => {
+    await this.#change(async number => {
       try {
         await this.#writeSets(underWay)
+        // A later set that has taken this one's place must be there when this one resolves, or what was there before would still be read.
+        if (underWay.some(one => one.isSuperseded())) await this.#changesAfter(number)
       } finally {
         for (const { flight } of underWay) this.#flights.end(flight) // even where something is broken, such as a logger that throws
       }
@@ -121,7 +124,7 @@ export class Changes {
     const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
     // A tier refuses what was overtaken by a newer value, or an invalidation: memory doesn't keep it either.
     for (const filled of written) sets.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
-    await this.#fill.forgetRefused(written.map(filled => sets.filter((_, i) => filled[i] === false).map(set => set.key)))
+    await this.#fill.forgetRefused(written.map(filled => sets.filter((one, i) => filled[i] === false && !one.isSuperseded()).map(set => set.key)))
     const overtaken = sets.filter(one => one.isOvertaken()).map(one => one.key)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     this.#settle(sets.map(one => one.flight).filter(isKept))
@@ -159,7 +162,7 @@ export class Changes {
     // What has overtaken a refresh may fail itself, or may not have reached a tier yet: the refresh leaves nothing old there.
     const overtaken = anew.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
-    if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay)
+    if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay.values())
     this.#settle(anew)
     const replaced = anew.map(keyOf)
     await Promise.all([
@@ -276,13 +279,20 @@ export class Changes {
     for (const tier of this.#locals) tier.revise('hard')
   }
 
-  async #change (change: () => Promise<void>): Promise<void> {
-    const changed = this.#options.track(change())
-    this.#underWay.add(changed)
+  /** Changes never wait for earlier ones, so that no two wait for each other. */
+  async #changesAfter (number: number): Promise<void> {
+    await Promise.allSettled(Array.from(this.#underWay).filter(([other]) => other > number).map(([, change]) => change))
+  }
+
+  /** `change` is given its number. */
+  async #change (change: (number: number) => Promise<void>): Promise<void> {
+    const number = ++this.#begun
+    const changed = this.#options.track(change(number))
+    this.#underWay.set(number, changed)
     try {
       await changed
     } finally {
-      this.#underWay.delete(changed)
+      this.#underWay.delete(number)
     }
   }
 }

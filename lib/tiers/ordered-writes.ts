@@ -1,7 +1,8 @@
+import { HeldUpError } from '../breaker.js'
 import { within } from '../within.js'
-import type { Backend, BackendEntry } from '../backends/backend.js'
+import { UnstorableError, type Backend, type BackendEntry } from '../backends/backend.js'
 
-/** How long a deletion waits for a write. Milliseconds. */
+/** After this a write that was never answered is not waited for by anybody, and not remembered. Milliseconds. */
 const longestWrite = 60_000
 
 /** What is being written. */
@@ -17,7 +18,7 @@ interface Write {
   isGivenUp: boolean
 }
 
-/** Of a copy that is being made. `isUntouched`: nothing has been written or deleted there since, nor was it being written then. */
+/** Watches the keys of a copy that is being made. `isUntouched`: nothing has been written or deleted there since, nor was it being written then. */
 export interface Watch { isUntouched: (key: string) => boolean, end: () => void }
 
 /**
@@ -27,34 +28,34 @@ export interface Watch { isUntouched: (key: string) => boolean, end: () => void 
 export class OrderedWrites {
   readonly #backend: Pick<Backend, 'setMany'>
   /** Forgets keys of which nobody knows any more what was written last. Never rejects. */
-  readonly #forget: (keys: readonly string[]) => Promise<void>
-  readonly #patience: number
-  readonly #underWay = new Set<Write>()
-  /** By key: the last one that is under way. */
+  readonly #forget: (keys: readonly string[]) => Promise<unknown>
+  readonly #timeout: number
+  /** By key: what is being written there, the oldest first. */
+  readonly #underWay = new Map<string, Write[]>()
+  /** By key: the last one that is under way, unless the key was deleted since. */
   readonly #newest = new Map<string, Write>()
   /** The untouched keys of each copy that is being made. */
   readonly #watched = new Set<Set<string>>()
 
-  /** `patience`: how long a write is waited for by later ones. Milliseconds. */
-  constructor (backend: Pick<Backend, 'setMany'>, patience: number, forget: (keys: readonly string[]) => Promise<void>) {
+  /** `timeout`: the budget of a write or a deletion, in milliseconds. A write waits half of it for an earlier one, to have the rest for itself. */
+  constructor (backend: Pick<Backend, 'setMany'>, timeout: number, forget: (keys: readonly string[]) => Promise<unknown>) {
     this.#backend = backend
-    this.#patience = patience
+    this.#timeout = timeout
     this.#forget = forget
   }
 
   /** Of several that wait for an earlier write of a key, only the last is carried out, and the others end as it does. */
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
     const keys = new Set(entries.map(({ key }) => key))
-    const earlier = this.#underWayOf(keys, this.#patience)
+    const earlier = this.#lastOf(keys)
     this.#touch(keys)
     const write: Write = { keys, since: performance.now(), ended: nothing, outcome: nothing, isGivenUp: false }
-    this.#underWay.add(write)
-    for (const key of keys) this.#newest.set(key, write)
+    this.#add(write)
 
     const newer = new Set<Write>()
     const carriedOut = this.#carryOut(write, entries, earlier, newer)
     write.ended = carriedOut.catch(() => {})
-    write.outcome = carriedOut.then(() => Promise.all(Array.from(newer, ({ outcome }) => outcome)))
+    write.outcome = this.#outcomeOf(carriedOut, newer)
     await write.outcome
   }
 
@@ -69,16 +70,23 @@ export class OrderedWrites {
     try {
       if (own.length > 0) await this.#backend.setMany(own)
     } finally {
-      this.#underWay.delete(write)
       const overtaken = own.map(({ key }) => key).filter(key => this.#newest.get(key) !== write)
-      for (const key of write.keys) if (this.#newest.get(key) === write) this.#newest.delete(key)
-      if (write.isGivenUp && overtaken.length > 0) await this.#forget(overtaken)
+      this.#remove(write)
+      // Not awaited: it may wait for a later write, which may be waiting for this one.
+      if (write.isGivenUp && overtaken.length > 0) void this.#forget(overtaken)
     }
+  }
+
+  /** Ends with what was written itself and with what stands for it. That a value can't be stored is told only where nothing else went wrong. */
+  async #outcomeOf (carriedOut: Promise<void>, newer: ReadonlySet<Write>): Promise<void> {
+    const own = await Promise.allSettled([carriedOut]) // by then `newer` is complete
+    const errors = [...own, ...await Promise.allSettled(Array.from(newer, ({ outcome }) => outcome))].flatMap(result => result.status === 'rejected' ? [result.reason as unknown] : [])
+    if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]
   }
 
   /** Until they have ended, or the last of them has taken too long. */
   async #wait (earlier: readonly Write[]): Promise<void> {
-    const until = Math.max(...earlier.map(({ since }) => since)) + this.#patience
+    const until = Math.max(...earlier.map(({ since }) => since)) + this.#timeout / 2
     try {
       await within(Math.max(1, until - performance.now()), Promise.all(earlier.map(({ ended }) => ended)), 'an earlier write')
     } catch {
@@ -86,17 +94,26 @@ export class OrderedWrites {
     }
   }
 
-  /** For a deletion of these keys: resolves when it comes after what is being written there. Never rejects. */
+  /**
+   * For a deletion of these keys: resolves when it comes after what is being written there. @throws HeldUpError where that
+   * takes longer than a write may
+   */
   async ended (keys: readonly string[]): Promise<void> {
     this.#touch(keys)
-    const writes = this.#underWayOf(new Set(keys), longestWrite)
     for (const key of keys) this.#newest.delete(key)
-    await Promise.all(writes.map(({ ended }) => ended))
+    const writes = new Set(keys.flatMap(key => this.#allOf(key)))
+    if (writes.size === 0) return
+    const since = Math.max(...Array.from(writes, write => write.since))
+    try {
+      await within(Math.max(1, since + this.#timeout - performance.now()), Promise.all(Array.from(writes, ({ ended }) => ended)), 'an earlier write')
+    } catch {
+      for (const write of writes) write.isGivenUp = true
+      throw new HeldUpError('an earlier write of the same key has not been answered')
+    }
   }
 
   watch (keys: readonly string[]): Watch {
-    const untouched = new Set(keys)
-    for (const write of this.#underWay) for (const key of write.keys) untouched.delete(key)
+    const untouched = new Set(keys.filter(key => this.#allOf(key).length === 0))
     this.#watched.add(untouched)
     return { isUntouched: key => untouched.has(key), end: () => { this.#watched.delete(untouched) } }
   }
@@ -105,21 +122,46 @@ export class OrderedWrites {
     for (const untouched of this.#watched) for (const key of keys) untouched.delete(key)
   }
 
-  /** Those of one of these keys that have not taken longer than `patience`: the others are given up. */
-  #underWayOf (keys: ReadonlySet<string>, patience: number): Write[] {
-    const writes: Write[] = []
-    for (const write of this.#underWay) {
-      if (!some(keys, key => write.keys.has(key))) continue
-      if (performance.now() - write.since > patience) write.isGivenUp = true
+  #add (write: Write): void {
+    for (const key of write.keys) {
+      this.#newest.set(key, write)
+      const writes = this.#underWay.get(key)
+      if (writes === undefined) this.#underWay.set(key, [write])
       else writes.push(write)
     }
-    return writes
   }
-}
 
-function some (keys: ReadonlySet<string>, is: (key: string) => boolean): boolean {
-  for (const key of keys) if (is(key)) return true
-  return false
+  #remove (write: Write): void {
+    for (const key of write.keys) {
+      if (this.#newest.get(key) === write) this.#newest.delete(key)
+      const others = (this.#underWay.get(key) ?? []).filter(other => other !== write)
+      if (others.length === 0) this.#underWay.delete(key)
+      else this.#underWay.set(key, others)
+    }
+  }
+
+  /** Of each of these keys the last write, if it may be waited for: it has waited for those before it. */
+  #lastOf (keys: ReadonlySet<string>): Write[] {
+    const last = new Set<Write>()
+    for (const key of keys) {
+      const write = this.#allOf(key).at(-1)
+      if (write === undefined) continue
+      if (performance.now() - write.since > this.#timeout / 2) write.isGivenUp = true
+      else last.add(write)
+    }
+    return [...last]
+  }
+
+  /** What is being written under a key. What was never answered is not, any more. */
+  #allOf (key: string): readonly Write[] {
+    const writes = this.#underWay.get(key) ?? []
+    for (const write of writes) {
+      if (performance.now() - write.since <= longestWrite) break // the later ones are younger
+      write.isGivenUp = true
+      this.#remove(write)
+    }
+    return this.#underWay.get(key) ?? []
+  }
 }
 
 const nothing = Promise.resolve()

@@ -60,7 +60,7 @@ export class SharedTier {
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, region: keyspace.region, timeout, logger })
-    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout)
+    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, keys => this.forgetMany(keys))
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
       backend: called,
@@ -189,8 +189,7 @@ export class SharedTier {
     const stamp = this.#stampOf(found) ?? await this.#unfenced.makeStamp(lastMade)
     const first = this.#stampKeys.length
     const entries = await this.#reader.dropInvalidated(keys, keys.map((key, i) => this.#reader.entryOf(key, found[first + i])), stamp, replays)
-    const lease: Lease = { stamp, held: undefined, changes }
-    return entries.map(entry => ({ entry, lease, first: true }))
+    return entries.map((entry, i) => ({ entry, lease: { stamp, held: found[first + i], changes }, first: true }))
   }
 
   /** The stamp as it is now: a second question after a claim shows whether keys were invalidated meanwhile. Never rejects. */

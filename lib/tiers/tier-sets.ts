@@ -56,8 +56,8 @@ export class TierSets {
     const claims = await this.#claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap((set, at) => {
       const lease = claims[at]?.lease
-      // 2. Leave out what was invalidated meanwhile: where that came before the claim, it hasn't revoked it.
-      if (lease === undefined || set.isOvertaken?.() === true) return []
+      // 2. Leave out what was invalidated or set again meanwhile: where that came before the claim, it hasn't revoked it.
+      if (lease === undefined || set.isOvertaken?.() === true || set.isSuperseded?.() === true) return []
       return [{ ...set, at, bytes: this.#encode(set.entry, lease.stamp, set.value), lease }]
     })
     // 3. Fill. What is refused was invalidated, or taken over by others in turn.
@@ -72,7 +72,8 @@ export class TierSets {
     } catch (error) {
       this.#backend.logFailure(error, 'set')
     }
-    await this.#invalidations.forget({ keys })
+    const unset = sets.filter(set => set.isSuperseded?.() !== true)
+    if (unset.length > 0) await this.#invalidations.forget({ keys: unset.map(set => set.key) })
     return sets.map(() => true)
   }
 

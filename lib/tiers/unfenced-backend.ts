@@ -26,16 +26,10 @@ export class UnfencedBackend implements Pick<LeasingBackend, 'revise' | 'forgetM
   #changes = 0
   #lastMade: Promise<Stamp> | undefined
 
-  /** `patience`: how long a write is waited for by later ones of the same keys. Milliseconds. */
-  constructor (backend: TierBackend, keyspace: Keyspace, patience: number) {
+  /** `timeout`: the budget of an operation, in milliseconds. `forget`: see `OrderedWrites`. */
+  constructor (backend: TierBackend, keyspace: Keyspace, timeout: number, forget: (keys: readonly string[]) => Promise<unknown>) {
     this.#backend = backend
-    this.#writes = new OrderedWrites(backend.backend, patience, async keys => {
-      try {
-        await backend.backend.deleteMany(keys)
-      } catch (error) {
-        backend.logFailure(error, 'delete')
-      }
-    })
+    this.#writes = new OrderedWrites(backend.backend, timeout, forget)
     this.stampKeys = parts.map(part => keyspace.stampPart(part))
   }
 

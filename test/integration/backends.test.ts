@@ -56,6 +56,17 @@ async function keepsTheContract (t: Test, makeBackend: () => Backend | Promise<B
     t.strictSame(await ours.getMany(hostile), hostile.map(key => `loaded ${key}`))
   })
 
+  await t.test('of two sets of a key in one process the later one stays', async t => {
+    const manager = new CachingManager({ namespace: randomUUID(), regions: { ours: { tiers: [backend], ttl: '10m', tierTimeout: '20s' } } })
+    const region = manager.region('ours')
+    for (let round = 0; round < 50; round++) {
+      const first = region.set('key', 'first')
+      if (round % 2 === 1) await new Promise(setImmediate)
+      await Promise.all([first, region.set('key', 'second')])
+      t.equal(await region.get('key'), 'second')
+    }
+  })
+
   await t.test('what cache objects keep under any ids is found and deleted, and nothing else', async t => {
     const User = cacheObject({ name: `User-${randomUUID()}`, backend, timeout: '20s', properties: { number: property<number>(), text: property<string>() } })
     const users = hostile.map(id => new User(id))

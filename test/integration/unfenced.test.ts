@@ -3,7 +3,7 @@ import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, BackendEntry } from '../../lib/backends/backend.js'
-import { gate, silentLogger, type Gate } from '../helpers/doubles.js'
+import { eventually, gate, silentLogger, type Gate } from '../helpers/doubles.js'
 
 /*
  * A backend of three methods refuses nothing that comes too late. What one process does, it brings into an order itself: what
@@ -104,11 +104,110 @@ t.test('a value that is set is not replaced by an older one whose write takes lo
   t.equal(await region.get('one'), 'new')
 })
 
+t.test('of two sets the later one stays, though the backend tells of the key later to the earlier one', async t => {
+  for (const tiers of [[new SlowBackend()], [new SlowBackend('near'), new SlowBackend('far')]] as const) {
+    const { region, manager } = peopleOf(t, tiers)
+    await region.set('another', 'value')
+    const isLate = gate()
+    const reads: string[] = []
+    tiers[0].whenRead = key => key.endsWith(':one') && reads.push(key) === 1 ? isLate : undefined
+    let isFirstOver = false
+    const first = region.set('one', 'first').then(() => { isFirstOver = true })
+    await settle()
+    await region.set('one', 'second')
+    t.equal(isFirstOver, false)
+    isLate.open()
+    await first
+    await manager.idle()
+    t.equal(await region.get('one'), 'second')
+  }
+})
+
+t.test('of two sets in one tick the later one stays in every tier', async t => {
+  for (const tiers of [[new SlowBackend()], [new SlowBackend('near'), new SlowBackend('far')]] as const) {
+    const { region, manager } = peopleOf(t, tiers)
+    await region.set('another', 'value')
+    await Promise.all([region.set('one', 'first'), region.set('one', 'second')])
+    await manager.idle()
+    t.equal(await region.get('one'), 'second')
+  }
+})
+
+t.test('a set resolves when the later one that has taken its place is there', async t => {
+  const backend = new SlowBackend()
+  const { region } = peopleOf(t, [backend])
+  await region.set('one', 'old')
+  const write = backend.hold(':one')
+  let isFirstOver = false
+  const first = region.set('one', 'first').then(() => { isFirstOver = true })
+  const second = region.set('one', 'second')
+  await write.begun.opened
+  await settle()
+  t.equal(isFirstOver, false)
+  write.end.open()
+  await first
+  t.equal(await region.get('one'), 'second')
+  await second
+})
+
+t.test('a refresh that can not be written leaves nothing old', async t => {
+  const backend = new SlowBackend()
+  const { database, manager, Person, read } = peopleOf(t, [backend])
+  t.match(await read(), { name: 'old' })
+  await manager.idle()
+  database.found = row('new')
+  const { setMany } = backend
+  backend.setMany = async entries => {
+    if (!entries.some(({ key }) => key.includes('byId'))) return await setMany.call(backend, entries)
+    backend.setMany = setMany
+    throw new Error('the connection is lost')
+  }
+  t.match(await manager.createApi().refresh(Person, 'byId', [1]), { name: 'new' })
+  t.match(await read(), { name: 'new' })
+})
+
+t.test('a stale value of which a reload keeps nothing is served once, with a lock and without', async t => {
+  for (const lock of [undefined, { acquire: async () => ({ token: '1', extend: async () => true, release: async () => {} }) }]) {
+    let now = 1e12
+    const manager = new CachingManager({ logger: silentLogger(), now: () => now, ...lock !== undefined && { lock }, regions: { people: { tiers: [new SlowBackend()], ttl: 1000, grace: '1h', jitter: 0 } } })
+    t.teardown(() => manager.close())
+    const region = manager.region('people')
+    const read = async (found: string | null) => {
+      const value = await region.getOrCreate('one', () => found, { shouldCache: value => value !== null })
+      await manager.idle()
+      return value
+    }
+    t.equal(await read('old'), 'old')
+    now += 2000
+    t.equal(await read(null), 'old')
+    t.equal(await read(null), null)
+  }
+})
+
+t.test('a write that is never answered takes nothing else away', async t => {
+  const backend = new SlowBackend()
+  const logger = silentLogger()
+  const { region } = peopleOf(t, [backend], { tierTimeout: 40 }, logger)
+  const write = backend.hold(':one')
+  await region.getOrCreate('one', () => 'old')
+  await write.begun.opened
+  await t.rejects(region.delete('one'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  for (let i = 0; i < 10; i++) {
+    await t.rejects(region.delete('one'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+    await region.set('another', i)
+    t.equal(await region.get('another'), i)
+  }
+  await region.set('one', 'new')
+  t.equal(await region.get('one'), 'new')
+  t.strictSame(logger.lines.warn, [])
+  write.end.open()
+  await eventually(t, async () => (await region.get('one')) === undefined, 'what came last is forgotten')
+})
+
 t.test('an older write that hung, and ends after a newer one, leaves nothing', async t => {
   for (const error of [undefined, new Error('refused')]) {
     const backend = new SlowBackend()
-    const logger = silentLogger()
-    const { region, manager } = peopleOf(t, [backend], {}, logger)
+    const { region, manager } = peopleOf(t, [backend])
     const write = backend.hold(':one')
     await region.getOrCreate('one', () => 'old')
     await write.begun.opened
@@ -116,12 +215,16 @@ t.test('an older write that hung, and ends after a newer one, leaves nothing', a
     const restore = t.intercept(performance, 'now', { value: () => now.call(performance) + 20_001 })
     await region.set('one', 'new')
     t.equal(await region.get('one'), 'new')
+    const { deleteMany } = backend
     if (error !== undefined) backend.deleteMany = async () => { throw error }
     write.end.open()
     await manager.idle()
     await settle()
-    if (error === undefined) t.equal(await region.get('one'), undefined)
-    else t.match(logger.lines.debug, [{ details: { operation: 'delete', err: error } }])
+    t.equal(await region.get('one'), undefined)
+    if (error !== undefined) {
+      backend.deleteMany = deleteMany
+      await eventually(t, () => backend.changes.at(-1)?.startsWith('delete '), 'it is deleted later')
+    }
     restore()
   }
 })

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { Breaker, BreakerOpenError } from '../../lib/breaker.js'
+import { Breaker, BreakerOpenError, HeldUpError } from '../../lib/breaker.js'
 import { deferred, silentLogger } from '../helpers/doubles.js'
 
 const refused = new Error('refused')
@@ -158,6 +158,19 @@ t.test('a part that is left alone by itself tells nothing of the rest', async t 
   await t.rejects(breaker.run(notTried), ofItsOwn, 'a probe that was not tried')
   t.equal(await breaker.run(async () => 'the rest'), 'the rest', 'and the next one is')
   t.equal(logger.lines.warn.length, 1)
+})
+
+t.test('an operation that another one holds up tells nothing of the tier', async t => {
+  const { breaker, failing, advance } = breakerOf(t)
+  const heldUp = new HeldUpError('by an earlier one')
+  const operation = async () => { throw heldUp }
+  for (let i = 0; i < 10; i++) await t.rejects(breaker.run(operation), heldUp)
+  t.equal(breaker.failing, false)
+  t.equal(await breaker.run(async () => 'an answer'), 'an answer')
+  for (let i = 0; i < 3; i++) await failing()
+  advance(100)
+  await t.rejects(breaker.run(operation), heldUp, 'a probe')
+  t.equal(await breaker.run(async () => 'an answer'), 'an answer', 'the next one probes')
 })
 
 t.test('the largest budget that it was given counts', async t => {

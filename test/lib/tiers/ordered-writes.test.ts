@@ -1,12 +1,16 @@
 import t, { type Test } from 'tap'
-import type { BackendEntry } from '../../../lib/backends/backend.js'
+import { UnstorableError, type BackendEntry } from '../../../lib/backends/backend.js'
+import { HeldUpError } from '../../../lib/breaker.js'
 import { OrderedWrites } from '../../../lib/tiers/ordered-writes.js'
 import { deferred, type Deferred } from '../../helpers/doubles.js'
 
 const entry = (key: string, value: string): BackendEntry => ({ key, value: Buffer.from(value), ttl: 1000 })
 
+const heldUp = new HeldUpError('an earlier write of the same key has not been answered')
+const unstorable = (key: string) => new UnstorableError([key], `${key} is too large`)
+
 /** A backend whose writes end when the test ends them, and what it was told. */
-function writesOf (patience = 60_000) {
+function writesOf (timeout = 60_000) {
   const writes: (Deferred<void> & { what: string })[] = []
   const forgotten: string[][] = []
   const backend = {
@@ -16,7 +20,7 @@ function writesOf (patience = 60_000) {
       await write.promise
     }
   }
-  const ordered = new OrderedWrites(backend, patience, async keys => { forgotten.push([...keys]) })
+  const ordered = new OrderedWrites(backend, timeout, async keys => { forgotten.push([...keys]) })
   const put = (...what: string[]) => {
     const state = { ended: false, outcome: ordered.setMany(what.map(one => entry(...one.split('=') as [string, string]))) }
     state.outcome.catch(() => {}).finally(() => { state.ended = true })
@@ -67,6 +71,39 @@ t.test('of those that wait, only the last is carried out, and the others end as 
   }
 })
 
+t.test('a write ends with what went wrong in what stands for it, whatever happened to the rest of it', async t => {
+  const { writes, put } = writesOf()
+  const first = put('a=0', 'b=0')
+  const second = put('a=1', 'x=1', 'b=1')
+  const [third, fourth] = [put('a=2'), put('b=2')]
+  writes[0]!.resolve()
+  await first.outcome
+  await settle()
+  writes[1]!.reject(unstorable('x'))
+  await settle()
+  t.equal(second.ended, false)
+  writes[2]!.reject(unstorable('a'))
+  await t.rejects(third.outcome, unstorable('a'))
+  t.equal(second.ended, false)
+  writes[3]!.reject(new Error('refused'))
+  await t.rejects(fourth.outcome, { message: 'refused' })
+  await t.rejects(second.outcome, { message: 'refused' })
+})
+
+t.test('that a value can not be stored is told where all others were written', async t => {
+  const { writes, put } = writesOf()
+  const first = put('a=0')
+  const [second, third] = [put('a=1', 'x=1'), put('a=2')]
+  writes[0]!.resolve()
+  await first.outcome
+  await settle()
+  writes[1]!.reject(unstorable('x'))
+  await settle()
+  writes[2]!.resolve()
+  await third.outcome
+  await t.rejects(second.outcome, unstorable('x'))
+})
+
 t.test('a write that fails holds up nobody', async t => {
   const { writes, told, put } = writesOf()
   const [first, second] = [put('a=1'), put('a=2')]
@@ -83,7 +120,7 @@ t.test('what takes too long is waited for no longer; as it may then be the last 
     const { writes, told, put, forgotten } = writesOf(1)
     const hung = put('a=old', 'b=old')
     const next = put('a=new')
-    while (writes.length < 2) await settle() // its patience is a millisecond
+    while (writes.length < 2) await settle() // its timeout is a millisecond
     t.strictSame(told(), ['a=old b=old', 'a=new'])
     writes[1]!.resolve()
     await next.outcome
@@ -136,7 +173,19 @@ t.test('a write that waits is carried out, though its key is deleted after that'
   await Promise.all([puts[1]!.outcome, after])
 })
 
-t.test('a deletion waits for a minute; what ends later is forgotten once more', async t => {
+t.test('a deletion is held up for as long as a write may take; what ends later is forgotten once more', async t => {
+  const { ordered, writes, put, forgotten } = writesOf(1)
+  const hung = put('a=old')
+  await t.rejects(ordered.ended(['a', 'b']), heldUp)
+  await t.rejects(ordered.ended(['a']), heldUp)
+  await ordered.ended(['b'])
+  writes[0]!.resolve()
+  await hung.outcome
+  t.strictSame(forgotten, [['a']])
+  await ordered.ended(['a'])
+})
+
+t.test('what was not answered within a minute holds up nothing; what ends later is forgotten once more', async t => {
   const { ordered, writes, put, forgotten } = writesOf()
   const hung = put('a=old')
   later(t, 60_001)

@@ -38,6 +38,15 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     await eventually(t, async () => (await read(theirs, a))[0] === undefined, 'it is replayed')
   })
 
+  t.test('that is away forgets nothing for a set that was set again meanwhile', async t => {
+    const { tier, state, a } = twoTiers(t, make(t))
+    await load(tier, a, 'the later value')
+    state.away = true
+    await tier.setMany([{ key: a, entry: entryOf('earlier'), isSuperseded: () => true }])
+    state.away = false
+    t.strictSame(await read(tier, a), ['the later value'])
+  })
+
   t.test('that fails just when the value is written has the old one forgotten', async t => {
     const place = make(t)
     const own = place.another()
