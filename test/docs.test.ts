@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -104,4 +105,14 @@ t.test('every example of the documentation compiles, in strict TypeScript', asyn
     for (const [path, text] of modulesOf(page, [{ line: 0, text: `${given}\n` }, ...blocks])) modules.set(path, text)
   }
   t.strictSame(complaintsAbout(modules), [])
+})
+
+/** In backticks, alone or within a command: `lib/errors.ts`, `npx tap test/lib/tiers/*.test.ts`. One that ends in a slash is a folder. */
+const pathsOf = (page: string) => Array.from(page.matchAll(/`[^`\n]+`/g), ([quoted]) => quoted.match(/(?<![\w./-])(?:lib|plugin|test|bench|example-server)\/[\w./-]*/g) ?? []).flat()
+
+t.test('every file that the documentation names is there', async t => {
+  const pages = ['README.md', 'CONTRIBUTING.md', ...(await readdir(`${root}docs`)).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
+  const named = await Promise.all(pages.map(async page => pathsOf(await readFile(root + page, 'utf8')).map(path => ({ page, path }))))
+  t.ok(named.flat().length > 20, `${named.flat().length} are named`)
+  t.strictSame(named.flat().filter(({ path }) => !existsSync(root + path)), [])
 })

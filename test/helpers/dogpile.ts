@@ -138,4 +138,13 @@ export function following (dogpile: Dogpile, names: readonly string[], known: Se
   return { led, failures, end, work, looks: () => looks, over: () => over }
 }
 
+/** A lock whose answer the test decides. */
+export function lockThat (acquire: DogpileLock['acquire']) {
+  const lock: DogpileLock & { calls: string[][] } = {
+    calls: [],
+    acquire: (names, ttl) => { lock.calls.push([...names]); return acquire(names, ttl) }
+  }
+  return lock
+}
+
 export const done: Outcome = { kind: 'done' }

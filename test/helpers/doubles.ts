@@ -66,6 +66,23 @@ export function countingLoader<Id, Row extends { id: Id }> (
   }
 }
 
+/** A load that the test lets end. */
+export function heldLoad<T> (value: T) {
+  const begun = gate()
+  const held = gate()
+  const load = async () => {
+    load.calls++
+    begun.open()
+    await held.opened
+    return value
+  }
+  load.calls = 0
+  return { load, begun: begun.opened, end: held.open }
+}
+
+/** Fails whenever it is called, whatever it is taken for: a loader, a hook. */
+export const failing = (message: string) => () => { throw new Error(message) }
+
 export interface FakeClock {
   /** Milliseconds since the epoch. Needs no `this`: `{ now: clock.now }`. */
   readonly now: () => number

@@ -146,11 +146,11 @@ const handlers = {
     return await reading!.seen
   },
 
-  /** Invalidates version after version, in all ways; resolves to when each was over. All processes have one clock. */
-  async write ({ key, versions }: { key: string, versions: number }): Promise<bigint[]> {
+  /** Invalidates version after version, in all ways, with a pause before each; resolves to when each was over. All processes have one clock. */
+  async write ({ key, versions, pauses }: { key: string, versions: number, pauses: number[] }): Promise<bigint[]> {
     const over = [0n]
     for (let version = 1; version <= versions; version++) {
-      await new Promise(resolve => setTimeout(resolve, Math.random() ** 3 * 100))
+      await new Promise(resolve => setTimeout(resolve, pauses[version - 1]))
       await database.set(`database:${key}`, version)
       await writes[version % writes.length]!(key, version)
       over.push(process.hrtime.bigint())

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { chance } from '../helpers/chance.js'
 import { startProcesses } from '../helpers/processes.js'
 import { ask } from '../helpers/server-process.js'
 import { startMemcached, type MemcachedServer } from '../helpers/servers.js'
@@ -15,8 +16,9 @@ async function join (on: readonly MemcachedServer[]): Promise<void> {
   await Promise.all([loader.call('join', setting), other.call('join', setting)])
 }
 
+const random = chance(t)
 /** Fewer than two milliseconds: about as long as the commands of a fill and of an invalidation take. */
-const shortDelay = () => Math.random() * 2
+const shortDelay = () => random.between(0, 2)
 
 /**
  * One process loads, the other one invalidates while the loader runs, at about the moment when it ends; and the value

@@ -40,12 +40,17 @@ t.test('a process without a memory tier hears of an invalidation too: later read
     const old = mine.region.getOrCreate('k', async () => { await held.opened; return 'old' }, { tags: ['t'] })
     await eventually(t, async () => await mine.client.exists(`${namespace}:rows:k:k`) === 1, 'the load has its lease')
     await (invalidate === 'delete' ? theirs.region.delete('k') : invalidate === 'invalidate' ? theirs.region.invalidate() : theirs.region.invalidateTags('t'))
-    await eventually(t, async () => {
-      const read = mine.region.getOrCreate('k', () => 'new', { tags: ['t'] })
-      return await Promise.race([read, new Promise(resolve => setTimeout(resolve, 50))]) === 'new'
+    // Those who read before this process has heard of it join the older load, and wait for it.
+    const reads: Promise<string>[] = []
+    let loads = 0
+    await eventually(t, () => {
+      if (loads === 0) reads.push(mine.region.getOrCreate('k', () => { loads++; return 'new' }, { tags: ['t'] }))
+      return loads > 0
     }, `after ${invalidate} a reader loads for itself`)
+    t.equal(await reads.at(-1), 'new')
     held.open()
     t.equal(await old, 'old')
+    await Promise.all(reads)
     await mine.manager.idle()
     t.equal(await theirs.region.get('k'), 'new')
   }

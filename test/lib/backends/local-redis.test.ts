@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { Redis } from 'ioredis'
 import t from 'tap'
 import { isOpening } from '../../../lib/backends/backend.js'
 import { LocalRedisBackend, localRedis } from '../../../lib/backends/local-redis.js'
@@ -89,14 +90,21 @@ t.test('close ends the connection when what is under way is answered; it can be 
 t.test('what is asked for while it is closed has a connection of its own, which the end of the old one leaves alone', async t => {
   const redis = await startRedis(t)
   const proxy = await recordingProxy(t, redis.port)
-  const backend = localRedis({ port: proxy.port })
-  t.teardown(() => backend.close!())
+  const ends: Promise<unknown>[] = []
+  class Watched extends Redis {
+    constructor (options: { port: number }) {
+      super(options)
+      ends.push(once(this, 'end'))
+    }
+  }
+  const backend = new LocalRedisBackend({ port: proxy.port }, async () => ({ Redis: Watched }))
+  t.teardown(() => backend.close())
   await backend.getMany(['a'])
-  const closing = backend.close!()
+  const closing = backend.close()
   await backend.getMany(['a'])
   await closing
+  await ends[0]
   await eventually(t, () => proxy.connections === 1, 'the old one is gone')
-  await new Promise(resolve => setTimeout(resolve, 20)) // its end is heard here, too: the test can only fail too rarely
   await backend.getMany(['a'])
   t.equal(proxy.connections, 1)
 })

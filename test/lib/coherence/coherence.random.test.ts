@@ -202,5 +202,9 @@ t.test('whatever happens to processes and their lines, none of them serves what 
       for (const cache of app.open) cache.close()
       await app.hub.pass(0)
     }
-  ), { numRuns: Number(process.env['COHERENCE_RUNS'] ?? 100) })
+  ), {
+    numRuns: Number(process.env['COHERENCE_RUNS'] ?? 100),
+    // What a failure says of itself gives it again.
+    ...process.env['COHERENCE_SEED'] !== undefined && { seed: Number(process.env['COHERENCE_SEED']), path: process.env['COHERENCE_PATH'] ?? '' }
+  })
 })
