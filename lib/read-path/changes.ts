@@ -71,8 +71,8 @@ export class Changes {
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. True once for each time it was forgotten. */
-  isForgotten (key: string): boolean {
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks looks for it: true once, then. */
+  takeForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false
     this.#forgottenAt.delete(key)

@@ -82,7 +82,8 @@ export class Electing {
     // The claims are of no use here: with a lock for each key, some were claimed before theirs was held.
     const byName = new Map(names.map((name, i) => [name, flights[i]!]))
     const flightsOf = (names: readonly string[]) => names.map(name => byName.get(name)!)
-    const waiting = others.filter(name => !stale.leave(byName.get(name)!))
+    const waiting: string[] = []
+    for (const name of others) if (!stale.endIfServed(byName.get(name)!)) waiting.push(name)
     await Promise.all([
       elected === undefined ? undefined : this.#lead(flightsOf(elected.names), elected),
       waiting.length === 0
@@ -103,7 +104,7 @@ export class Electing {
     if (elected !== undefined) for (const flight of flights) flight.yield = () => { void track(elected.yield(keyspace.lock(flight.key))) }
     // Look again: another process may have filled while we asked for the lock.
     const own = claimed instanceof Promise ? await claimed : claimed
-    const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
+    const missing = own === 'seen' ? flights : this.#landFilled(flights, own, takeOver)
     if (!takeOver) for (const flight of missing) if (!flight.landed) stale.serve(flight)
     try {
       await Promise.all(bySource(missing).map(({ source, members }) => loading.call(source, members, elected)))
@@ -112,11 +113,24 @@ export class Electing {
     }
   }
 
-  /** Lands the flight if a tier was filled meanwhile; otherwise it has the right to fill them. */
-  #isFilled (flight: Flight, claims: readonly Claim[], takeOver: boolean): boolean {
-    const { looking } = this.#options
-    if (!takeOver && claims.some((claim, s) => looking.accept(flight, claim?.entry, this.#places[s]!, flight.trip))) return true
-    flight.leases = claims.map(claim => claim?.lease)
+  /** Lands the flights whose keys a tier was filled with meanwhile. The others get the right to fill the tiers, and are returned. */
+  #landFilled (flights: readonly Flight[], claims: readonly (readonly Claim[])[], takeOver: boolean): readonly Flight[] {
+    const missing: Flight[] = []
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      const own = claims.map(ofTier => ofTier[i])
+      if (!takeOver && this.#landIfFilled(flight, own)) continue
+      flight.leases = own.map(claim => claim?.lease)
+      missing.push(flight)
+    }
+    return missing
+  }
+
+  /** `claims`: of the flight's key, one for each shared tier. */
+  #landIfFilled (flight: Flight, claims: readonly Claim[]): boolean {
+    for (let s = 0; s < claims.length; s++) {
+      if (this.#options.looking.landIfFresh(flight, claims[s]?.entry, this.#places[s]!, flight.trip)) return true
+    }
     return false
   }
 

@@ -51,8 +51,8 @@ export class Joining {
     return (!flight.departed && flight.stale === undefined) || this.#isTrusted()
   }
 
-  /** Whether the flight is the one that loads its key. Otherwise it is left to the one that does, or has ended. */
-  leads (flight: Flight): boolean {
+  /** Makes the flight the one that loads its key. False: it is left to the one that does, or has ended. */
+  takeLead (flight: Flight): boolean {
     if (flight.landed && this.#stale.isPaused(flight.key)) {
       this.#flights.end(flight)
       return false

@@ -1,5 +1,5 @@
 import type { Copying } from './copying.js'
-import { freshness, type Entry } from '../entry.js'
+import { freshness, isFresh, type Entry } from '../entry.js'
 import type { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
@@ -62,16 +62,21 @@ export class Looking {
     for (const [place, tier] of this.#tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue
       const entries = await tier.readMany(missing.map(flight => flight.key))
-      missing = missing.filter((flight, i) => !this.accept(flight, entries[i], place, flight.trip, 'waited'))
+      const left: Flight[] = []
+      for (const [i, flight] of missing.entries()) if (!this.landIfFresh(flight, entries[i], place, flight.trip, 'waited')) left.push(flight)
+      missing = left
     }
     return missing
   }
 
-  /** Lands the flight if the entry, found in the tier at `place`, is fresh enough for it. */
-  accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
-    if (!this.#isFreshEnough(entry, flight, place, this.#now())) return false
-    this.#bring(flight, entry, place, trip, origin)
-    return true
+  /** Lands the flight if the entry, found in the tier at `place`, is fresh enough for it. A stale one is kept for its grace. */
+  landIfFresh (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
+    if (entry === undefined) return false
+    const now = this.#now()
+    const isFreshEnough = this.#isFreshEnough(entry, flight, now)
+    if (isFreshEnough) this.#bring(flight, entry, place, trip, origin)
+    else this.#keepForGrace(entry, flight, place, now)
+    return isFreshEnough
   }
 
   arrive (flight: Flight, landed: Landed): void {
@@ -81,11 +86,17 @@ export class Looking {
 
   #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip, look?: Look): Looked {
     const now = this.#now()
-    const missing = flights.filter((flight, i) => {
-      if (this.#isFreshEnough(entries[i], flight, place, now)) return false
+    const missing: Flight[] = []
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      const entry = entries[i]
+      if (entry !== undefined) {
+        if (this.#isFreshEnough(entry, flight, now)) continue
+        this.#keepForGrace(entry, flight, place, now)
+      }
       if (look !== undefined) (flight.leases ??= []).push(look.lease(i))
-      return true
-    })
+      missing.push(flight)
+    }
     return { missing, landFound: () => this.#landOthers(missing, flights, entries, place, trip) }
   }
 
@@ -99,19 +110,16 @@ export class Looking {
     }
   }
 
-  /** Whether the entry is fresh enough for all who wait for the flight. A stale one is kept, to be served meanwhile. */
-  #isFreshEnough (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
-    if (entry === undefined) return false
-    switch (freshness(entry, now, flight.want.maxAge)) {
-      case 'fresh':
-        return flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') !== true
-      case 'stale':
-        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
-        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
-        return false
-      default:
-        return false
-    }
+  /** Whether the entry is fresh enough for all who wait for the flight. */
+  #isFreshEnough (entry: Entry, { want, otherAges }: Flight, now: number): boolean {
+    return isFresh(entry, now, want.maxAge) && otherAges?.some(maxAge => !isFresh(entry, now, maxAge)) !== true
+  }
+
+  /** Keeps an entry that is not fresh enough, to be served meanwhile, if it is still in its grace for all who wait for the flight. */
+  #keepForGrace (entry: Entry, flight: Flight, place: number, now: number): void {
+    if (freshness(entry, now, flight.want.maxAge) !== 'stale') return
+    if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return
+    if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
   }
 
   #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {

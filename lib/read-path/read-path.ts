@@ -284,8 +284,10 @@ export class ReadPath {
         landFound()
         ;({ missing, landFound } = await this.#looking.lookIn(place, missing, trip, repeats))
       }
-      const toLoad = [...flights.filter(flight => flight.want.anew), ...this.#toLoad(missing, trip)]
-      const loading = toLoad.length === 0 ? undefined : this.#electing.load(toLoad.filter(flight => flight.want.anew || this.#joining.leads(flight)))
+      this.#answerWithoutLoad(missing, trip)
+      const leading = flights.filter(flight => flight.want.anew)
+      for (const flight of missing) if (flight.want.load !== undefined && this.#joining.takeLead(flight)) leading.push(flight)
+      const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
       try {
         landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work
       } finally {
@@ -302,18 +304,19 @@ export class ReadPath {
    * claims that come before a load look as well.
    */
   #firstPlace (flights: readonly Flight[]): number {
-    const areForgotten = flights.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
-    return areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
+    const first = this.#memory === undefined ? 0 : 1
+    if (this.#shared.some(tier => tier.away)) return first // no claim looks there
+    for (const { key, want } of flights) if (want.load === undefined || !this.#changes.takeForgotten(key)) return first
+    return this.tiers.length
   }
 
-  /** Of flights that no tier has a fresh value for: those that load. The others have got "nowhere", or a stale value first. */
-  #toLoad (missing: readonly Flight[], trip: Trip): readonly Flight[] {
-    return missing.filter(flight => {
+  /** Those that only look are told that there is nothing; of the others, those that have a stale value serve it. */
+  #answerWithoutLoad (missing: readonly Flight[], trip: Trip): void {
+    for (const flight of missing) {
       flight.trip = trip
       if (flight.want.load === undefined) this.#looking.arrive(flight, nowhere)
       else this.#stale.serve(flight)
-      return flight.want.load !== undefined
-    })
+    }
   }
 
   // ─── changes ───────────────────────────────────────────────────────────────────────────────────
