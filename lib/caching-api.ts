@@ -105,7 +105,7 @@ export class CachingApi {
     const { presented, takeBack } = this.#handWritten(bound, args, key, entry, primed)
     try {
       // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
-      if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
+      if (entry.value === null && policy.negativeTtl === 0) await path.invalidate({ keys: [key] })
       else await path.set([{ key, entry }, ...primed])
     } catch (error) {
       if (!(error instanceof InvalidationPendingError)) takeBack() // that one is done in this request
@@ -120,7 +120,7 @@ export class CachingApi {
     const key = bound.key(args)
     this.#reads.delete(bound, args, key)
     this.#overtake(key)
-    await bound.region.path.forget([key])
+    await bound.region.path.invalidate({ keys: [key] })
   }
 
   /** Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; as `set`, if a tier is away. */

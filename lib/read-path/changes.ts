@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Coherence } from '../coherence/coherence.js'
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 import { isFresh, type Entry } from '../entry.js'
 import { InvalidationPendingError } from '../errors.js'
 import type { Fill, Filling } from './fill.js'
@@ -106,7 +106,7 @@ export class Changes {
   /** Sets a value in memory. A flight of its own learns what overtakes the set on its way to the shared tiers, as a load does. */
   #beginSet (key: string, entry: Entry, value: Uint8Array): SetUnderWay {
     for (const tier of this.#locals) {
-      tier.forget([key]) // what loads under way bring along for this key is refused, too
+      tier.invalidate({ keys: [key] }) // what loads under way bring along for this key is refused, too
       tier.set(key, entry)
     }
     const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
@@ -192,26 +192,25 @@ export class Changes {
 
   // ─── invalidations ─────────────────────────────────────────────────────────────────────────────
 
-  /** @throws InvalidationPendingError */
-  async forget (keys: readonly string[]): Promise<void> {
-    await this.#invalidate({ keys }, keys.length === 1 ? 'a key' : `${keys.length} keys`)
-  }
-
-  /** @throws InvalidationPendingError */
-  async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#invalidate({ [kind]: true }, 'the region')
-  }
-
-  /** @throws InvalidationPendingError */
-  async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#invalidate({ tags }, `the tags ${tags.join(', ')}`)
+  /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
+  async invalidate (what: Invalidation): Promise<void> {
+    this.#drop(what)
+    await this.#change(async () => {
+      const telling = this.#tellTiers(what)
+      // Others are told after the shared tiers, where they must not find the old value. One connection keeps that order by itself.
+      if (!this.#options.isLineInOrder) await telling
+      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
+      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
+      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, nameOf(what))
+      if (!heard && !this.#options.isEventual) throw new InvalidationPendingError('The line to other processes', nameOf(what))
+    })
   }
 
   /**
    * Called when a shared tier was told late. Nearer tiers and other processes have been told before; but until now they could
    * find the old value in this one.
    */
-  tellAgain (what: Invalidations, farthest: SharedTier): void {
+  tellAgain (what: Invalidation, farthest: SharedTier): void {
     this.#drop(what)
     void this.#options.track((async () => {
       for (const tier of this.#shared.slice(0, this.#shared.indexOf(farthest)).toReversed()) await tier.forget(what)
@@ -220,21 +219,8 @@ export class Changes {
     })())
   }
 
-  async #invalidate (what: Invalidations, name: string): Promise<void> {
-    this.#drop(what)
-    await this.#change(async () => {
-      const telling = this.#tellTiers(what)
-      // Others are told after the shared tiers, where they must not find the old value. One connection keeps that order by itself.
-      if (!this.#options.isLineInOrder) await telling
-      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
-      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
-      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
-      if (!heard && !this.#options.isEventual) throw new InvalidationPendingError('The line to other processes', name)
-    })
-  }
-
   /** Resolves to whether each shared tier could be told. */
-  async #tellTiers (what: Invalidations): Promise<boolean[]> {
+  async #tellTiers (what: Invalidation): Promise<boolean[]> {
     // Farthest first: otherwise what is found in a tier that wasn't told yet could be copied into one that was.
     const told: boolean[] = []
     for (const tier of this.#shared.toReversed()) told.unshift(await tier.forget(what))
@@ -244,36 +230,32 @@ export class Changes {
   }
 
   /** Resolves when other processes don't believe the old values any more. False: they could not be told yet. */
-  async #tellOthers (what: Invalidations): Promise<boolean> {
+  async #tellOthers (what: Invalidation): Promise<boolean> {
     return this.#untold === undefined || await this.#untold.deliver(what)
   }
 
   /** Called when the shared tiers have been told. */
-  #dropTold (what: Invalidations): void {
+  #dropTold (what: Invalidation): void {
     this.#drop(what)
     this.#flights.yieldRevoked()
   }
 
   /** Forgets in this process, at once. */
-  #drop ({ keys = [], tags = [], hard = false, soft = false, replaced = false }: Invalidations): void {
+  #drop (what: Invalidation): void {
+    const { keys = [], tags = [], hard = false, soft = false, replaced = false } = what
     for (const key of keys) {
       this.#flights.revoke(key, replaced ? 'elsewhere' : 'invalidation')
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()
     if (tags.length > 0 || soft) this.#flights.detachAll(tags) // nobody knows yet which tags a load will bring
-    for (const tier of this.#locals) {
-      if (keys.length > 0) tier.forget(keys)
-      if (tags.length > 0) tier.forgetTags(tags)
-      if (hard) tier.revise('hard')
-      if (soft) tier.revise('soft')
-    }
+    for (const tier of this.#locals) tier.invalidate(what)
   }
 
   /** After the line was lost: nobody knows what was invalidated meanwhile. */
   #startEmpty (): void {
     this.#flights.detachAll()
-    for (const tier of this.#locals) tier.revise('hard')
+    for (const tier of this.#locals) tier.invalidate({ hard: true })
   }
 
   async #change (change: () => Promise<void>): Promise<void> {
@@ -285,6 +267,12 @@ export class Changes {
       this.#underWay.delete(changed)
     }
   }
+}
+
+/** What is invalidated, in the words of an error. */
+function nameOf ({ keys, tags }: Invalidation): string {
+  if (keys !== undefined) return keys.length === 1 ? 'a key' : `${keys.length} keys`
+  return tags === undefined ? 'the region' : `the tags ${tags.join(', ')}`
 }
 
 const keyOf = (flight: Flight): string => flight.key

@@ -1,6 +1,7 @@
 import { afterTick } from './after-tick.js'
 import { Changes } from './changes.js'
 import type { Coherence } from '../coherence/coherence.js'
+import type { Invalidation } from '../coherence/messages.js'
 import { Copying } from './copying.js'
 import { Dogpile } from '../dogpile/dogpile.js'
 import { longestTimer } from '../duration.js'
@@ -326,19 +327,9 @@ export class ReadPath {
     await this.#nextChanges().set(sets)
   }
 
-  /** @throws InvalidationPendingError */
-  async forget (keys: readonly string[]): Promise<void> {
-    await this.#nextChanges().forget(keys)
-  }
-
-  /** @throws InvalidationPendingError */
-  async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#nextChanges().revise(kind)
-  }
-
-  /** @throws InvalidationPendingError */
-  async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#nextChanges().forgetTags(tags)
+  /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
+  async invalidate (what: Invalidation): Promise<void> {
+    await this.#nextChanges().invalidate(what)
   }
 
   /** An entry of a caller's own value, for `set`. @throws InvalidArgumentError for what can't be cached */

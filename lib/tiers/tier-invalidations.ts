@@ -1,4 +1,4 @@
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Logger } from '../logger.js'
 import { formatStamp, newStamp } from '../stamp.js'
@@ -14,7 +14,7 @@ export interface TierInvalidationsOptions {
   /** Of the shared tiers behind it. */
   farther: readonly TierInvalidations[]
   logger: Logger
-  replayed: ((what: Invalidations) => void) | undefined
+  replayed: ((what: Invalidation) => void) | undefined
 }
 
 /** What a tier is told to forget. It keeps what the backend could not be told of, and repeats it until it could. */
@@ -40,16 +40,16 @@ export class TierInvalidations {
   }
 
   /** Resolves to false where the backend could not be told yet. Never rejects. */
-  forget (what: Invalidations): Promise<boolean> {
+  forget (what: Invalidation): Promise<boolean> {
     return this.#undelivered.deliver(what)
   }
 
   /** One attempt, and nothing is kept. @throws what the backend throws */
-  deliver (what: Invalidations): Promise<void> {
+  deliver (what: Invalidation): Promise<void> {
     return this.#backend.run(() => this.#revise(what))
   }
 
-  async #revise ({ keys, tags, hard, soft }: Invalidations): Promise<void> {
+  async #revise ({ keys, tags, hard, soft }: Invalidation): Promise<void> {
     const stampKey = this.#keyspace.stamp
     const stamp = formatStamp(newStamp())
     if (hard === true) await this.#revising.revise(stampKey, { kind: 'hard', stamp })

@@ -1,10 +1,10 @@
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 
 export interface UndeliveredOptions {
   /** Rejects where it could not be delivered. */
-  deliver: (what: Invalidations) => Promise<void>
+  deliver: (what: Invalidation) => Promise<void>
   /** Called with what was kept, when that has been delivered. */
-  replayed?: (what: Invalidations) => void
+  replayed?: (what: Invalidation) => void
   /** Called when nothing is kept any more. */
   delivered: () => void
 }
@@ -20,10 +20,10 @@ const longestPause = 2000
  * could; until then a tier isn't believed about the entries concerned.
  */
 export class Undelivered {
-  readonly #deliver: (what: Invalidations) => Promise<void>
-  readonly #replayed: (what: Invalidations) => void
+  readonly #deliver: (what: Invalidation) => Promise<void>
+  readonly #replayed: (what: Invalidation) => void
   readonly #delivered: () => void
-  readonly #underWay = new Set<Invalidations>()
+  readonly #underWay = new Set<Invalidation>()
   readonly #keysUnderWay = new Map<string, number>()
   #replays = 0
   #kept = nothingKept()
@@ -40,7 +40,7 @@ export class Undelivered {
   }
 
   /** Resolves to whether it was delivered at once; otherwise it is kept. Never rejects. */
-  async deliver (what: Invalidations): Promise<boolean> {
+  async deliver (what: Invalidation): Promise<boolean> {
     let delivered = true
     this.#start(what)
     try {
@@ -90,12 +90,12 @@ export class Undelivered {
     return keys.size + tags.size > 0 || hard || soft
   }
 
-  #start (what: Invalidations): void {
+  #start (what: Invalidation): void {
     this.#underWay.add(what)
     for (const key of what.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
   }
 
-  #end (what: Invalidations): void {
+  #end (what: Invalidation): void {
     this.#underWay.delete(what)
     for (const key of what.keys ?? []) {
       const others = this.#keysUnderWay.get(key)! - 1
@@ -104,7 +104,7 @@ export class Undelivered {
     }
   }
 
-  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
+  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
     const kept = this.#kept
     for (const key of keys) kept.keys.add(key)
     for (const tag of tags) kept.tags.add(tag)

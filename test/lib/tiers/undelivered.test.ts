@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
-import type { Invalidations } from '../../../lib/coherence/messages.js'
+import type { Invalidation } from '../../../lib/coherence/messages.js'
 import { Undelivered } from '../../../lib/tiers/undelivered.js'
 import { deferred } from '../../helpers/doubles.js'
 
@@ -8,7 +8,7 @@ import { deferred } from '../../helpers/doubles.js'
 function undeliveredTo (t: Test) {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
-  const told: Invalidations[] = []
+  const told: Invalidation[] = []
   const tier = { away: false, asked: 0, delivered: 0, hold: undefined as Promise<void> | undefined }
   const undelivered = new Undelivered({
     deliver: async (work) => {
