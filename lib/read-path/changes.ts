@@ -12,7 +12,7 @@ import { encodeValue, type Serializer } from '../serializer.js'
 import type { LocalTier } from '../tiers/local-tier.js'
 import type { SharedTier } from '../tiers/shared-tier.js'
 import type { TierSet } from '../tiers/tier-sets.js'
-import { Undelivered } from '../tiers/undelivered.js'
+import { ReplayQueue } from '../tiers/replay-queue.js'
 
 export interface ChangesOptions {
   region: string
@@ -50,7 +50,7 @@ export class Changes {
   readonly #flights: FlightsUnderWay
   readonly #fill: Fill
   /** Tells other processes, and keeps what they could not be told yet. Undefined: there is nobody to tell. */
-  readonly #untold: Undelivered | undefined
+  readonly #untold: ReplayQueue | undefined
   /** By key: when this process was told to forget it. */
   readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
   /** Sets and invalidations under way. */
@@ -64,9 +64,9 @@ export class Changes {
     this.#flights = flights
     this.#fill = fill
     if (coherence === undefined) return
-    this.#untold = new Undelivered({
-      deliver: async what => await coherence.push(region, what, isEventual),
-      delivered: () => logger.info({ region }, 'other processes were told of earlier invalidations')
+    this.#untold = new ReplayQueue({
+      send: async what => await coherence.push(region, what, isEventual),
+      onEmpty: () => logger.info({ region }, 'other processes were told of earlier invalidations')
     })
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }

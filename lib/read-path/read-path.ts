@@ -147,7 +147,7 @@ export class ReadPath {
         logger,
         now,
         farther: [...farther],
-        replayed: what => this.#changes.tellAgain(what, nearest)
+        onReplayed: what => this.#changes.tellAgain(what, nearest)
       })
       farther.push(nearest)
       return nearest

@@ -136,22 +136,22 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'replay',
     what: 'an invalidation that a tier could not take is forgotten',
-    file: 'lib/tiers/undelivered.ts',
+    file: 'lib/tiers/replay-queue.ts',
     find: 'if (this.#timer === undefined) this.#replayLater()',
     replace: ''
   },
   {
     name: 'replayed',
     what: 'others are not told again when a tier has been told late',
-    file: 'lib/tiers/undelivered.ts',
-    find: '      this.#replayed(what)\n',
+    file: 'lib/tiers/replay-queue.ts',
+    find: '      this.#onReplayed(what)\n',
     replace: '',
     run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
   },
   {
     name: 'undelivered',
     what: 'a tier is believed about what it could not be told to forget',
-    file: 'lib/tiers/undelivered.ts',
+    file: 'lib/tiers/replay-queue.ts',
     find: 'if (this.#underWay.size === 0 && this.#timer === undefined) return false',
     replace: 'return false'
   },
