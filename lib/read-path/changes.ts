@@ -244,7 +244,7 @@ export class Changes {
   #drop (what: Invalidation): void {
     const { keys = [], tags = [], hard = false, soft = false, replaced = false } = what
     for (const key of keys) {
-      this.#flights.revoke(key, replaced ? 'elsewhere' : 'invalidation')
+      this.#flights.revoke(key, replaced ? 'replacement' : 'invalidation')
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()

@@ -7,13 +7,20 @@ import type { Place } from './transient-map.js'
 import type { Want } from './want.js'
 
 /**
- * What overtakes a load. 'elsewhere': another process has set or loaded the key anew. 'refresh': a load anew in this process,
- * which may fail and leave the old value where it was.
+ * What overtakes a load. 'replacement': the key has a newer value, written here or by another process. 'refresh': one has begun
+ * in this process, which may fail and leave the old value where it was.
  */
-export type Revocation = 'elsewhere' | 'refresh' | 'set' | 'invalidation'
+export type Revocation = 'replacement' | 'refresh' | 'set' | 'invalidation'
 
-/** Of several revocations the weightiest counts, and of equal ones the last. */
-const weights: Readonly<Record<Revocation, number>> = { elsewhere: 0, refresh: 1, set: 2, invalidation: 2 }
+/**
+ * Of several revocations the weightiest counts, and of equal ones the last.
+ * - A replacement weighs least: a set or a refresh that was only replaced is written all the same, and the tiers decide whose
+ *   value stays. So it must not hide a revocation that forbids this.
+ * - A refresh weighs less than a set: what was set again has nothing to clean up, since the later set, which a refresh
+ *   overtakes as well, does that.
+ * - A set and an invalidation weigh the same: the later one decides what is there in the end, a value or none.
+ */
+const weights: Readonly<Record<Revocation, number>> = { replacement: 0, refresh: 1, set: 2, invalidation: 2 }
 
 /**
  * A key under way in this process. Later readers join it (golang's singleflight, DataLoader's cache), unless an invalidation
@@ -99,7 +106,7 @@ export class Flight implements Waiter {
    * one that took the right last: being overtaken by another process is not for this one to decide.
    */
   get replaces (): boolean {
-    return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'elsewhere')
+    return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'replacement')
   }
 
   /** Whether later readers may join it. At most one flight of a key is joinable. */

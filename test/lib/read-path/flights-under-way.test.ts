@@ -83,7 +83,7 @@ t.test('the weightiest of what has overtaken it counts, and of these the last, u
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
   flights.stray(flight)
-  for (const [by, counts] of [['elsewhere', 'elsewhere'], ['refresh', 'refresh'], ['elsewhere', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['elsewhere', 'invalidation'], ['set', 'set']] as const) {
+  for (const [by, counts] of [['replacement', 'replacement'], ['refresh', 'refresh'], ['replacement', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['replacement', 'invalidation'], ['set', 'set']] as const) {
     flights.revoke('a', by)
     t.equal(flight.revokedBy, counts)
   }
