@@ -14,7 +14,7 @@ import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './request/recorder.js'
 import type { Region } from './region.js'
 import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
-import { Anew, Fetching } from './request/request-fetching.js'
+import { Fetching, SharedRefresh } from './request/request-fetching.js'
 import { RequestMemory, hasPlainArgument } from './request/request-memory.js'
 import { Read, Together } from './request/request-read.js'
 import { RequestRegion } from './request/request-region.js'
@@ -257,7 +257,7 @@ export class CachingApi {
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
     this.#recorder!.local++
-    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | Anew).key!)
+    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | SharedRefresh).key!)
     return seen
   }
 
@@ -298,14 +298,14 @@ export class CachingApi {
     return this.#hand(bound, args, key, remembered, before)
   }
 
-  /** `remembered`: what memory has. `anew`: whatever the tiers have. */
-  #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, anew = false): Read {
+  /** `remembered`: what memory has. A refresh loads whatever the tiers have. */
+  #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, isRefresh = false): Read {
     const { method: bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    if (anew && fetching.before !== undefined) fetching.anew = new Anew(fetching, fetching.before)
-    this.#reads.set(args, key, fetching.anew ?? fetching)
+    if (isRefresh && fetching.before !== undefined) fetching.sharedRefresh = new SharedRefresh(fetching, fetching.before)
+    this.#reads.set(args, key, fetching.sharedRefresh ?? fetching)
     this.#fetching++
-    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
+    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, isRefresh }), fetching, remembered)
     return fetching
   }
 
@@ -336,15 +336,15 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { method: bound, args, key, anew, before } = fetching
+    const { method: bound, args, key, sharedRefresh, before } = fetching
     fetching.failed(error)
-    this.#restore(bound, args, key, anew ?? fetching, before)
+    this.#restore(bound, args, key, sharedRefresh ?? fetching, before)
   }
 
   /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
     if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
-    while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
+    while ((before instanceof SharedRefresh && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
     if (before !== undefined) this.#reads.set(args, key, before)
   }
 

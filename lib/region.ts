@@ -171,14 +171,14 @@ export class Region {
         assertValue(value)
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
+      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), isRefresh: true })) as T,
       invalidate: async (...args: A) => { await this.path.invalidate({ keys: [keyOf(args)] }) },
       original: fn
     })
   }
 
   async #read (want: Want): Promise<unknown> {
-    const remembered = want.anew ? undefined : this.path.remembered(want.key)
+    const remembered = want.isRefresh ? undefined : this.path.remembered(want.key)
     if (remembered !== undefined && this.path.isFresh(remembered, want.maxAge)) {
       this.#recorder?.hit(this.path.hit)
       return own(remembered)

@@ -109,7 +109,7 @@ export class Changes {
       tier.invalidate({ keys: [key] }) // what loads under way bring along for this key is refused, too
       tier.set(key, entry)
     }
-    const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
+    const flight = new Flight({ key, maxAge: undefined, load: undefined, isRefresh: true }, undefined, nobody)
     flight.entry = entry
     this.#flights.stray(flight)
     const isSuperseded = () => flight.revokedBy === 'set'
@@ -129,7 +129,7 @@ export class Changes {
 
   /** Puts what was loaded into the shared tiers. Resolves when nobody finds any more what a refresh was to replace. */
   async write (loaded: readonly Flight[]): Promise<void> {
-    const refreshed = loaded.filter(flight => flight.want.anew)
+    const refreshed = loaded.filter(flight => flight.want.isRefresh)
     const gone = refreshed.filter(flight => !isKept(flight) && flight.revokedBy !== 'set').map(keyOf)
     if (gone.length > 0) {
       this.#drop({ keys: gone })
@@ -155,13 +155,13 @@ export class Changes {
 
   /** `gone`: keys of which nothing is kept any more. */
   async #endRefresh (refreshed: readonly Flight[], gone: readonly string[]): Promise<void> {
-    const anew = refreshed.filter(isKept)
+    const kept = refreshed.filter(isKept)
     // What has overtaken a refresh may fail itself, or may not have reached a tier yet: the refresh leaves nothing old there.
-    const overtaken = anew.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
+    const overtaken = kept.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay)
-    this.#settle(anew)
-    const replaced = anew.map(keyOf)
+    this.#settle(kept)
+    const replaced = kept.map(keyOf)
     await Promise.all([
       gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
       replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined

@@ -52,14 +52,14 @@ export class Electing {
     if (flights.length === 0) return
     const { joining, stale } = this.#options
     const disarm = stale.armTimeouts(flights)
-    const anew = flights.filter(flight => flight.want.anew)
+    const refreshes = flights.filter(flight => flight.want.isRefresh)
     // No other process can use what is revoked already, and a newer flight of its key may be in the election.
-    const revoked = flights.filter(flight => !flight.want.anew && flight.revoked)
-    const others = joining.oneForEachKey(flights.filter(flight => !flight.want.anew && !flight.revoked))
+    const revoked = flights.filter(flight => !flight.want.isRefresh && flight.revoked)
+    const others = joining.oneForEachKey(flights.filter(flight => !flight.want.isRefresh && !flight.revoked))
     // Where no tier answers, no process could see what another one has loaded.
     const dogpile = this.#shared.every(tier => tier.away) ? undefined : this.#options.dogpile
     await Promise.all([
-      this.#lead(anew, undefined, { takeOver: true }),
+      this.#lead(refreshes, undefined, { takeOver: true }),
       this.#lead(revoked, undefined),
       ...dogpile === undefined ? [this.#lead(others, undefined, { claims: this.#haveSeenEnough(others) ? 'seen' : undefined })] : this.#contendEach(dogpile, others)
     ])

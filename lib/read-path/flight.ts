@@ -106,7 +106,7 @@ export class Flight implements Waiter {
    * one that took the right last: being overtaken by another process is not for this one to decide.
    */
   get replaces (): boolean {
-    return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'replacement')
+    return this.want.isRefresh && (this.#revokedBy === undefined || this.#revokedBy === 'replacement')
   }
 
   /** Whether later readers may join it. At most one flight of a key is joinable. */

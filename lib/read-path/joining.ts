@@ -33,7 +33,7 @@ export class Joining {
 
   #brings (flight: Flight, want: Want): boolean {
     if (flight.gaveUp && !this.#stale.has(flight)) return false // another process may have filled a tier: look there first
-    if (want.anew) return false
+    if (want.isRefresh) return false
     // A flight that only looks is of no use to a reader that loads; the reverse holds until the value is there.
     if (want.load === undefined) return flight.loaded && this.#suits(flight, want)
     // While it looks, another `maxAge` may not be content with what it finds.

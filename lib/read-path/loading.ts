@@ -36,7 +36,7 @@ interface WriteBack {
   readonly flights: readonly Flight[]
   /** Of each flight. */
   readonly outcomes: readonly Outcome[]
-  /** Lands the flights that were loaded anew. */
+  /** Lands the flights that are refreshes. */
   readonly refreshed: readonly (() => void)[]
   readonly primed: readonly Primable[]
   readonly elected: Elected | undefined
@@ -91,7 +91,7 @@ export class Loading {
     }
     flight.loaded = true
     const landed = new Landed({ shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined })
-    if (flight.want.anew) refreshed.push(() => flight.land(landed))
+    if (flight.want.isRefresh) refreshed.push(() => flight.land(landed))
     else {
       if (flight.entry === undefined) flights.detach(flight) // a value that isn't kept is for those who wait already
       flight.land(landed)

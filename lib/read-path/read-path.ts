@@ -200,7 +200,7 @@ export class ReadPath {
     const caller = currentCall()
     if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return waiter.fail(new ReentrantLoadError(want.key))
 
-    const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
+    const stale = want.load === undefined || want.isRefresh || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && this.#joining.isJoinable(flight, want)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#stale.isPaused(want.key))) {
@@ -234,13 +234,13 @@ export class ReadPath {
   /** `underWay`: the flight of this key that others may join, and this reader may not. */
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Waiter): Flight {
     // A reader that may not join what was just loaded has to find it in the tiers, or to replace it there.
-    if (this.#loading.hasUnwritten && (want.anew || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
+    if (this.#loading.hasUnwritten && (want.isRefresh || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
     const flight = new Flight(want, this.#locals[0]?.generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
-    if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
+    if (want.isRefresh) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
     if (want.load === undefined || underWay !== undefined) this.#repeats = true
     // Nobody joins a refresh, which may fail or take its time, while the old value is still there.
-    if (want.anew || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.stray(flight)
+    if (want.isRefresh || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.stray(flight)
     else {
       if (underWay !== undefined) this.#flights.detach(underWay)
       this.#flights.add(flight)
@@ -279,14 +279,14 @@ export class ReadPath {
   async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
     try {
       const trip: Trip = { waits: [] }
-      let missing: readonly Flight[] = flights.filter(flight => !flight.want.anew)
+      let missing: readonly Flight[] = flights.filter(flight => !flight.want.isRefresh)
       let landFound = (): void => {}
       for (let place = this.#firstPlace(missing); place < this.tiers.length && missing.length > 0; place++) {
         landFound()
         ;({ missing, landFound } = await this.#looking.lookIn(place, missing, trip, repeats))
       }
       this.#answerWithoutLoad(missing, trip)
-      const leading = flights.filter(flight => flight.want.anew)
+      const leading = flights.filter(flight => flight.want.isRefresh)
       for (const flight of missing) if (flight.want.load !== undefined && this.#joining.takeLead(flight)) leading.push(flight)
       const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
       try {

@@ -3,7 +3,7 @@ import { FlightsUnderWay } from '../../../lib/read-path/flights-under-way.js'
 import { Flight } from '../../../lib/read-path/flight.js'
 import { nobody } from '../../../lib/read-path/landed.js'
 
-const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false }, undefined, nobody)
+const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, nobody)
 const states = (...flights: Flight[]) => flights.map(({ detached, revoked }) => revoked ? 'revoked' : detached ? 'detached' : 'joinable')
 
 t.test('one of each key may be joined, until it ends', async t => {

@@ -60,7 +60,7 @@ t.test('nobody who wants a value anew joins', async t => {
   const { joining, take } = setUp()
   const { flight } = take()
   flight.loading = true
-  t.equal(joining.isJoinable(flight, reader({ anew: true })), false)
+  t.equal(joining.isJoinable(flight, reader({ isRefresh: true })), false)
 })
 
 t.test('a reader that only looks doesn’t wait for a load, but takes what it has brought', async t => {

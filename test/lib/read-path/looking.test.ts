@@ -38,7 +38,7 @@ function setUp (held: Record<string, Entry> = {}) {
   })
   const landings: [key: string, landed: Landed][] = []
   const take = (key: string, maxAge?: number) => {
-    const flight = new Flight({ key, maxAge, load: undefined, anew: false }, memory.generation, {
+    const flight = new Flight({ key, maxAge, load: undefined, isRefresh: false }, memory.generation, {
       land: landed => { landings.push([key, landed]) },
       fail: error => { throw error }
     })

@@ -25,7 +25,7 @@ function setUp (options: Partial<StaleValuesOptions['options']> = {}) {
   })
   function take (key = 'a', hasFound = true) {
     const first = heard()
-    const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: false }, undefined, first)
+    const flight = new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, first)
     if (hasFound) flight.stale = { entry: old, origin: { tier: 'redis' } }
     flights.add(flight)
     return { flight, first }
