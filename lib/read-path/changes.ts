@@ -6,7 +6,6 @@ import { InvalidationPendingError } from '../errors.js'
 import type { Fill, Filling } from './fill.js'
 import { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
-import { nobody } from './landed.js'
 import type { Logger } from '../logger.js'
 import { encodeValue, type Serializer } from '../serializer.js'
 import type { LocalTier } from '../tiers/local-tier.js'
@@ -103,14 +102,13 @@ export class Changes {
     })
   }
 
-  /** Sets a value in memory. A flight of its own learns what overtakes the set on its way to the shared tiers, as a load does. */
+  /** Sets a value in memory. */
   #beginSet (key: string, entry: Entry, value: Uint8Array): SetUnderWay {
     for (const tier of this.#locals) {
       tier.invalidate({ keys: [key] }) // what loads under way bring along for this key is refused, too
       tier.set(key, entry)
     }
-    const flight = new Flight({ key, maxAge: undefined, load: undefined, isRefresh: true }, undefined, nobody)
-    flight.entry = entry
+    const flight = Flight.ofSet(key, entry)
     this.#flights.stray(flight)
     const isSuperseded = () => flight.revokedBy === 'set'
     const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)

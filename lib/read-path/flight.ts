@@ -1,10 +1,10 @@
 import type { Entry } from '../entry.js'
-import { asWaited, noTrip, type Landed, type Origin, type Trip, type Waiter } from './landed.js'
+import { asWaited, nobody, noTrip, type Landed, type Origin, type Trip, type Waiter } from './landed.js'
 import type { LoadCall } from './load-call.js'
 import type { Generation } from '../backends/backend.js'
 import type { Lease } from '../tiers/lease.js'
 import type { Place } from './transient-map.js'
-import type { Want } from './want.js'
+import { Want } from './want.js'
 
 /**
  * What overtakes a load. 'replacement': the key has a newer value, written here or by another process. 'refresh': one has begun
@@ -66,6 +66,16 @@ export class Flight implements Waiter {
   #landed: Landed | undefined
   /** Undefined for most flights: every property of a flight costs each read. */
   #extras: Extras | undefined
+
+  /**
+   * What a `set` flies on: a refresh that has its value already. Nobody waits for it or joins it, but it learns what overtakes
+   * it on its way to the shared tiers, as any load does.
+   */
+  static ofSet (key: string, entry: Entry): Flight {
+    const flight = new Flight(new Want({ key, maxAge: undefined, load: undefined, isRefresh: true }), undefined, nobody)
+    flight.entry = entry
+    return flight
+  }
 
   /** It takes off for `first`. */
   constructor (want: Want, generation: Generation | undefined, first: Waiter) {
