@@ -39,7 +39,7 @@ export class CachingApi {
   #memory: RequestMemory | undefined
   #recorder: Recorder | undefined
   #fetching = 0
-  #extras: Extras | undefined
+  #extras: RequestExtras | undefined
   /** Of a request of the plugin's: for what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
@@ -146,7 +146,7 @@ export class CachingApi {
 
   /** Anything at all, kept for this request. Returns it. */
   stash<T> (key: string, value: T): T {
-    (this.#need().stash ??= new Map()).set(key, value)
+    (this.#ensureExtras().stash ??= new Map()).set(key, value)
     return value
   }
 
@@ -157,7 +157,7 @@ export class CachingApi {
 
   /** The region with this request's memory in front of it. @throws UnknownRegionError */
   region (name: string): Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
-    const regions = this.#need().regions ??= new Map()
+    const regions = this.#ensureExtras().regions ??= new Map()
     let region = regions.get(name)
     if (region === undefined) {
       region = new RequestRegion(this.#manager.region(name), this.#counts)
@@ -172,7 +172,7 @@ export class CachingApi {
    * @throws InvalidDefinitionError, InvalidArgumentError
    */
   object<C extends AnyCacheObjectClass> (cacheObject: C, id: string | number | bigint): InstanceType<C> {
-    const extras = this.#need()
+    const extras = this.#ensureExtras()
     const objects = extras.objects ??= new Map()
     let byId = objects.get(cacheObject)
     if (byId === undefined) {
@@ -348,8 +348,8 @@ export class CachingApi {
     if (before !== undefined) this.#reads.set(args, key, before)
   }
 
-  #need (): Extras {
-    return (this.#extras ??= new Extras())
+  #ensureExtras (): RequestExtras {
+    return (this.#extras ??= new RequestExtras())
   }
 
   #ended (): void {
@@ -363,7 +363,7 @@ export class CachingApi {
   /** What came along with other rows for this key is older than what has happened to it now, and so is what is on its way. */
   #overtake (key: string): void {
     this.#extras?.primed?.delete(key)
-    if (this.#fetching > 0) (this.#need().overtaken ??= new Set()).add(key)
+    if (this.#fetching > 0) (this.#ensureExtras().overtaken ??= new Set()).add(key)
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
@@ -371,7 +371,7 @@ export class CachingApi {
     for (const { key, value } of primed) {
       if (this.#extras?.overtaken?.has(key) === true) continue
       try {
-        (this.#need().primed ??= new Map()).set(key, copyIn(value))
+        (this.#ensureExtras().primed ??= new Map()).set(key, copyIn(value))
       } catch {
         // What can't be copied isn't kept, here as in the tiers.
       }
@@ -424,7 +424,7 @@ export class CachingApi {
     const row = this.#extras?.primed?.get(key)
     this.#overtake(key)
     this.#reads.delete(method, args, key)
-    const rows = this.#need().primed ??= new Map<string, Shared>()
+    const rows = this.#ensureExtras().primed ??= new Map<string, Shared>()
     rows.set(key, entry)
     return () => {
       if (rows.get(key) !== entry) return
@@ -455,7 +455,7 @@ function resolveOptions (options: GetOptions): How {
 interface Written extends PrimedRow { readonly entry: Shared }
 
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
-class Extras {
+class RequestExtras {
   /** By key: rows that came with others, until they are read. */
   primed: Map<string, Shared> | undefined
   /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */

@@ -109,7 +109,7 @@ export class Changes {
       tier.set(key, entry)
     }
     const flight = Flight.ofSet(key, entry)
-    this.#flights.stray(flight)
+    this.#flights.addUnjoinable(flight)
     const isSuperseded = () => flight.revokedBy === 'set'
     const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
     return { key, entry, value, flight, isOvertaken, isSuperseded }

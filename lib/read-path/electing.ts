@@ -38,13 +38,13 @@ type Claims = readonly (readonly Claim[])[] | 'seen'
 export class Electing {
   readonly #options: ElectingOptions
   readonly #shared: readonly SharedTier[]
-  /** The places of the shared tiers among all. */
-  readonly #places: readonly number[]
+  /** The indexes of the shared tiers among all. */
+  readonly #tierIndexes: readonly number[]
 
   constructor (options: ElectingOptions) {
     this.#options = options
     this.#shared = options.tiers.filter(tier => tier instanceof SharedTier)
-    this.#places = this.#shared.map(tier => options.tiers.indexOf(tier))
+    this.#tierIndexes = this.#shared.map(tier => options.tiers.indexOf(tier))
   }
 
   /** Resolves when each flight has landed, and what was loaded here is on its way into the tiers. */
@@ -129,7 +129,7 @@ export class Electing {
   /** `claims`: of the flight's key, one for each shared tier. */
   #landIfFilled (flight: Flight, claims: readonly Claim[]): boolean {
     for (let s = 0; s < claims.length; s++) {
-      if (this.#options.looking.landIfFresh(flight, claims[s]?.entry, this.#places[s]!, flight.trip)) return true
+      if (this.#options.looking.landIfFresh(flight, claims[s]?.entry, this.#tierIndexes[s]!, flight.trip)) return true
     }
     return false
   }

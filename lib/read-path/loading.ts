@@ -76,13 +76,13 @@ export class Loading {
     clearTimeout(lasting)
 
     const refreshed: (() => void)[] = []
-    const outcomes = flights.map((flight, i) => this.#bring(flight, loaded[i]!, call, refreshed))
+    const outcomes = flights.map((flight, i) => this.#takeLoaded(flight, loaded[i]!, call, refreshed))
     const primed = fill.primeLocals(flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime }))))
     await this.#afterCallers(elected, () => this.#writeBack({ flights, outcomes, refreshed, primed, elected }))
   }
 
   /** Gives a flight what its loader gave. `refreshed`: gets what is left to be done when that has been written. */
-  #bring (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
+  #takeLoaded (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
     const { fill, flights, stale } = this.#options
     const admitted = 'error' in loaded ? loaded : fill.admit(flight, loaded)
     if ('error' in admitted) {

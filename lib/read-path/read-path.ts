@@ -61,7 +61,7 @@ export class ReadPath {
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   readonly #shared: readonly SharedTier[]
-  /** By the tier's place. */
+  /** By the tier's index. */
   readonly #origins: readonly TierOrigin[]
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
@@ -240,10 +240,10 @@ export class ReadPath {
     if (want.isRefresh) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
     if (want.load === undefined || underWay !== undefined) this.#repeats = true
     // Nobody joins a refresh, which may fail or take its time, while the old value is still there.
-    if (want.isRefresh || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.stray(flight)
+    if (want.isRefresh || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.addUnjoinable(flight)
     else {
       if (underWay !== undefined) this.#flights.detach(underWay)
-      this.#flights.add(flight)
+      this.#flights.addJoinable(flight)
     }
     if (this.#batch.push(flight) === 1) this.#schedule()
     return flight
@@ -281,9 +281,9 @@ export class ReadPath {
       const trip: Trip = { waits: [] }
       let missing: readonly Flight[] = flights.filter(flight => !flight.want.isRefresh)
       let landFound = (): void => {}
-      for (let place = this.#firstPlace(missing); place < this.tiers.length && missing.length > 0; place++) {
+      for (let tierIndex = this.#firstTierIndex(missing); tierIndex < this.tiers.length && missing.length > 0; tierIndex++) {
         landFound()
-        ;({ missing, landFound } = await this.#looking.lookIn(place, missing, trip, repeats))
+        ;({ missing, landFound } = await this.#looking.lookIn(tierIndex, missing, trip, repeats))
       }
       this.#answerWithoutLoad(missing, trip)
       const leading = flights.filter(flight => flight.want.isRefresh)
@@ -301,10 +301,10 @@ export class ReadPath {
   }
 
   /**
-   * The place of the first tier to look in. None, if all keys were just forgotten: they are likely to be missing, and the
+   * The index of the first tier to look in. None, if all keys were just forgotten: they are likely to be missing, and the
    * claims that come before a load look as well.
    */
-  #firstPlace (flights: readonly Flight[]): number {
+  #firstTierIndex (flights: readonly Flight[]): number {
     const first = this.#memory === undefined ? 0 : 1
     if (this.#shared.some(tier => tier.away)) return first // no claim looks there
     for (const { key, want } of flights) if (want.load === undefined || !this.#changes.takeForgotten(key)) return first

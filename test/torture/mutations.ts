@@ -58,7 +58,7 @@ export const mutations: readonly Mutation[] = [
     name: 'join',
     what: 'a reader joins a load that began before an invalidation',
     file: 'lib/read-path/flights-under-way.ts',
-    find: '    flight.detached = true\n    this.#ground(flight)\n',
+    find: '    flight.detached = true\n    this.#removeJoinable(flight)\n',
     replace: '    flight.detached = true\n',
     run: { rows: 8, slow: 4 }
   },
@@ -73,8 +73,8 @@ export const mutations: readonly Mutation[] = [
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
     file: 'lib/read-path/joining.ts',
-    find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.lead(flight)',
-    replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.lead(flight)',
+    find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.makeJoinable(flight)',
+    replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.makeJoinable(flight)',
     run: { seconds: 300 } // several chances have to meet: once in a minute or two
   },
   {

@@ -94,8 +94,8 @@ function setUp (t: Test, { tiers = [tierOf(t)], hardTimeout, ...options }: SetUp
       land: ({ shared, origin }) => { got.push(`${id}: ${String(shared.value)}, ${typeof origin === 'string' ? origin : 'found'}`) },
       fail: reason => { got.push(`${id}: ${(reason as Error).message}`) }
     })
-    if (flights.get(flight.key) === undefined) flights.add(flight)
-    else flights.stray(flight)
+    if (flights.get(flight.key) === undefined) flights.addJoinable(flight)
+    else flights.addUnjoinable(flight)
     return flight
   }
   return { electing, tier: tiers[0]!, calls, got, flights, take, work, called: () => calls.map(({ keys }) => keys) }

@@ -36,8 +36,8 @@ function setUp () {
     const got: unknown[] = []
     const flight = new Flight(reader(more), undefined, { land: ({ shared, origin }) => { got.push([shared.value, origin]) }, fail: reason => { got.push(reason) } })
     flight.departed = true
-    if (flights.get(flight.key) === undefined) flights.add(flight)
-    else flights.stray(flight)
+    if (flights.get(flight.key) === undefined) flights.addJoinable(flight)
+    else flights.addUnjoinable(flight)
     return { flight, got }
   }
   return { time, trust, flights, stale, joining, take }

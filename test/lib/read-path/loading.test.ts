@@ -48,7 +48,7 @@ function setUp (answers: Record<string, Loaded>, options: Partial<LoadingOptions
   const take = (key: string, isRefresh = false) => {
     const landing = { land: ({ shared }: Landed) => { events.push(`${key} is ${String(shared.value)}`) }, fail: (reason: unknown) => { events.push(`${key}: ${(reason as Error).message}`) } }
     const flight = new Flight({ key: keyOf(key), maxAge: undefined, load: { source, policy }, arg: key, isRefresh }, undefined, landing)
-    flights.add(flight)
+    flights.addJoinable(flight)
     return flight
   }
   const elected = {

@@ -42,7 +42,7 @@ function setUp (held: Record<string, Entry> = {}) {
       land: landed => { landings.push([key, landed]) },
       fail: error => { throw error }
     })
-    flights.add(flight)
+    flights.addJoinable(flight)
     return flight
   }
   const found = () => landings.map(([key, { shared, origin }]) => [key, shared.value, origin])

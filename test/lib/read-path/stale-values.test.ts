@@ -27,7 +27,7 @@ function setUp (options: Partial<StaleValuesOptions['options']> = {}) {
     const first = heard()
     const flight = new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, first)
     if (hasFound) flight.stale = { entry: old, origin: { tier: 'redis' } }
-    flights.add(flight)
+    flights.addJoinable(flight)
     return { flight, first }
   }
   return { stale, flights, logger, take, advance: (ms: number) => { time += ms } }
