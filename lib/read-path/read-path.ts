@@ -24,7 +24,7 @@ import type { Recorded } from '../request/recorder.js'
 import type { ResolvedRegionOptions } from '../region-options.js'
 import type { Policy } from './source.js'
 import { StaleValues } from './stale-values.js'
-import { isLocal, type Shortcuts } from '../backends/backend.js'
+import { isLocal, type Generation, type Shortcuts } from '../backends/backend.js'
 import { LocalTier } from '../tiers/local-tier.js'
 import { SharedTier } from '../tiers/shared-tier.js'
 import { copyGiven } from '../values.js'
@@ -128,7 +128,7 @@ export class ReadPath {
       isInOrder: isLockInOrder && isLineInOrder,
       isBatchWaiting: () => this.#batch.length > 0
     })
-    this.#electing = new Electing({ ...common, dogpile: this.#makeDogpile(), joining, stale, looking, loading, generation: () => locals[0]?.generation, isLockInOrder })
+    this.#electing = new Electing({ ...common, dogpile: this.#makeDogpile(), joining, stale, looking, loading, generation: () => this.#generation, isLockInOrder })
   }
 
   /** From the farthest to the nearest, since each asks those behind it for invalidations that they have not been told of yet. */
@@ -227,6 +227,11 @@ export class ReadPath {
     for (const flight of this.#flights.of(key)) flight.addLoader(new WaitingLoader(nobody, caller)) // for the flight's whole life
   }
 
+  /** The first memory's stands for all of them: they hear of the same invalidations, and so count the same. Undefined: there is none. */
+  get #generation (): Generation | undefined {
+    return this.#locals[0]?.generation
+  }
+
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
     return entry !== undefined && freshness(entry, this.#now(), maxAge) === 'stale'
   }
@@ -235,7 +240,7 @@ export class ReadPath {
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Waiter): Flight {
     // A reader that may not join what was just loaded has to find it in the tiers, or to replace it there.
     if (this.#loading.hasUnwritten && (want.isRefresh || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
-    const flight = new Flight(want, this.#locals[0]?.generation, first)
+    const flight = new Flight(want, this.#generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
     if (want.isRefresh) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
     if (want.load === undefined || underWay !== undefined) this.#repeats = true
@@ -267,7 +272,7 @@ export class ReadPath {
     this.#repeats = false
     for (const flight of flights) {
       flight.departed = true
-      if (!flight.detached) flight.generation = this.#locals[0]?.generation // what it finds is as new as that
+      if (!flight.detached) flight.generation = this.#generation // what it finds is as new as that
     }
     if (this.#trust !== undefined) this.#departedAt = performance.now()
     // Outside the async context of the first reader, which is none of the others' business.
