@@ -14,7 +14,7 @@ import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './request/recorder.js'
 import type { Region } from './region.js'
 import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
-import { Anew, Fetching } from './request/request-fetching.js'
+import { Fetching, SharedRefresh } from './request/request-fetching.js'
 import { RequestMemory, hasPlainArgument } from './request/request-memory.js'
 import { Read, Together } from './request/request-read.js'
 import { RequestRegion } from './request/request-region.js'
@@ -39,7 +39,7 @@ export class CachingApi {
   #memory: RequestMemory | undefined
   #recorder: Recorder | undefined
   #fetching = 0
-  #extras: Extras | undefined
+  #extras: RequestExtras | undefined
   /** Of a request of the plugin's: for what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
@@ -105,7 +105,7 @@ export class CachingApi {
     const { presented, takeBack } = this.#handWritten(bound, args, key, entry, primed)
     try {
       // A missing row that isn't to be remembered beyond this request: what was there, isn't so any more.
-      if (entry.value === null && policy.negativeTtl === 0) await path.forget([key])
+      if (entry.value === null && policy.negativeTtl === 0) await path.invalidate({ keys: [key] })
       else await path.set([{ key, entry }, ...primed])
     } catch (error) {
       if (!(error instanceof InvalidationPendingError)) takeBack() // that one is done in this request
@@ -120,7 +120,7 @@ export class CachingApi {
     const key = bound.key(args)
     this.#reads.delete(bound, args, key)
     this.#overtake(key)
-    await bound.region.path.forget([key])
+    await bound.region.path.invalidate({ keys: [key] })
   }
 
   /** Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; as `set`, if a tier is away. */
@@ -146,7 +146,7 @@ export class CachingApi {
 
   /** Anything at all, kept for this request. Returns it. */
   stash<T> (key: string, value: T): T {
-    (this.#need().stash ??= new Map()).set(key, value)
+    (this.#ensureExtras().stash ??= new Map()).set(key, value)
     return value
   }
 
@@ -157,7 +157,7 @@ export class CachingApi {
 
   /** The region with this request's memory in front of it. @throws UnknownRegionError */
   region (name: string): Pick<Region, 'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany'> {
-    const regions = this.#need().regions ??= new Map()
+    const regions = this.#ensureExtras().regions ??= new Map()
     let region = regions.get(name)
     if (region === undefined) {
       region = new RequestRegion(this.#manager.region(name), this.#counts)
@@ -172,7 +172,7 @@ export class CachingApi {
    * @throws InvalidDefinitionError, InvalidArgumentError
    */
   object<C extends AnyCacheObjectClass> (cacheObject: C, id: string | number | bigint): InstanceType<C> {
-    const extras = this.#need()
+    const extras = this.#ensureExtras()
     const objects = extras.objects ??= new Map()
     let byId = objects.get(cacheObject)
     if (byId === undefined) {
@@ -257,7 +257,7 @@ export class CachingApi {
   /** What the request has read, or is reading. @throws ReentrantLoadError */
   #again (bound: BoundMethod, seen: Read): Read {
     this.#recorder!.local++
-    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | Anew).key!)
+    if (isLoading() && seen.isUnderWay) bound.region.path.registerWait((seen as Fetching | SharedRefresh).key!)
     return seen
   }
 
@@ -298,14 +298,14 @@ export class CachingApi {
     return this.#hand(bound, args, key, remembered, before)
   }
 
-  /** `remembered`: what memory has. `anew`: whatever the tiers have. */
-  #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, anew = false): Read {
+  /** `remembered`: what memory has. A refresh loads whatever the tiers have. */
+  #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, isRefresh = false): Read {
     const { method: bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    if (anew && fetching.before !== undefined) fetching.anew = new Anew(fetching, fetching.before)
-    this.#reads.set(args, key, fetching.anew ?? fetching)
+    if (isRefresh && fetching.before !== undefined) fetching.sharedRefresh = new SharedRefresh(fetching, fetching.before)
+    this.#reads.set(args, key, fetching.sharedRefresh ?? fetching)
     this.#fetching++
-    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, anew }), fetching, remembered)
+    bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, isRefresh }), fetching, remembered)
     return fetching
   }
 
@@ -336,20 +336,20 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { method: bound, args, key, anew, before } = fetching
+    const { method: bound, args, key, sharedRefresh, before } = fetching
     fetching.failed(error)
-    this.#restore(bound, args, key, anew ?? fetching, before)
+    this.#restore(bound, args, key, sharedRefresh ?? fetching, before)
   }
 
   /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
     if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
-    while ((before instanceof Anew && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
+    while ((before instanceof SharedRefresh && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
     if (before !== undefined) this.#reads.set(args, key, before)
   }
 
-  #need (): Extras {
-    return (this.#extras ??= new Extras())
+  #ensureExtras (): RequestExtras {
+    return (this.#extras ??= new RequestExtras())
   }
 
   #ended (): void {
@@ -363,7 +363,7 @@ export class CachingApi {
   /** What came along with other rows for this key is older than what has happened to it now, and so is what is on its way. */
   #overtake (key: string): void {
     this.#extras?.primed?.delete(key)
-    if (this.#fetching > 0) (this.#need().overtaken ??= new Set()).add(key)
+    if (this.#fetching > 0) (this.#ensureExtras().overtaken ??= new Set()).add(key)
   }
 
   /** What one method loaded, another finds (the To Do of pyramid_caching_api). */
@@ -371,7 +371,7 @@ export class CachingApi {
     for (const { key, value } of primed) {
       if (this.#extras?.overtaken?.has(key) === true) continue
       try {
-        (this.#need().primed ??= new Map()).set(key, copyIn(value))
+        (this.#ensureExtras().primed ??= new Map()).set(key, copyIn(value))
       } catch {
         // What can't be copied isn't kept, here as in the tiers.
       }
@@ -424,7 +424,7 @@ export class CachingApi {
     const row = this.#extras?.primed?.get(key)
     this.#overtake(key)
     this.#reads.delete(method, args, key)
-    const rows = this.#need().primed ??= new Map<string, Shared>()
+    const rows = this.#ensureExtras().primed ??= new Map<string, Shared>()
     rows.set(key, entry)
     return () => {
       if (rows.get(key) !== entry) return
@@ -455,7 +455,7 @@ function resolveOptions (options: GetOptions): How {
 interface Written extends PrimedRow { readonly entry: Shared }
 
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
-class Extras {
+class RequestExtras {
   /** By key: rows that came with others, until they are read. */
   primed: Map<string, Shared> | undefined
   /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */

@@ -125,12 +125,12 @@ export class Region {
 
   /** As `deleteMany`. @throws InvalidationPendingError */
   async delete (key: string): Promise<void> {
-    await this.path.forget([this.#key(key)])
+    await this.path.invalidate({ keys: [this.#key(key)] })
   }
 
   /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
   async deleteMany (keys: readonly string[]): Promise<void> {
-    await this.path.forget(this.#keys(keys))
+    await this.path.invalidate({ keys: this.#keys(keys) })
   }
 
   /**
@@ -142,7 +142,7 @@ export class Region {
     assertObject(options, 'options', ['soft'])
     const { soft = false } = options
     if (typeof soft !== 'boolean') throw new InvalidOptionsError('options.soft', 'true or false', show(soft))
-    await this.path.revise(soft ? 'soft' : 'hard')
+    await this.path.invalidate(soft ? { soft } : { hard: true })
   }
 
   /**
@@ -152,7 +152,7 @@ export class Region {
    */
   async invalidateTags (...tags: string[]): Promise<void> {
     assertTags(tags)
-    if (tags.length > 0) await this.path.forgetTags([...new Set(tags)])
+    if (tags.length > 0) await this.path.invalidate({ tags: [...new Set(tags)] })
   }
 
   /** `fn`, cached: dogpile's cache_on_arguments. The key is made of `name` and the arguments, told apart by type: 1 is not '1'. */
@@ -171,14 +171,14 @@ export class Region {
         assertValue(value)
         await this.#write([{ key: keyOf(args), value }], policy, typeof tags === 'function' ? tags(value) : tags)
       },
-      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), anew: true })) as T,
-      invalidate: async (...args: A) => { await this.path.forget([keyOf(args)]) },
+      refresh: async (...args: A) => await this.#read(new Want({ key: keyOf(args), maxAge: undefined, load: loadOf(args), isRefresh: true })) as T,
+      invalidate: async (...args: A) => { await this.path.invalidate({ keys: [keyOf(args)] }) },
       original: fn
     })
   }
 
   async #read (want: Want): Promise<unknown> {
-    const remembered = want.anew ? undefined : this.path.remembered(want.key)
+    const remembered = want.isRefresh ? undefined : this.path.remembered(want.key)
     if (remembered !== undefined && this.path.isFresh(remembered, want.maxAge)) {
       this.#recorder?.hit(this.path.hit)
       return own(remembered)

@@ -127,7 +127,7 @@ export function copy (value: unknown): unknown {
 }
 
 /** The copies so far, by their originals; and the gaps of all arrays so far, since an array may have four billion of them and no items. */
-interface Copying { readonly copies: Map<object, object>, gaps: number }
+interface CopyState { readonly copies: Map<object, object>, gaps: number }
 
 const mostGaps = 1000
 
@@ -149,16 +149,16 @@ function isComposite (value: unknown): value is object {
   return typeof value === 'object' && value !== null
 }
 
-function copyObject (value: object, copying: Copying): object {
-  const known = copying.copies.get(value)
+function copyObject (value: object, state: CopyState): object {
+  const known = state.copies.get(value)
   if (known !== undefined) return known
-  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, copying) : inner
-  const keep = <T extends object>(made: T) => { copying.copies.set(value, made); return made }
+  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, state) : inner
+  const keep = <T extends object>(made: T) => { state.copies.set(value, made); return made }
 
   if (Array.isArray(value)) {
     const made: unknown[] = keep([])
     for (let i = 0; i < value.length; i++) {
-      if (value[i] === undefined && !(i in value) && ++copying.gaps > mostGaps) throw new UncacheableValue(`an array with more than ${mostGaps} gaps`)
+      if (value[i] === undefined && !(i in value) && ++state.gaps > mostGaps) throw new UncacheableValue(`an array with more than ${mostGaps} gaps`)
       made.push(item(value[i]))
     }
     return made

@@ -117,7 +117,7 @@ export interface LocalEntry extends Entry {
 export type Shortcuts = Map<unknown, LocalEntry>
 
 /** A stamp of a region in this process: its own invalidations, and those that it has heard of. */
-export interface Generation { readonly epoch: number, readonly softened: number, readonly tagged: number, readonly deleted: number }
+export type Generation = Stamp
 
 /** A backend that opens its connection itself when it is first used. */
 export interface OpeningBackend extends Backend {

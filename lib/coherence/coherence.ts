@@ -4,7 +4,7 @@ import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
 import { within } from '../within.js'
 import { Acknowledgements } from './acknowledgements.js'
-import { readMessage, type Invalidations, type Message, type MessageBody } from './messages.js'
+import { readMessage, type Invalidation, type Message, type MessageBody } from './messages.js'
 import { Outbox, split } from './outbox.js'
 import { Receipts } from './receipts.js'
 import { Trust } from './trust.js'
@@ -22,7 +22,7 @@ export interface CoherenceOptions {
 
 /** One region of this process. */
 export interface CoherentRegion {
-  invalidated (what: Invalidations): void
+  invalidated (what: Invalidation): void
   /** Messages may have been missed: nothing that is in memory can be believed. */
   startEmpty (): void
 }
@@ -114,7 +114,7 @@ export class Coherence {
    * Resolves when no process believes any more what is to be forgotten; with `eventual`, when the message was sent.
    * @throws where it could not be sent
    */
-  async push (region: string, what: Invalidations, eventual: boolean): Promise<void> {
+  async push (region: string, what: Invalidation, eventual: boolean): Promise<void> {
     await Promise.all(split({ region, ...what }).map(async push => {
       const { forgotten } = await this.#outbox.add(push)
       if (!eventual) await forgotten

@@ -1,5 +1,5 @@
 /** What is to be forgotten of a region: keys, everything with one of the tags, the whole of it (hard), or its freshness (soft). */
-export interface Invalidations {
+export interface Invalidation {
   readonly keys?: readonly string[]
   readonly tags?: readonly string[]
   readonly hard?: boolean
@@ -8,7 +8,7 @@ export interface Invalidations {
   readonly replaced?: boolean
 }
 
-export interface Push extends Invalidations { readonly region: string }
+export interface Push extends Invalidation { readonly region: string }
 
 /** Of a process on its memory, in milliseconds. Others may have to wait for as long. */
 export const longestLease = 60_000

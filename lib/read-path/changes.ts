@@ -1,18 +1,17 @@
 import { LRUCache } from 'lru-cache'
 import type { Coherence } from '../coherence/coherence.js'
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 import { isFresh, type Entry } from '../entry.js'
 import { InvalidationPendingError } from '../errors.js'
 import type { Fill, Filling } from './fill.js'
 import { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
-import { nobody } from './landed.js'
 import type { Logger } from '../logger.js'
 import { encodeValue, type Serializer } from '../serializer.js'
 import type { LocalTier } from '../tiers/local-tier.js'
 import type { SharedTier } from '../tiers/shared-tier.js'
 import type { TierSet } from '../tiers/tier-sets.js'
-import { Undelivered } from '../tiers/undelivered.js'
+import { ReplayQueue } from '../tiers/replay-queue.js'
 
 export interface ChangesOptions {
   region: string
@@ -50,7 +49,7 @@ export class Changes {
   readonly #flights: FlightsUnderWay
   readonly #fill: Fill
   /** Tells other processes, and keeps what they could not be told yet. Undefined: there is nobody to tell. */
-  readonly #untold: Undelivered | undefined
+  readonly #untold: ReplayQueue | undefined
   /** By key: when this process was told to forget it. */
   readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
   /** Sets and invalidations under way, by their number: a later one has a higher number. */
@@ -65,15 +64,15 @@ export class Changes {
     this.#flights = flights
     this.#fill = fill
     if (coherence === undefined) return
-    this.#untold = new Undelivered({
-      deliver: async what => await coherence.push(region, what, isEventual),
-      delivered: () => logger.info({ region }, 'other processes were told of earlier invalidations')
+    this.#untold = new ReplayQueue({
+      send: async what => await coherence.push(region, what, isEventual),
+      onEmpty: () => logger.info({ region }, 'other processes were told of earlier invalidations')
     })
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. True once for each time it was forgotten. */
-  isForgotten (key: string): boolean {
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks looks for it: true once, then. */
+  takeForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false
     this.#forgottenAt.delete(key)
@@ -106,15 +105,14 @@ export class Changes {
     })
   }
 
-  /** Sets a value in memory. A flight of its own learns what overtakes the set on its way to the shared tiers, as a load does. */
+  /** Sets a value in memory. */
   #beginSet (key: string, entry: Entry, value: Uint8Array): SetUnderWay {
     for (const tier of this.#locals) {
-      tier.forget([key]) // what loads under way bring along for this key is refused, too
+      tier.invalidate({ keys: [key] }) // what loads under way bring along for this key is refused, too
       tier.set(key, entry)
     }
-    const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: true }, undefined, nobody)
-    flight.entry = entry
-    this.#flights.stray(flight)
+    const flight = Flight.ofSet(key, entry)
+    this.#flights.addUnjoinable(flight)
     const isSuperseded = () => flight.revokedBy === 'set'
     const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
     return { key, entry, value, flight, isOvertaken, isSuperseded }
@@ -132,7 +130,7 @@ export class Changes {
 
   /** Puts what was loaded into the shared tiers. Resolves when nobody finds any more what a refresh was to replace. */
   async write (loaded: readonly Flight[]): Promise<void> {
-    const refreshed = loaded.filter(flight => flight.want.anew)
+    const refreshed = loaded.filter(flight => flight.want.isRefresh)
     const gone = refreshed.filter(flight => !isKept(flight) && flight.revokedBy !== 'set').map(keyOf)
     if (gone.length > 0) {
       this.#drop({ keys: gone })
@@ -158,13 +156,13 @@ export class Changes {
 
   /** `gone`: keys of which nothing is kept any more. */
   async #endRefresh (refreshed: readonly Flight[], gone: readonly string[]): Promise<void> {
-    const anew = refreshed.filter(isKept)
+    const kept = refreshed.filter(isKept)
     // What has overtaken a refresh may fail itself, or may not have reached a tier yet: the refresh leaves nothing old there.
-    const overtaken = anew.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
+    const overtaken = kept.filter(flight => !flight.replaces && flight.revokedBy !== 'set').map(keyOf)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     if (refreshed.some(flight => flight.revoked)) await Promise.allSettled(this.#underWay.values())
-    this.#settle(anew)
-    const replaced = anew.map(keyOf)
+    this.#settle(kept)
+    const replaced = kept.map(keyOf)
     await Promise.all([
       gone.length > 0 ? this.#tellOthers({ keys: gone }) : undefined,
       replaced.length > 0 ? this.#tellOthers({ keys: replaced, replaced: true }) : undefined
@@ -195,26 +193,25 @@ export class Changes {
 
   // ─── invalidations ─────────────────────────────────────────────────────────────────────────────
 
-  /** @throws InvalidationPendingError */
-  async forget (keys: readonly string[]): Promise<void> {
-    await this.#invalidate({ keys }, keys.length === 1 ? 'a key' : `${keys.length} keys`)
-  }
-
-  /** @throws InvalidationPendingError */
-  async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#invalidate({ [kind]: true }, 'the region')
-  }
-
-  /** @throws InvalidationPendingError */
-  async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#invalidate({ tags }, `the tags ${tags.join(', ')}`)
+  /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
+  async invalidate (what: Invalidation): Promise<void> {
+    this.#drop(what)
+    await this.#change(async () => {
+      const telling = this.#tellTiers(what)
+      // Others are told after the shared tiers, where they must not find the old value. One connection keeps that order by itself.
+      if (!this.#options.isLineInOrder) await telling
+      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
+      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
+      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, nameOf(what))
+      if (!heard && !this.#options.isEventual) throw new InvalidationPendingError('The line to other processes', nameOf(what))
+    })
   }
 
   /**
    * Called when a shared tier was told late. Nearer tiers and other processes have been told before; but until now they could
    * find the old value in this one.
    */
-  tellAgain (what: Invalidations, farthest: SharedTier): void {
+  tellAgain (what: Invalidation, farthest: SharedTier): void {
     this.#drop(what)
     void this.#options.track((async () => {
       for (const tier of this.#shared.slice(0, this.#shared.indexOf(farthest)).toReversed()) await tier.forget(what)
@@ -223,21 +220,8 @@ export class Changes {
     })())
   }
 
-  async #invalidate (what: Invalidations, name: string): Promise<void> {
-    this.#drop(what)
-    await this.#change(async () => {
-      const telling = this.#tellTiers(what)
-      // Others are told after the shared tiers, where they must not find the old value. One connection keeps that order by itself.
-      if (!this.#options.isLineInOrder) await telling
-      const [told, heard] = await Promise.all([telling, this.#tellOthers(what)])
-      const away = this.#shared.filter((_, i) => !told[i]).map(tier => tier.name)
-      if (away.length > 0) throw new InvalidationPendingError(`Tier ${away.join(', ')}`, name)
-      if (!heard && !this.#options.isEventual) throw new InvalidationPendingError('The line to other processes', name)
-    })
-  }
-
   /** Resolves to whether each shared tier could be told. */
-  async #tellTiers (what: Invalidations): Promise<boolean[]> {
+  async #tellTiers (what: Invalidation): Promise<boolean[]> {
     // Farthest first: otherwise what is found in a tier that wasn't told yet could be copied into one that was.
     const told: boolean[] = []
     for (const tier of this.#shared.toReversed()) told.unshift(await tier.forget(what))
@@ -247,36 +231,32 @@ export class Changes {
   }
 
   /** Resolves when other processes don't believe the old values any more. False: they could not be told yet. */
-  async #tellOthers (what: Invalidations): Promise<boolean> {
+  async #tellOthers (what: Invalidation): Promise<boolean> {
     return this.#untold === undefined || await this.#untold.deliver(what)
   }
 
   /** Called when the shared tiers have been told. */
-  #dropTold (what: Invalidations): void {
+  #dropTold (what: Invalidation): void {
     this.#drop(what)
     this.#flights.yieldRevoked()
   }
 
   /** Forgets in this process, at once. */
-  #drop ({ keys = [], tags = [], hard = false, soft = false, replaced = false }: Invalidations): void {
+  #drop (what: Invalidation): void {
+    const { keys = [], tags = [], hard = false, soft = false, replaced = false } = what
     for (const key of keys) {
-      this.#flights.revoke(key, replaced ? 'elsewhere' : 'invalidation')
+      this.#flights.revoke(key, replaced ? 'replacement' : 'invalidation')
       if (this.#shared.length > 0) this.#forgottenAt.set(key, performance.now())
     }
     if (hard) this.#flights.revokeAll()
     if (tags.length > 0 || soft) this.#flights.detachAll(tags) // nobody knows yet which tags a load will bring
-    for (const tier of this.#locals) {
-      if (keys.length > 0) tier.forget(keys)
-      if (tags.length > 0) tier.forgetTags(tags)
-      if (hard) tier.revise('hard')
-      if (soft) tier.revise('soft')
-    }
+    for (const tier of this.#locals) tier.invalidate(what)
   }
 
   /** After the line was lost: nobody knows what was invalidated meanwhile. */
   #startEmpty (): void {
     this.#flights.detachAll()
-    for (const tier of this.#locals) tier.revise('hard')
+    for (const tier of this.#locals) tier.invalidate({ hard: true })
   }
 
   /** Changes never wait for earlier ones, so that no two wait for each other. */
@@ -295,6 +275,12 @@ export class Changes {
       this.#underWay.delete(number)
     }
   }
+}
+
+/** What is invalidated, in the words of an error. */
+function nameOf ({ keys, tags }: Invalidation): string {
+  if (keys !== undefined) return keys.length === 1 ? 'a key' : `${keys.length} keys`
+  return tags === undefined ? 'the region' : `the tags ${tags.join(', ')}`
 }
 
 const keyOf = (flight: Flight): string => flight.key

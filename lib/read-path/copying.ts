@@ -16,13 +16,13 @@ export class Copying {
     this.#track = track
   }
 
-  /** `entry`: what the flight has found in the tier at `place`. */
-  copyNearer (flight: Flight, entry: Entry, place: number): void {
+  /** `entry`: what the flight has found in the tier at `tierIndex`. */
+  copyNearer (flight: Flight, entry: Entry, tierIndex: number): void {
     if (flight.revoked) return
-    for (let nearer = 0; nearer < place; nearer++) {
+    for (let nearer = 0; nearer < tierIndex; nearer++) {
       const tier = this.#tiers[nearer]!
       if (tier instanceof LocalTier) tier.set(flight.key, entry, flight.generation)
-      else this.#later(flight.key, place, tier)
+      else this.#later(flight.key, tierIndex, tier)
     }
   }
 
@@ -37,8 +37,8 @@ export class Copying {
     for (const { from, to, keys } of this.#waiting.splice(0)) void this.#track(to.copyMany([...keys], async keys => await this.#read(from, keys)))
   }
 
-  async #read (place: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {
-    const tier = this.#tiers[place]!
+  async #read (tierIndex: number, keys: readonly string[]): Promise<(Entry | undefined)[]> {
+    const tier = this.#tiers[tierIndex]!
     return tier instanceof LocalTier ? keys.map(key => tier.get(key)) : await tier.readMany(keys)
   }
 }

@@ -38,13 +38,13 @@ type Claims = readonly (readonly Claim[])[] | 'seen'
 export class Electing {
   readonly #options: ElectingOptions
   readonly #shared: readonly SharedTier[]
-  /** The places of the shared tiers among all. */
-  readonly #places: readonly number[]
+  /** The indexes of the shared tiers among all. */
+  readonly #tierIndexes: readonly number[]
 
   constructor (options: ElectingOptions) {
     this.#options = options
     this.#shared = options.tiers.filter(tier => tier instanceof SharedTier)
-    this.#places = this.#shared.map(tier => options.tiers.indexOf(tier))
+    this.#tierIndexes = this.#shared.map(tier => options.tiers.indexOf(tier))
   }
 
   /** Resolves when each flight has landed, and what was loaded here is on its way into the tiers. */
@@ -52,14 +52,14 @@ export class Electing {
     if (flights.length === 0) return
     const { joining, stale } = this.#options
     const disarm = stale.armTimeouts(flights)
-    const anew = flights.filter(flight => flight.want.anew)
+    const refreshes = flights.filter(flight => flight.want.isRefresh)
     // No other process can use what is revoked already, and a newer flight of its key may be in the election.
-    const revoked = flights.filter(flight => !flight.want.anew && flight.revoked)
-    const others = joining.oneForEachKey(flights.filter(flight => !flight.want.anew && !flight.revoked))
+    const revoked = flights.filter(flight => !flight.want.isRefresh && flight.revoked)
+    const others = joining.oneForEachKey(flights.filter(flight => !flight.want.isRefresh && !flight.revoked))
     // Where no tier answers, no process could see what another one has loaded.
     const dogpile = this.#shared.every(tier => tier.away) ? undefined : this.#options.dogpile
     await Promise.all([
-      this.#lead(anew, undefined, { takeOver: true }),
+      this.#lead(refreshes, undefined, { takeOver: true }),
       this.#lead(revoked, undefined),
       ...dogpile === undefined ? [this.#lead(others, undefined, { claims: this.#haveSeenEnough(others) ? 'seen' : undefined })] : this.#contendEach(dogpile, others)
     ])
@@ -82,7 +82,8 @@ export class Electing {
     // The claims are of no use here: with a lock for each key, some were claimed before theirs was held.
     const byName = new Map(names.map((name, i) => [name, flights[i]!]))
     const flightsOf = (names: readonly string[]) => names.map(name => byName.get(name)!)
-    const waiting = others.filter(name => !stale.leave(byName.get(name)!))
+    const waiting: string[] = []
+    for (const name of others) if (!stale.endIfServed(byName.get(name)!)) waiting.push(name)
     await Promise.all([
       elected === undefined ? undefined : this.#lead(flightsOf(elected.names), elected),
       waiting.length === 0
@@ -103,7 +104,7 @@ export class Electing {
     if (elected !== undefined) for (const flight of flights) flight.yield = () => { void track(elected.yield(keyspace.lock(flight.key))) }
     // Look again: another process may have filled while we asked for the lock.
     const own = claimed instanceof Promise ? await claimed : claimed
-    const missing = own === 'seen' ? flights : flights.filter((flight, i) => !this.#isFilled(flight, own.map(claims => claims[i]), takeOver))
+    const missing = own === 'seen' ? flights : this.#landFilled(flights, own, takeOver)
     if (!takeOver) for (const flight of missing) if (!flight.landed) stale.serve(flight)
     try {
       await Promise.all(bySource(missing).map(({ source, members }) => loading.call(source, members, elected)))
@@ -112,11 +113,24 @@ export class Electing {
     }
   }
 
-  /** Lands the flight if a tier was filled meanwhile; otherwise it has the right to fill them. */
-  #isFilled (flight: Flight, claims: readonly Claim[], takeOver: boolean): boolean {
-    const { looking } = this.#options
-    if (!takeOver && claims.some((claim, s) => looking.accept(flight, claim?.entry, this.#places[s]!, flight.trip))) return true
-    flight.leases = claims.map(claim => claim?.lease)
+  /** Lands the flights whose keys a tier was filled with meanwhile. The others get the right to fill the tiers, and are returned. */
+  #landFilled (flights: readonly Flight[], claims: readonly (readonly Claim[])[], takeOver: boolean): readonly Flight[] {
+    const missing: Flight[] = []
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      const own = claims.map(ofTier => ofTier[i])
+      if (!takeOver && this.#landIfFilled(flight, own)) continue
+      flight.leases = own.map(claim => claim?.lease)
+      missing.push(flight)
+    }
+    return missing
+  }
+
+  /** `claims`: of the flight's key, one for each shared tier. */
+  #landIfFilled (flight: Flight, claims: readonly Claim[]): boolean {
+    for (let s = 0; s < claims.length; s++) {
+      if (this.#options.looking.landIfFresh(flight, claims[s]?.entry, this.#tierIndexes[s]!, flight.trip)) return true
+    }
     return false
   }
 

@@ -90,7 +90,7 @@ export class Fill {
   }
 
   /**
-   * Forgets, in each shared tier, the keys of values that were set or loaded anew and that it has refused: of several tiers,
+   * Forgets, in each shared tier, the keys of values that were set or refreshed and that it has refused: of several tiers,
    * what it holds instead may be a copy of what a farther one held until now. Never rejects.
    */
   async forgetRefused (refused: readonly (readonly string[])[]): Promise<void> {
@@ -99,7 +99,7 @@ export class Fill {
     await Promise.all(shared.map(async (tier, s) => { if (refused[s]!.length > 0) await tier.forgetMany(refused[s]!) }))
   }
 
-  /** Resolves to the keys of those loaded anew that were refused. `found` gets the flights whose keys hold a value now. */
+  /** Resolves to the keys of refreshes that were refused. `found` gets the flights whose keys hold a value now. */
   async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
     const { fills, unfilled } = this.#fillsFor(tier, s, fillings)
     const [filled] = await Promise.all([
@@ -111,13 +111,13 @@ export class Fill {
       if (typeof filled[i] === 'boolean') found.add(flight)
       if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // 'unknown' doesn't contradict the value
     }
-    const refused = fills.filter(({ flight }, i) => flight.want.anew && filled[i] === false)
+    const refused = fills.filter(({ flight }, i) => flight.want.isRefresh && filled[i] === false)
     // Another refresh has taken over the right: if it fails, what this one was to replace would be left.
     if (refused.length > 0) await tier.forgetUnreplaced(refused)
     return refused.map(({ key }) => key)
   }
 
-  /** What the tier is given, and the keys of values loaded anew that it can't be given. */
+  /** What the tier is given, and the keys of refreshes that it can't be given. */
   #fillsFor (tier: SharedTier, s: number, fillings: readonly Filling[]): { fills: FlightFill[], unfilled: string[] } {
     const now = this.#options.now()
     const unfilled: string[] = []
@@ -131,7 +131,7 @@ export class Fill {
         continue
       }
       if (lease !== undefined) flight.unshared = true // expired already, or not to be encoded. Without a lease the tier was away
-      if (flight.want.anew) unfilled.push(key)
+      if (flight.want.isRefresh) unfilled.push(key)
     }
     return { fills, unfilled }
   }

@@ -1,19 +1,26 @@
 import type { Entry } from '../entry.js'
-import { asWaited, noTrip, type Landed, type Origin, type Trip, type Waiter } from './landed.js'
+import { asWaited, nobody, noTrip, type Landed, type Origin, type Trip, type Waiter } from './landed.js'
 import type { LoadCall } from './load-call.js'
 import type { Generation } from '../backends/backend.js'
 import type { Lease } from '../tiers/lease.js'
-import type { Place } from './transient-map.js'
-import type { Want } from './want.js'
+import type { MapNode } from './transient-map.js'
+import { Want } from './want.js'
 
 /**
- * What overtakes a load. 'elsewhere': another process has set or loaded the key anew. 'refresh': a load anew in this process,
- * which may fail and leave the old value where it was.
+ * What overtakes a load. 'replacement': the key has a newer value, written here or by another process. 'refresh': one has begun
+ * in this process, which may fail and leave the old value where it was.
  */
-export type Revocation = 'elsewhere' | 'refresh' | 'set' | 'invalidation'
+export type Revocation = 'replacement' | 'refresh' | 'set' | 'invalidation'
 
-/** Of several revocations the weightiest counts, and of equal ones the last. */
-const weights: Readonly<Record<Revocation, number>> = { elsewhere: 0, refresh: 1, set: 2, invalidation: 2 }
+/**
+ * Of several revocations the weightiest counts, and of equal ones the last.
+ * - A replacement weighs least: a set or a refresh that was only replaced is written all the same, and the tiers decide whose
+ *   value stays. So it must not hide a revocation that forbids this.
+ * - A refresh weighs less than a set: what was set again has nothing to clean up, since the later set, which a refresh
+ *   overtakes as well, does that.
+ * - A set and an invalidation weigh the same: the later one decides what is there in the end, a value or none.
+ */
+const weights: Readonly<Record<Revocation, number>> = { replacement: 0, refresh: 1, set: 2, invalidation: 2 }
 
 /**
  * A key under way in this process. Later readers join it (golang's singleflight, DataLoader's cache), unless an invalidation
@@ -42,8 +49,8 @@ export class Flight implements Waiter {
   #revokedBy: Revocation | undefined
   /** It has taken too long: no invalidation reaches it any more. */
   abandoned = false
-  /** Its place among the flights that may be joined. */
-  place: Place<Flight> | undefined
+  /** Its node among the flights that may be joined. */
+  node: MapNode<Flight> | undefined
   /** Tells other processes not to wait for this load: they would not find its value. */
   yield: (() => void) | undefined
   /** No tier keeps its value, so that other processes won't find it. */
@@ -58,7 +65,17 @@ export class Flight implements Waiter {
   #first: Waiter | undefined
   #landed: Landed | undefined
   /** Undefined for most flights: every property of a flight costs each read. */
-  #extras: Extras | undefined
+  #extras: FlightExtras | undefined
+
+  /**
+   * What a `set` flies on: a refresh that has its value already. Nobody waits for it or joins it, but it learns what overtakes
+   * it on its way to the shared tiers, as any load does.
+   */
+  static ofSet (key: string, entry: Entry): Flight {
+    const flight = new Flight(new Want({ key, maxAge: undefined, load: undefined, isRefresh: true }), undefined, nobody)
+    flight.entry = entry
+    return flight
+  }
 
   /** It takes off for `first`. */
   constructor (want: Want, generation: Generation | undefined, first: Waiter) {
@@ -99,19 +116,19 @@ export class Flight implements Waiter {
    * one that took the right last: being overtaken by another process is not for this one to decide.
    */
   get replaces (): boolean {
-    return this.want.anew && (this.#revokedBy === undefined || this.#revokedBy === 'elsewhere')
+    return this.want.isRefresh && (this.#revokedBy === undefined || this.#revokedBy === 'replacement')
   }
 
   /** Whether later readers may join it. At most one flight of a key is joinable. */
   get joinable (): boolean {
-    return this.place?.value === this
+    return this.node?.value === this
   }
 
   // ─── who waits for it ──────────────────────────────────────────────────────────────────────────
 
   /** What it finds must be fresh enough for this `maxAge` as well. */
   alsoFor (maxAge: number | undefined): void {
-    if (maxAge !== this.want.maxAge) (this.#need().otherAges ??= []).push(maxAge)
+    if (maxAge !== this.want.maxAge) (this.#ensureExtras().otherAges ??= []).push(maxAge)
   }
 
   /** The `maxAge`s of its other waiters, where they differ from its own. */
@@ -125,7 +142,7 @@ export class Flight implements Waiter {
   }
 
   addLoader (loader: WaitingLoader): void {
-    (this.#need().loaders ??= new Set()).add(loader)
+    (this.#ensureExtras().loaders ??= new Set()).add(loader)
   }
 
   removeLoader (loader: WaitingLoader): void {
@@ -141,7 +158,7 @@ export class Flight implements Waiter {
   /** For every waiter but the first: what they get was somebody else's load. Without `takesStale`, a stale value won't do. */
   join (other: Waiter, takesStale = true): void {
     if (this.#landed !== undefined) return other.land(asWaited(this.#landed))
-    const extras = this.#need()
+    const extras = this.#ensureExtras()
     if (takesStale && extras.forOthers !== undefined) other.land(extras.forOthers)
     else if (extras.error !== undefined) other.fail(extras.error.error)
     else if (takesStale) (extras.others ??= []).push(other)
@@ -172,7 +189,7 @@ export class Flight implements Waiter {
 
   land (landed: Landed): void {
     // A stale value is for those who join until the load has ended; what was loaded then takes its place.
-    if (landed.stale) this.#need().serve(asWaited(landed))
+    if (landed.stale) this.#ensureExtras().serve(asWaited(landed))
     else this.#landed = landed
     const first = this.#first
     this.#first = undefined
@@ -182,7 +199,7 @@ export class Flight implements Waiter {
 
   /** Serves a stale value to all but the first, who waits for the load: dogpile.cache's own way. */
   landOthers (stale: Landed): void {
-    const [extras, waited] = [this.#need(), asWaited(stale)]
+    const [extras, waited] = [this.#ensureExtras(), asWaited(stale)]
     extras.forOthers = waited
     extras.land(waited)
   }
@@ -190,7 +207,7 @@ export class Flight implements Waiter {
   /** A stale value stays there for those who join later. */
   fail (error: unknown): void {
     if (this.over) return
-    const [extras, first] = [this.#need(), this.#first]
+    const [extras, first] = [this.#ensureExtras(), this.#first]
     extras.error = { error }
     this.#first = undefined
     first?.fail(error)
@@ -199,7 +216,7 @@ export class Flight implements Waiter {
 
   /** Fails for those who have waited until now. The load goes on. */
   giveUp (error: unknown): void {
-    const [extras, first] = [this.#need(), this.#first]
+    const [extras, first] = [this.#ensureExtras(), this.#first]
     extras.gaveUp = true
     this.#first = undefined
     first?.fail(error)
@@ -210,13 +227,13 @@ export class Flight implements Waiter {
     return this.#extras?.gaveUp === true
   }
 
-  #need (): Extras {
-    return (this.#extras ??= new Extras())
+  #ensureExtras (): FlightExtras {
+    return (this.#extras ??= new FlightExtras())
   }
 }
 
 /** What most flights don't have: more than one waiter, loaders that wait, a stale value, an error. */
-class Extras {
+class FlightExtras {
   otherAges: (number | undefined)[] | undefined
   loaders: Set<WaitingLoader> | undefined
   others: Waiter[] | undefined

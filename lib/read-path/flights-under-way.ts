@@ -6,7 +6,7 @@ export class FlightsUnderWay {
   /** By key: those that may be joined, one at most. */
   readonly #joinable = new TransientMap<Flight>()
   /** By key: those that nobody may join, or not everybody. Invalidations must reach them all the same. */
-  readonly #strays = new Map<string, Set<Flight>>()
+  readonly #unjoinable = new Map<string, Set<Flight>>()
 
   /** The flight of a key that may be joined. */
   get (key: string): Flight | undefined {
@@ -15,51 +15,52 @@ export class FlightsUnderWay {
 
   /** All flights of a key. */
   of (key: string): readonly Flight[] {
-    const [joinable, strays] = [this.#joinable.get(key), this.#strays.get(key)]
-    return [...joinable === undefined ? [] : [joinable], ...strays ?? []]
+    const joinable = this.#joinable.get(key)
+    const unjoinable = this.#unjoinable.get(key) ?? []
+    return joinable === undefined ? [...unjoinable] : [joinable, ...unjoinable]
   }
 
   /** Whether a flight of the key has been loaded, so that it may be on its way into the tiers. */
   isLoaded (key: string): boolean {
     if (this.#joinable.get(key)?.loaded === true) return true
-    for (const stray of this.#strays.get(key) ?? []) if (stray.loaded) return true
+    for (const flight of this.#unjoinable.get(key) ?? []) if (flight.loaded) return true
     return false
   }
 
   /** For a key that has no flight that may be joined. */
-  add (flight: Flight): void {
-    flight.place = this.#joinable.add(flight.key, flight)
+  addJoinable (flight: Flight): void {
+    flight.node = this.#joinable.add(flight.key, flight)
   }
 
-  /** Makes a stray the flight that may be joined. Another one that was, becomes a stray. */
-  lead (flight: Flight): void {
+  /** Makes a flight that was not joinable the one of its key that is, in place of any other. */
+  makeJoinable (flight: Flight): void {
     const other = this.#joinable.get(flight.key)
     if (other !== undefined) {
-      this.#ground(other)
-      this.stray(other)
+      this.#removeJoinable(other)
+      this.addUnjoinable(other)
     }
-    this.#unstray(flight)
-    this.add(flight)
+    this.#removeUnjoinable(flight)
+    this.addJoinable(flight)
   }
 
-  stray (flight: Flight): void {
-    const others = this.#strays.get(flight.key)
-    if (others === undefined) this.#strays.set(flight.key, new Set([flight]))
+  addUnjoinable (flight: Flight): void {
+    const others = this.#unjoinable.get(flight.key)
+    if (others === undefined) this.#unjoinable.set(flight.key, new Set([flight]))
     else others.add(flight)
   }
 
   end (flight: Flight): void {
-    if (this.#strays.size > 0) this.#unstray(flight)
-    this.#ground(flight)
+    if (this.#unjoinable.size > 0) this.#removeUnjoinable(flight)
+    this.#removeJoinable(flight)
   }
 
-  #unstray (flight: Flight): void {
-    const strays = this.#strays.get(flight.key)
-    if (strays?.delete(flight) === true && strays.size === 0) this.#strays.delete(flight.key)
+  #removeUnjoinable (flight: Flight): void {
+    const flights = this.#unjoinable.get(flight.key)
+    if (flights?.delete(flight) === true && flights.size === 0) this.#unjoinable.delete(flight.key)
   }
 
-  #ground ({ place }: Flight): void {
-    if (place?.value !== undefined) this.#joinable.remove(place)
+  #removeJoinable ({ node }: Flight): void {
+    if (node?.value !== undefined) this.#joinable.remove(node)
   }
 
   /** Ends a flight that goes on: since no invalidation reaches it from now on, nothing of it is kept. */
@@ -74,8 +75,8 @@ export class FlightsUnderWay {
   /** Later readers don't join it. */
   detach (flight: Flight): void {
     flight.detached = true
-    this.#ground(flight)
-    this.stray(flight)
+    this.#removeJoinable(flight)
+    this.addUnjoinable(flight)
   }
 
   /**
@@ -84,10 +85,10 @@ export class FlightsUnderWay {
    */
   detachAll (tags?: readonly string[]): void {
     for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
-    for (const stray of this.#allStrays()) {
-      stray.detached ||= stray.departed || stray.stale !== undefined
-      stray.overtaken = true
-      stray.swept ||= stray.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
+    for (const flight of this.#allUnjoinable()) {
+      flight.detached ||= flight.departed || flight.stale !== undefined
+      flight.overtaken = true
+      flight.swept ||= flight.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
     }
   }
 
@@ -95,20 +96,20 @@ export class FlightsUnderWay {
   revoke (key: string, by: Revocation): void {
     const flight = this.#joinable.get(key)
     if (flight !== undefined) this.detach(flight)
-    for (const stray of this.#strays.get(key) ?? []) stray.revoke(by)
+    for (const flight of this.#unjoinable.get(key) ?? []) flight.revoke(by)
   }
 
   revokeAll (): void {
     this.detachAll()
-    for (const stray of this.#allStrays()) stray.revoke('invalidation')
+    for (const flight of this.#allUnjoinable()) flight.revoke('invalidation')
   }
 
   /** Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. */
   yieldRevoked (): void {
-    for (const stray of this.#allStrays()) if (stray.revoked) stray.yield?.()
+    for (const flight of this.#allUnjoinable()) if (flight.revoked) flight.yield?.()
   }
 
-  * #allStrays (): Generator<Flight> {
-    for (const strays of this.#strays.values()) yield * strays
+  * #allUnjoinable (): Generator<Flight> {
+    for (const flights of this.#unjoinable.values()) yield * flights
   }
 }

@@ -28,12 +28,12 @@ export class Joining {
 
   /** Whether a reader gets what it wants from this flight. */
   isJoinable (flight: Flight, want: Want): boolean {
-    return this.#brings(flight, want) && this.isCurrent(flight)
+    return this.#suffices(flight, want) && this.isCurrent(flight)
   }
 
-  #brings (flight: Flight, want: Want): boolean {
+  #suffices (flight: Flight, want: Want): boolean {
     if (flight.gaveUp && !this.#stale.has(flight)) return false // another process may have filled a tier: look there first
-    if (want.anew) return false
+    if (want.isRefresh) return false
     // A flight that only looks is of no use to a reader that loads; the reverse holds until the value is there.
     if (want.load === undefined) return flight.loaded && this.#suits(flight, want)
     // While it looks, another `maxAge` may not be content with what it finds.
@@ -51,8 +51,8 @@ export class Joining {
     return (!flight.departed && flight.stale === undefined) || this.#isTrusted()
   }
 
-  /** Whether the flight is the one that loads its key. Otherwise it is left to the one that does, or has ended. */
-  leads (flight: Flight): boolean {
+  /** Makes the flight the one that loads its key. False: it is left to the one that does, or has ended. */
+  takeLead (flight: Flight): boolean {
     if (flight.landed && this.#stale.isPaused(flight.key)) {
       this.#flights.end(flight)
       return false
@@ -64,7 +64,7 @@ export class Joining {
     }
     flight.loading = true
     // Not if it was detached: later readers may have begun after an invalidation that it doesn't know of.
-    if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.lead(flight)
+    if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.makeJoinable(flight)
     return true
   }
 

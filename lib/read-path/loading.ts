@@ -36,7 +36,7 @@ interface WriteBack {
   readonly flights: readonly Flight[]
   /** Of each flight. */
   readonly outcomes: readonly Outcome[]
-  /** Lands the flights that were loaded anew. */
+  /** Lands the flights that are refreshes. */
   readonly refreshed: readonly (() => void)[]
   readonly primed: readonly Primable[]
   readonly elected: Elected | undefined
@@ -76,13 +76,13 @@ export class Loading {
     clearTimeout(lasting)
 
     const refreshed: (() => void)[] = []
-    const outcomes = flights.map((flight, i) => this.#bring(flight, loaded[i]!, call, refreshed))
+    const outcomes = flights.map((flight, i) => this.#takeLoaded(flight, loaded[i]!, call, refreshed))
     const primed = fill.primeLocals(flights.flatMap((flight, i) => primedBy(loaded[i]!).map(prime => ({ flight, prime }))))
     await this.#afterCallers(elected, () => this.#writeBack({ flights, outcomes, refreshed, primed, elected }))
   }
 
   /** Gives a flight what its loader gave. `refreshed`: gets what is left to be done when that has been written. */
-  #bring (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
+  #takeLoaded (flight: Flight, loaded: Loaded, call: LoadCall, refreshed: (() => void)[]): Outcome {
     const { fill, flights, stale } = this.#options
     const admitted = 'error' in loaded ? loaded : fill.admit(flight, loaded)
     if ('error' in admitted) {
@@ -91,7 +91,7 @@ export class Loading {
     }
     flight.loaded = true
     const landed = new Landed({ shared: admitted, origin: 'loaded', stale: false, call, trip: flight.trip, primed: 'primed' in loaded ? loaded.primed : undefined })
-    if (flight.want.anew) refreshed.push(() => flight.land(landed))
+    if (flight.want.isRefresh) refreshed.push(() => flight.land(landed))
     else {
       if (flight.entry === undefined) flights.detach(flight) // a value that isn't kept is for those who wait already
       flight.land(landed)

@@ -1,5 +1,5 @@
 import type { Copying } from './copying.js'
-import { freshness, type Entry } from '../entry.js'
+import { freshness, isFresh, type Entry } from '../entry.js'
 import type { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
 import { Landed, type Origin, type TierOrigin, type Trip } from './landed.js'
@@ -9,7 +9,7 @@ import type { SharedTier } from '../tiers/shared-tier.js'
 
 export interface LookingOptions {
   tiers: readonly (LocalTier | SharedTier)[]
-  /** By the tier's place. */
+  /** By the tier's index. */
   origins: readonly TierOrigin[]
   flights: FlightsUnderWay
   copying: Copying
@@ -45,33 +45,38 @@ export class Looking {
   }
 
   /** `repeats`: two flights may have the same key. */
-  async lookIn (place: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looked> {
-    const tier = this.#tiers[place]!
-    if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), place, trip)
+  async lookIn (tierIndex: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looked> {
+    const tier = this.#tiers[tierIndex]!
+    if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), tierIndex, trip)
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
     const look = inOrderOf(keys, asked, await tier.lookMany(asked, flights.some(flight => flight.want.load !== undefined)))
     trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
-    return this.#sort(flights, look.entries, place, trip, look)
+    return this.#sort(flights, look.entries, tierIndex, trip, look)
   }
 
   /** Looks, in the shared tiers, for what another process was to load. Resolves to the flights that have not found it. */
   async lookAgain (flights: readonly Flight[]): Promise<readonly Flight[]> {
     let missing = flights
-    for (const [place, tier] of this.#tiers.entries()) {
+    for (const [tierIndex, tier] of this.#tiers.entries()) {
       if (tier instanceof LocalTier || missing.length === 0) continue
       const entries = await tier.readMany(missing.map(flight => flight.key))
-      missing = missing.filter((flight, i) => !this.accept(flight, entries[i], place, flight.trip, 'waited'))
+      const left: Flight[] = []
+      for (const [i, flight] of missing.entries()) if (!this.landIfFresh(flight, entries[i], tierIndex, flight.trip, 'waited')) left.push(flight)
+      missing = left
     }
     return missing
   }
 
-  /** Lands the flight if the entry, found in the tier at `place`, is fresh enough for it. */
-  accept (flight: Flight, entry: Entry | undefined, place: number, trip: Trip, origin?: Origin): boolean {
-    if (!this.#isFreshEnough(entry, flight, place, this.#now())) return false
-    this.#bring(flight, entry, place, trip, origin)
-    return true
+  /** Lands the flight if the entry, found in the tier at `tierIndex`, is fresh enough for it. A stale one is kept for its grace. */
+  landIfFresh (flight: Flight, entry: Entry | undefined, tierIndex: number, trip: Trip, origin?: Origin): boolean {
+    if (entry === undefined) return false
+    const now = this.#now()
+    const isFreshEnough = this.#isFreshEnough(entry, flight, now)
+    if (isFreshEnough) this.#land(flight, entry, tierIndex, trip, origin)
+    else this.#keepForGrace(entry, flight, tierIndex, now)
+    return isFreshEnough
   }
 
   arrive (flight: Flight, landed: Landed): void {
@@ -79,43 +84,46 @@ export class Looking {
     flight.land(landed)
   }
 
-  #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip, look?: Look): Looked {
+  #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip, look?: Look): Looked {
     const now = this.#now()
-    const missing = flights.filter((flight, i) => {
-      if (this.#isFreshEnough(entries[i], flight, place, now)) return false
+    const missing: Flight[] = []
+    for (let i = 0; i < flights.length; i++) {
+      const flight = flights[i]!
+      const entry = entries[i]
+      if (entry !== undefined) {
+        if (this.#isFreshEnough(entry, flight, now)) continue
+        this.#keepForGrace(entry, flight, tierIndex, now)
+      }
       if (look !== undefined) (flight.leases ??= []).push(look.lease(i))
-      return true
-    })
-    return { missing, landFound: () => this.#landOthers(missing, flights, entries, place, trip) }
+      missing.push(flight)
+    }
+    return { missing, landFound: () => this.#landFound(missing, flights, entries, tierIndex, trip) }
   }
 
   /** Those of `flights` that are not `missing`, in the same order. */
-  #landOthers (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], place: number, trip: Trip): void {
+  #landFound (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip): void {
     let left = 0
     for (let i = 0; i < flights.length; i++) {
       const flight = flights[i]!
       if (flight === missing[left]) left++
-      else this.#bring(flight, entries[i]!, place, trip)
+      else this.#land(flight, entries[i]!, tierIndex, trip)
     }
   }
 
-  /** Whether the entry is fresh enough for all who wait for the flight. A stale one is kept, to be served meanwhile. */
-  #isFreshEnough (entry: Entry | undefined, flight: Flight, place: number, now: number): entry is Entry {
-    if (entry === undefined) return false
-    switch (freshness(entry, now, flight.want.maxAge)) {
-      case 'fresh':
-        return flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) !== 'fresh') !== true
-      case 'stale':
-        if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return false
-        if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[place]! }
-        return false
-      default:
-        return false
-    }
+  /** Whether the entry is fresh enough for all who wait for the flight. */
+  #isFreshEnough (entry: Entry, { want, otherAges }: Flight, now: number): boolean {
+    return isFresh(entry, now, want.maxAge) && otherAges?.some(maxAge => !isFresh(entry, now, maxAge)) !== true
   }
 
-  #bring (flight: Flight, entry: Entry, place: number, trip: Trip, origin: Origin = this.#origins[place]!): void {
-    this.#copying.copyNearer(flight, entry, place)
+  /** Keeps an entry that is not fresh enough, to be served meanwhile, if it is still in its grace for all who wait for the flight. */
+  #keepForGrace (entry: Entry, flight: Flight, tierIndex: number, now: number): void {
+    if (freshness(entry, now, flight.want.maxAge) !== 'stale') return
+    if (flight.otherAges?.some(maxAge => freshness(entry, now, maxAge) === 'gone') === true) return
+    if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[tierIndex]! }
+  }
+
+  #land (flight: Flight, entry: Entry, tierIndex: number, trip: Trip, origin: Origin = this.#origins[tierIndex]!): void {
+    this.#copying.copyNearer(flight, entry, tierIndex)
     this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip }))
   }
 }
@@ -123,7 +131,7 @@ export class Looking {
 /** The answers to `asked`, for each of `keys`, which may repeat some. */
 function inOrderOf (keys: readonly string[], asked: readonly string[], look: Look): Look {
   if (asked.length === keys.length) return look
-  const places = new Map(asked.map((key, i) => [key, i]))
-  const placeOf = (key: string) => places.get(key)!
-  return { entries: keys.map(key => look.entries[placeOf(key)]), lease: i => look.lease(placeOf(keys[i]!)) }
+  const positions = new Map(asked.map((key, i) => [key, i]))
+  const positionOf = (key: string) => positions.get(key)!
+  return { entries: keys.map(key => look.entries[positionOf(key)]), lease: i => look.lease(positionOf(keys[i]!)) }
 }

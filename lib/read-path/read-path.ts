@@ -1,6 +1,7 @@
 import { afterTick } from './after-tick.js'
 import { Changes } from './changes.js'
 import type { Coherence } from '../coherence/coherence.js'
+import type { Invalidation } from '../coherence/messages.js'
 import { Copying } from './copying.js'
 import { Dogpile } from '../dogpile/dogpile.js'
 import { longestTimer } from '../duration.js'
@@ -23,7 +24,7 @@ import type { Recorded } from '../request/recorder.js'
 import type { ResolvedRegionOptions } from '../region-options.js'
 import type { Policy } from './source.js'
 import { StaleValues } from './stale-values.js'
-import { isLocal, type Shortcuts } from '../backends/backend.js'
+import { isLocal, type Generation, type Shortcuts } from '../backends/backend.js'
 import { LocalTier } from '../tiers/local-tier.js'
 import { SharedTier } from '../tiers/shared-tier.js'
 import { copyGiven } from '../values.js'
@@ -60,7 +61,7 @@ export class ReadPath {
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   readonly #shared: readonly SharedTier[]
-  /** By the tier's place. */
+  /** By the tier's index. */
   readonly #origins: readonly TierOrigin[]
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
@@ -127,7 +128,7 @@ export class ReadPath {
       isInOrder: isLockInOrder && isLineInOrder,
       isBatchWaiting: () => this.#batch.length > 0
     })
-    this.#electing = new Electing({ ...common, dogpile: this.#makeDogpile(), joining, stale, looking, loading, generation: () => locals[0]?.generation, isLockInOrder })
+    this.#electing = new Electing({ ...common, dogpile: this.#makeDogpile(), joining, stale, looking, loading, generation: () => this.#generation, isLockInOrder })
   }
 
   /** From the farthest to the nearest, since each asks those behind it for invalidations that they have not been told of yet. */
@@ -146,7 +147,7 @@ export class ReadPath {
         logger,
         now,
         farther: [...farther],
-        replayed: what => this.#changes.tellAgain(what, nearest)
+        onReplayed: what => this.#changes.tellAgain(what, nearest)
       })
       farther.push(nearest)
       return nearest
@@ -199,7 +200,7 @@ export class ReadPath {
     const caller = currentCall()
     if (want.load !== undefined && caller?.isWaitedForBy(want.key) === true) return waiter.fail(new ReentrantLoadError(want.key))
 
-    const stale = want.load === undefined || want.anew || !this.#isStale(remembered, want) ? undefined : remembered
+    const stale = want.load === undefined || want.isRefresh || !this.#isStale(remembered, want) ? undefined : remembered
     const flight = this.#flights.get(want.key)
     const joinable = flight !== undefined && this.#joining.isJoinable(flight, want)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#stale.isPaused(want.key))) {
@@ -226,6 +227,11 @@ export class ReadPath {
     for (const flight of this.#flights.of(key)) flight.addLoader(new WaitingLoader(nobody, caller)) // for the flight's whole life
   }
 
+  /** The first memory's stands for all of them: they hear of the same invalidations, and so count the same. Undefined: there is none. */
+  get #generation (): Generation | undefined {
+    return this.#locals[0]?.generation
+  }
+
   #isStale (entry: Entry | undefined, { maxAge }: Want): boolean {
     return entry !== undefined && freshness(entry, this.#now(), maxAge) === 'stale'
   }
@@ -233,16 +239,16 @@ export class ReadPath {
   /** `underWay`: the flight of this key that others may join, and this reader may not. */
   #takeOff (want: Want, underWay: Flight | undefined, stale: Entry | undefined, first: Waiter): Flight {
     // A reader that may not join what was just loaded has to find it in the tiers, or to replace it there.
-    if (this.#loading.hasUnwritten && (want.anew || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
-    const flight = new Flight(want, this.#locals[0]?.generation, first)
+    if (this.#loading.hasUnwritten && (want.isRefresh || this.#flights.isLoaded(want.key))) this.#loading.writeBack()
+    const flight = new Flight(want, this.#generation, first)
     if (stale !== undefined) flight.stale = { entry: stale, origin: this.#origins[0]! }
-    if (want.anew) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
+    if (want.isRefresh) this.#flights.revoke(want.key, 'refresh') // what it loads is newer than what they will
     if (want.load === undefined || underWay !== undefined) this.#repeats = true
     // Nobody joins a refresh, which may fail or take its time, while the old value is still there.
-    if (want.anew || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.stray(flight)
+    if (want.isRefresh || want.load === undefined || (underWay !== undefined && this.#joining.isCurrent(underWay))) this.#flights.addUnjoinable(flight)
     else {
       if (underWay !== undefined) this.#flights.detach(underWay)
-      this.#flights.add(flight)
+      this.#flights.addJoinable(flight)
     }
     if (this.#batch.push(flight) === 1) this.#schedule()
     return flight
@@ -266,7 +272,7 @@ export class ReadPath {
     this.#repeats = false
     for (const flight of flights) {
       flight.departed = true
-      if (!flight.detached) flight.generation = this.#locals[0]?.generation // what it finds is as new as that
+      if (!flight.detached) flight.generation = this.#generation // what it finds is as new as that
     }
     if (this.#trust !== undefined) this.#departedAt = performance.now()
     // Outside the async context of the first reader, which is none of the others' business.
@@ -278,14 +284,16 @@ export class ReadPath {
   async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
     try {
       const trip: Trip = { waits: [] }
-      let missing: readonly Flight[] = flights.filter(flight => !flight.want.anew)
+      let missing: readonly Flight[] = flights.filter(flight => !flight.want.isRefresh)
       let landFound = (): void => {}
-      for (let place = this.#firstPlace(missing); place < this.tiers.length && missing.length > 0; place++) {
+      for (let tierIndex = this.#firstTierIndex(missing); tierIndex < this.tiers.length && missing.length > 0; tierIndex++) {
         landFound()
-        ;({ missing, landFound } = await this.#looking.lookIn(place, missing, trip, repeats))
+        ;({ missing, landFound } = await this.#looking.lookIn(tierIndex, missing, trip, repeats))
       }
-      const toLoad = [...flights.filter(flight => flight.want.anew), ...this.#toLoad(missing, trip)]
-      const loading = toLoad.length === 0 ? undefined : this.#electing.load(toLoad.filter(flight => flight.want.anew || this.#joining.leads(flight)))
+      this.#answerWithoutLoad(missing, trip)
+      const leading = flights.filter(flight => flight.want.isRefresh)
+      for (const flight of missing) if (flight.want.load !== undefined && this.#joining.takeLead(flight)) leading.push(flight)
+      const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
       try {
         landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work
       } finally {
@@ -298,22 +306,23 @@ export class ReadPath {
   }
 
   /**
-   * The place of the first tier to look in. None, if all keys were just forgotten: they are likely to be missing, and the
+   * The index of the first tier to look in. None, if all keys were just forgotten: they are likely to be missing, and the
    * claims that come before a load look as well.
    */
-  #firstPlace (flights: readonly Flight[]): number {
-    const areForgotten = flights.every(({ key, want }) => want.load !== undefined && this.#changes.isForgotten(key)) && !this.#shared.some(tier => tier.away)
-    return areForgotten ? this.tiers.length : this.#memory === undefined ? 0 : 1
+  #firstTierIndex (flights: readonly Flight[]): number {
+    const first = this.#memory === undefined ? 0 : 1
+    if (this.#shared.some(tier => tier.away)) return first // no claim looks there
+    for (const { key, want } of flights) if (want.load === undefined || !this.#changes.takeForgotten(key)) return first
+    return this.tiers.length
   }
 
-  /** Of flights that no tier has a fresh value for: those that load. The others have got "nowhere", or a stale value first. */
-  #toLoad (missing: readonly Flight[], trip: Trip): readonly Flight[] {
-    return missing.filter(flight => {
+  /** Those that only look are told that there is nothing; of the others, those that have a stale value serve it. */
+  #answerWithoutLoad (missing: readonly Flight[], trip: Trip): void {
+    for (const flight of missing) {
       flight.trip = trip
       if (flight.want.load === undefined) this.#looking.arrive(flight, nowhere)
       else this.#stale.serve(flight)
-      return flight.want.load !== undefined
-    })
+    }
   }
 
   // ─── changes ───────────────────────────────────────────────────────────────────────────────────
@@ -323,19 +332,9 @@ export class ReadPath {
     await this.#nextChanges().set(sets)
   }
 
-  /** @throws InvalidationPendingError */
-  async forget (keys: readonly string[]): Promise<void> {
-    await this.#nextChanges().forget(keys)
-  }
-
-  /** @throws InvalidationPendingError */
-  async revise (kind: 'hard' | 'soft'): Promise<void> {
-    await this.#nextChanges().revise(kind)
-  }
-
-  /** @throws InvalidationPendingError */
-  async forgetTags (tags: readonly string[]): Promise<void> {
-    await this.#nextChanges().forgetTags(tags)
+  /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
+  async invalidate (what: Invalidation): Promise<void> {
+    await this.#nextChanges().invalidate(what)
   }
 
   /** An entry of a caller's own value, for `set`. @throws InvalidArgumentError for what can't be cached */

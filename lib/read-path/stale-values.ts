@@ -62,8 +62,8 @@ export class StaleValues {
     flight.land(landedWith(flight))
   }
 
-  /** Ends a flight whose key another process reloads, if its stale value will do for all its waiters. False: they must wait. */
-  leave (flight: Flight): boolean {
+  /** Ends a flight whose key another process reloads, if its stale value serves all its waiters. False: they must wait. */
+  endIfServed (flight: Flight): boolean {
     if (!this.has(flight)) return false
     this.#pause(flight.key, pauseAfterDefeat)
     if (!flight.landed) this.land(flight)

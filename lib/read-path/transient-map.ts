@@ -1,8 +1,8 @@
-/** Removed places that are kept at least, before the rest moves to another Map. */
+/** Removed nodes that are kept at least, before the rest moves to another Map. */
 const mostGone = 256
 
-/** The place of a value in the map, by which it is removed without its key. */
-export class Place<V> {
+/** A value in the map, by which it is removed without its key. */
+export class MapNode<V> {
   /** Undefined: it was removed. */
   value: V | undefined
 
@@ -14,12 +14,12 @@ export class Place<V> {
 /**
  * A Map for hundreds of values that come and go together. V8's own Map moves to a smaller table again and again while it is
  * emptied, and each table that it has left keeps the next one alive, with all that is in it, until a full collection: a service
- * that read many keys at once spent a third of its time on that. So here removed places stay, until few others
+ * that read many keys at once spent a third of its time on that. So here removed nodes stay, until few others
  * are left.
  */
 export class TransientMap<V> {
-  #map = new Map<string, Place<V>>()
-  /** How many places of the Map have no value any more. */
+  #map = new Map<string, MapNode<V>>()
+  /** How many nodes of the Map have no value any more. */
   #gone = 0
 
   get size (): number {
@@ -31,17 +31,17 @@ export class TransientMap<V> {
   }
 
   /** For a key that has no value. */
-  add (key: string, value: V): Place<V> {
-    const place = new Place(value)
+  add (key: string, value: V): MapNode<V> {
+    const node = new MapNode(value)
     const { size } = this.#map
-    this.#map.set(key, place)
-    if (this.#map.size === size) this.#gone-- // it has replaced a removed place of the same key
-    return place
+    this.#map.set(key, node)
+    if (this.#map.size === size) this.#gone-- // it has replaced a removed node of the same key
+    return node
   }
 
-  /** At most once for each place. */
-  remove (place: Place<V>): void {
-    place.value = undefined
+  /** At most once for each node. */
+  remove (node: MapNode<V>): void {
+    node.value = undefined
     this.#gone++
     if (this.#gone === this.#map.size) this.#startAnew()
     else if (this.#gone > mostGone && this.#gone > this.#map.size / 2) this.#move()
@@ -57,8 +57,8 @@ export class TransientMap<V> {
   }
 
   #move (): void {
-    const left = new Map<string, Place<V>>()
-    for (const [key, place] of this.#map) if (place.value !== undefined) left.set(key, place)
+    const left = new Map<string, MapNode<V>>()
+    for (const [key, node] of this.#map) if (node.value !== undefined) left.set(key, node)
     this.#map = left
     this.#gone = 0
   }

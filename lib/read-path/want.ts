@@ -8,14 +8,14 @@ export class Want {
   readonly load: { readonly source: Source, readonly policy: Policy } | undefined
   /** What the source is called with for this key. */
   readonly arg?: unknown
-  /** Load, whatever the tiers hold: a refresh. */
-  readonly anew: boolean
+  /** It is loaded whatever the tiers hold, and replaces that. */
+  readonly isRefresh: boolean
 
-  constructor ({ key, maxAge, load, arg, anew = false }: Omit<Want, 'anew'> & { anew?: boolean }) {
+  constructor ({ key, maxAge, load, arg, isRefresh = false }: Omit<Want, 'isRefresh'> & { isRefresh?: boolean }) {
     this.key = key
     this.maxAge = maxAge
     this.load = load
     this.arg = arg
-    this.anew = anew
+    this.isRefresh = isRefresh
   }
 }

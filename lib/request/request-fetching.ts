@@ -14,7 +14,7 @@ export class Fetching extends Reading implements Waiter {
   /** What had been read before it was read again: until that is done. */
   before: Read | undefined
   /** Of a refresh, where there is something that was read before: what the request's other readers get. */
-  anew: Anew | undefined = undefined
+  sharedRefresh: SharedRefresh | undefined = undefined
   readonly #api: CachingApi
 
   constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
@@ -32,12 +32,12 @@ export class Fetching extends Reading implements Waiter {
   override done (value: unknown): void {
     this.before = undefined
     super.done(value)
-    this.anew?.done(value)
+    this.sharedRefresh?.done(value)
   }
 
   override failed (error: unknown): void {
     super.failed(error)
-    this.anew?.fallBack()
+    this.sharedRefresh?.fallBack()
   }
 
   land (landed: Landed): void {
@@ -50,7 +50,7 @@ export class Fetching extends Reading implements Waiter {
 }
 
 /** A refresh, for those who didn't ask for it: where it fails, what was read before. */
-export class Anew extends Reading {
+export class SharedRefresh extends Reading {
   readonly key: string | undefined
   /** Until it is done. */
   before: Read | undefined

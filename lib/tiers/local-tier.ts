@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import type { Invalidation } from '../coherence/messages.js'
 import type { Entry } from '../entry.js'
 import type { Generation, LocalBackend, LocalEntry, Shortcuts } from '../backends/backend.js'
 
@@ -76,25 +77,22 @@ export class LocalTier {
     this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation, validIn: generation, usedAt: 0, shortcuts: undefined, alias: undefined })
   }
 
-  forget (keys: readonly string[]): void {
-    this.generation = { ...this.generation, deleted: this.generation.deleted + 1 }
+  invalidate ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
+    if (keys.length > 0) this.#raise('deleted')
     for (const key of keys) this.backend.deleteEntry(key)
+    if (tags.length > 0) this.#raise('tagged')
+    for (const tag of tags) this.#taggedAt.set(tag, this.generation.tagged)
+    if (hard) this.#raise('epoch')
+    if (soft) this.#raise('softened')
   }
 
   /** A key has a newer value than what is being loaded: rows that came along with a load, and may be for it, aren't primed. */
   replaced (): void {
-    this.generation = { ...this.generation, deleted: this.generation.deleted + 1 }
+    this.#raise('deleted')
   }
 
-  revise (kind: 'hard' | 'soft'): void {
-    const { generation } = this
-    this.generation = kind === 'hard' ? { ...generation, epoch: generation.epoch + 1 } : { ...generation, softened: generation.softened + 1 }
-  }
-
-  forgetTags (tags: readonly string[]): void {
-    const tagged = this.generation.tagged + 1
-    this.generation = { ...this.generation, tagged }
-    for (const tag of tags) this.#taggedAt.set(tag, tagged)
+  #raise (part: keyof Generation): void {
+    this.generation = { ...this.generation, [part]: this.generation[part] + 1 }
   }
 }
 

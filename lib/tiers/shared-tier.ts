@@ -1,4 +1,4 @@
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 import type { Entry } from '../entry.js'
 import { encodeEntry, isMark, newMark } from '../entry-format.js'
 import type { Keyspace } from '../keys.js'
@@ -28,7 +28,7 @@ export interface SharedTierOptions {
   /** The shared tiers behind it: what they may still hold is copied into this one. */
   farther?: readonly SharedTier[]
   /** Called when the backend has been told of what it could not be told of at once. */
-  replayed?: (what: Invalidations) => void
+  onReplayed?: (what: Invalidation) => void
 }
 
 /**
@@ -54,7 +54,7 @@ export class SharedTier {
   /** Whether the region had a stamp when it was last asked for. */
   #hasStamp = true
 
-  constructor ({ backend, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], replayed }: SharedTierOptions) {
+  constructor ({ backend, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
     this.backend = backend
     this.#keyspace = keyspace
     this.#serializer = serializer
@@ -68,7 +68,7 @@ export class SharedTier {
       keyspace,
       farther: farther.map(tier => tier.#invalidations),
       logger,
-      replayed
+      onReplayed
     })
     this.#reader = new EntryReader({ backend: called, invalidations, keyspace, serializer })
     this.#fills = new TierFills({ backend: called, unfenced, invalidations, keyspace, now })
@@ -263,7 +263,7 @@ export class SharedTier {
    * Keys, everything with one of the tags, or the whole region, which may be softened instead. Revokes every right to
    * fill what it forgets. Resolves to false where the backend could not be told yet: it will be. Never rejects.
    */
-  forget (what: Invalidations): Promise<boolean> {
+  forget (what: Invalidation): Promise<boolean> {
     return this.#invalidations.forget(what)
   }
 

@@ -120,7 +120,7 @@ export class TierFills {
 
   /** What a value that can't be kept was to replace would be found in its place. */
   async #forgetUnreplaced (keys: readonly string[]): Promise<void> {
-    if (keys.length > 0) await this.#invalidations.deliver({ keys })
+    if (keys.length > 0) await this.#invalidations.send({ keys })
   }
 
   /** A tag lives for as long as the longest-lived entry that carries it, and a second more. */

@@ -1,8 +1,8 @@
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 import type { Keyspace } from '../keys.js'
 import type { Logger } from '../logger.js'
 import { formatStamp, newStamp } from '../stamp.js'
-import { Undelivered } from './undelivered.js'
+import { ReplayQueue } from './replay-queue.js'
 import type { LeasingBackend } from '../backends/backend.js'
 import type { TierBackend } from './tier-backend.js'
 
@@ -14,7 +14,7 @@ export interface TierInvalidationsOptions {
   /** Of the shared tiers behind it. */
   farther: readonly TierInvalidations[]
   logger: Logger
-  replayed: ((what: Invalidations) => void) | undefined
+  onReplayed: ((what: Invalidation) => void) | undefined
 }
 
 /** What a tier is told to forget. It keeps what the backend could not be told of, and repeats it until it could. */
@@ -24,32 +24,32 @@ export class TierInvalidations {
   readonly #keyspace: Keyspace
   readonly #farther: readonly TierInvalidations[]
   readonly #logger: Logger
-  readonly #undelivered: Undelivered
+  readonly #queue: ReplayQueue
 
-  constructor ({ backend, revising, keyspace, farther, logger, replayed }: TierInvalidationsOptions) {
+  constructor ({ backend, revising, keyspace, farther, logger, onReplayed }: TierInvalidationsOptions) {
     this.#backend = backend
     this.#revising = revising
     this.#keyspace = keyspace
     this.#farther = farther
     this.#logger = logger
-    this.#undelivered = new Undelivered({
-      deliver: what => this.deliver(what),
-      ...replayed !== undefined && { replayed },
-      delivered: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
+    this.#queue = new ReplayQueue({
+      send: what => this.send(what),
+      ...onReplayed !== undefined && { onReplayed },
+      onEmpty: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
     })
   }
 
   /** Resolves to false where the backend could not be told yet. Never rejects. */
-  forget (what: Invalidations): Promise<boolean> {
-    return this.#undelivered.deliver(what)
+  forget (what: Invalidation): Promise<boolean> {
+    return this.#queue.deliver(what)
   }
 
   /** One attempt, and nothing is kept. @throws what the backend throws */
-  deliver (what: Invalidations): Promise<void> {
+  send (what: Invalidation): Promise<void> {
     return this.#backend.run(() => this.#revise(what))
   }
 
-  async #revise ({ keys, tags, hard, soft }: Invalidations): Promise<void> {
+  async #revise ({ keys, tags, hard, soft }: Invalidation): Promise<void> {
     const stampKey = this.#keyspace.stamp
     const stamp = formatStamp(newStamp())
     if (hard === true) await this.#revising.revise(stampKey, { kind: 'hard', stamp })
@@ -60,23 +60,23 @@ export class TierInvalidations {
 
   /** Whether something that this tier, or one behind it, may not know yet concerns an entry. */
   concerns (key: string, tags: readonly string[]): boolean {
-    if (this.#undelivered.concerns(key, tags)) return true
+    if (this.#queue.concerns(key, tags)) return true
     for (const tier of this.#farther) if (tier.concerns(key, tags)) return true // a loop: this is asked for every key
     return false
   }
 
   /** How often something was replayed, here and behind it. What was asked before then may have been answered from before. */
   get replays (): number {
-    return this.#farther.reduce((sum, tier) => sum + tier.replays, this.#undelivered.replays)
+    return this.#farther.reduce((sum, tier) => sum + tier.replays, this.#queue.replays)
   }
 
   /** These have new values: there is nothing to forget any more. */
-  replaced (keys: readonly string[]): void {
-    this.#undelivered.replaced(keys)
+  discard (keys: readonly string[]): void {
+    this.#queue.discard(keys)
   }
 
   close (): void {
-    if (!this.#undelivered.close()) return
+    if (!this.#queue.close()) return
     this.#logger.warn({ tier: this.#backend.name, region: this.#keyspace.region }, 'closed before a tier was back that is still to forget something: others may find it there until its time is over')
   }
 }

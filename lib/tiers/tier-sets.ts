@@ -66,7 +66,7 @@ export class TierSets {
         const written = fills.length === 0 ? [] : await this.#setAgain(fills, await this.#fills.tryMany(fills), attempts - 1)
         const filled = sets.map((): Filled => false)
         for (const [i, { at }] of fills.entries()) filled[at] = written[i]!
-        this.#invalidations.replaced(keys.filter((_, i) => filled[i] === true))
+        this.#invalidations.discard(keys.filter((_, i) => filled[i] === true))
         return filled
       }
     } catch (error) {

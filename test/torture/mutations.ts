@@ -58,7 +58,7 @@ export const mutations: readonly Mutation[] = [
     name: 'join',
     what: 'a reader joins a load that began before an invalidation',
     file: 'lib/read-path/flights-under-way.ts',
-    find: '    flight.detached = true\n    this.#ground(flight)\n',
+    find: '    flight.detached = true\n    this.#removeJoinable(flight)\n',
     replace: '    flight.detached = true\n',
     run: { rows: 8, slow: 4 }
   },
@@ -73,8 +73,8 @@ export const mutations: readonly Mutation[] = [
     name: 'join-later',
     what: 'a load that an invalidation has overtaken on its way may be joined again',
     file: 'lib/read-path/joining.ts',
-    find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.lead(flight)',
-    replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.lead(flight)',
+    find: 'if (other !== flight && !flight.detached && this.isCurrent(flight)) this.#flights.makeJoinable(flight)',
+    replace: 'if (other !== flight && this.isCurrent(flight)) this.#flights.makeJoinable(flight)',
     run: { seconds: 300 } // several chances have to meet: once in a minute or two
   },
   {
@@ -89,7 +89,7 @@ export const mutations: readonly Mutation[] = [
     name: 'start-empty',
     what: 'memory is kept when messages were lost',
     file: 'lib/read-path/changes.ts',
-    find: "    for (const tier of this.#locals) tier.revise('hard')\n",
+    find: '    for (const tier of this.#locals) tier.invalidate({ hard: true })\n',
     replace: '',
     run: lostLines
   },
@@ -136,22 +136,22 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'replay',
     what: 'an invalidation that a tier could not take is forgotten',
-    file: 'lib/tiers/undelivered.ts',
+    file: 'lib/tiers/replay-queue.ts',
     find: 'if (this.#timer === undefined) this.#replayLater()',
     replace: ''
   },
   {
     name: 'replayed',
     what: 'others are not told again when a tier has been told late',
-    file: 'lib/tiers/undelivered.ts',
-    find: '      this.#replayed(what)\n',
+    file: 'lib/tiers/replay-queue.ts',
+    find: '      this.#onReplayed(what)\n',
     replace: '',
     run: { tier: 'memcached', faults: ['cut', 'lose', 'hold', 'stop'], rows: 128, seconds: 6 }
   },
   {
     name: 'undelivered',
     what: 'a tier is believed about what it could not be told to forget',
-    file: 'lib/tiers/undelivered.ts',
+    file: 'lib/tiers/replay-queue.ts',
     find: 'if (this.#underWay.size === 0 && this.#timer === undefined) return false',
     replace: 'return false'
   },

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { Coherence } from '../../../lib/coherence/coherence.js'
-import type { Invalidations } from '../../../lib/coherence/messages.js'
+import type { Invalidation } from '../../../lib/coherence/messages.js'
 import { silentLogger } from '../../helpers/doubles.js'
 import { LineHub, simulateTime, type Clock, type HubProcess } from '../../helpers/line-hub.js'
 
@@ -108,7 +108,7 @@ class Cache {
     this.process.run(() => this.#coherence.close()).then(() => this.process.cut(), () => {})
   }
 
-  #forget ({ keys = [] }: Invalidations): void {
+  #forget ({ keys = [] }: Invalidation): void {
     for (const key of keys) {
       this.#memory.delete(key)
       this.#flights.delete(key)

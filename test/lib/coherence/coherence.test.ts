@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { Coherence, type CoherenceOptions } from '../../../lib/coherence/coherence.js'
-import type { Invalidations } from '../../../lib/coherence/messages.js'
+import type { Invalidation } from '../../../lib/coherence/messages.js'
 import { silentLogger } from '../../helpers/doubles.js'
 import { LineHub, simulateTime, type HubProcess } from '../../helpers/line-hub.js'
 
@@ -14,7 +14,7 @@ class Member {
   readonly coherence: Coherence
   readonly logger = silentLogger()
   /** What its region was told to forget. */
-  readonly told: Invalidations[] = []
+  readonly told: Invalidation[] = []
   /** How often its memory was to start empty. */
   emptied = 0
   started = false
@@ -30,7 +30,7 @@ class Member {
     return this.process.run(() => this.coherence.trusted)
   }
 
-  push (what: Invalidations = { keys: ['k'] }, eventual = false) {
+  push (what: Invalidation = { keys: ['k'] }, eventual = false) {
     const push: { state: 'under way' | 'over' | string } = { state: 'under way' }
     this.process.run(() => this.coherence.push('people', what, eventual)).then(() => { push.state = 'over' }, error => { push.state = error.message })
     return push

@@ -8,15 +8,15 @@ import type { SharedTier } from '../../../lib/tiers/shared-tier.js'
 import { silentLogger } from '../../helpers/doubles.js'
 
 class WatchedFlights extends FlightsUnderWay {
-  readonly strays = new Set<Flight>()
+  readonly unjoinable = new Set<Flight>()
 
-  override stray (flight: Flight): void {
-    this.strays.add(flight)
-    super.stray(flight)
+  override addUnjoinable (flight: Flight): void {
+    this.unjoinable.add(flight)
+    super.addUnjoinable(flight)
   }
 
   override end (flight: Flight): void {
-    this.strays.delete(flight)
+    this.unjoinable.delete(flight)
     super.end(flight)
   }
 }
@@ -25,7 +25,7 @@ t.test('a set that ends by an error which nobody has foreseen is under way no mo
   const logger = silentLogger()
   const flights = new WatchedFlights()
   const underWay: number[] = []
-  const broken = { setMany: () => { underWay.push(flights.strays.size); throw new Error('broken') } } as unknown as SharedTier
+  const broken = { setMany: () => { underWay.push(flights.unjoinable.size); throw new Error('broken') } } as unknown as SharedTier
   const tiers = { locals: [], shared: [broken] }
   const fill = new Fill({ ...tiers, region: 'people', leaseTtl: 1000, jitter: 0, logger, now: Date.now })
   const changes = new Changes({
@@ -44,5 +44,5 @@ t.test('a set that ends by an error which nobody has foreseen is under way no mo
   const entry = fill.entryOf({ value: 1, loose: undefined }, { ttl: 1000, grace: 0, negativeTtl: undefined, shouldCache: undefined })
   await t.rejects(changes.set(['a', 'b'].map(key => ({ key, entry }))), { message: 'broken' })
   t.strictSame(underWay, [2])
-  t.equal(flights.strays.size, 0)
+  t.equal(flights.unjoinable.size, 0)
 })

@@ -17,7 +17,7 @@ function setUp () {
   const shared = (name: string) => ({ name, copyMany: async (keys: readonly string[]) => { copies.push([name, keys]) } }) as unknown as SharedTier
   const tracked: Promise<void>[] = []
   const copying = new Copying([memory, shared('near'), shared('far')], async work => { tracked.push(work); await work })
-  const take = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false }, memory.generation, nobody)
+  const take = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, memory.generation, nobody)
   return { memory, copies, tracked, copying, take }
 }
 

@@ -90,12 +90,12 @@ function setUp (t: Test, { tiers = [tierOf(t)], hardTimeout, ...options }: SetUp
     ...options
   })
   const take = (id: string, { source = rows, ...more }: Partial<Want> & { source?: Source } = {}) => {
-    const flight = new Flight({ key: keyOf(id), maxAge: undefined, load: { source, policy }, anew: false, ...more }, undefined, {
+    const flight = new Flight({ key: keyOf(id), maxAge: undefined, load: { source, policy }, isRefresh: false, ...more }, undefined, {
       land: ({ shared, origin }) => { got.push(`${id}: ${String(shared.value)}, ${typeof origin === 'string' ? origin : 'found'}`) },
       fail: reason => { got.push(`${id}: ${(reason as Error).message}`) }
     })
-    if (flights.get(flight.key) === undefined) flights.add(flight)
-    else flights.stray(flight)
+    if (flights.get(flight.key) === undefined) flights.addJoinable(flight)
+    else flights.addUnjoinable(flight)
     return flight
   }
   return { electing, tier: tiers[0]!, calls, got, flights, take, work, called: () => calls.map(({ keys }) => keys) }
@@ -175,7 +175,7 @@ t.test('what is wanted anew is loaded whatever the tiers hold, and the right to 
   const { electing, tier, called, got, take } = setUp(t, { dogpile: mine })
   await load(tier, keyOf('a'), 'old')
   tier.claims.length = 0
-  await electing.load([take('a', { anew: true })])
+  await electing.load([take('a', { isRefresh: true })])
   t.strictSame(tier.claims, [['a', true]])
   t.strictSame([called(), got], [['a'], ['a: a, loaded']])
   t.strictSame(locks.asked, [], 'no other process can do that')
@@ -207,7 +207,7 @@ t.test('a tier that is away is not asked for a claim, unless something is loaded
   await electing.load([take('a')])
   t.strictSame([near.claims, far.claims], [[], [['a', false]]])
   t.match(calls[0]!.leases, [[undefined, { stamp: {} }]])
-  await electing.load([take('b', { anew: true })])
+  await electing.load([take('b', { isRefresh: true })])
   t.strictSame(near.claims, [['b', true]])
 })
 

@@ -10,7 +10,7 @@ async function given (wait: (waiter: Waiter) => void): Promise<Landed> {
 
 function take () {
   let flight!: Flight
-  const first = given(waiter => { flight = new Flight({ key: 'a', maxAge: undefined, load: undefined, anew: false }, undefined, waiter) })
+  const first = given(waiter => { flight = new Flight({ key: 'a', maxAge: undefined, load: undefined, isRefresh: false }, undefined, waiter) })
   return { flight, first, join: () => given(waiter => flight.join(waiter)) }
 }
 
@@ -151,7 +151,7 @@ t.test('a flight can wait for another one', async t => {
 })
 
 t.test('nobody may wait, and then nobody hears of it', async t => {
-  const [well, ill] = [0, 1].map(() => new Flight({ key: 'a', maxAge: undefined, load: undefined, anew: false }, undefined, nobody)) as [Flight, Flight]
+  const [well, ill] = [0, 1].map(() => new Flight({ key: 'a', maxAge: undefined, load: undefined, isRefresh: false }, undefined, nobody)) as [Flight, Flight]
   well.land(loaded)
   ill.fail(new Error('no'))
   t.ok(well.landed && ill.landed)

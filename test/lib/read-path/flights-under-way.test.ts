@@ -3,16 +3,16 @@ import { FlightsUnderWay } from '../../../lib/read-path/flights-under-way.js'
 import { Flight } from '../../../lib/read-path/flight.js'
 import { nobody } from '../../../lib/read-path/landed.js'
 
-const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false }, undefined, nobody)
+const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, nobody)
 const states = (...flights: Flight[]) => flights.map(({ detached, revoked }) => revoked ? 'revoked' : detached ? 'detached' : 'joinable')
 
 t.test('one of each key may be joined, until it ends', async t => {
   const flights = new FlightsUnderWay()
   const [a, b, newer] = [flightOf('a'), flightOf('b'), flightOf('a')]
-  flights.add(a)
-  flights.add(b)
+  flights.addJoinable(a)
+  flights.addJoinable(b)
   t.equal(flights.get('a'), a)
-  flights.lead(newer)
+  flights.makeJoinable(newer)
   t.equal(flights.get('a'), newer)
   flights.end(a)
   t.equal(flights.get('a'), newer, 'not by the end of another')
@@ -24,16 +24,16 @@ t.test('one of each key may be joined, until it ends', async t => {
 t.test('an invalidation reaches the one that may be joined, and those that were overtaken or stray', async t => {
   const flights = new FlightsUnderWay()
   const [first, second, stray, other] = [flightOf('a'), flightOf('a'), flightOf('a'), flightOf('b')]
-  flights.add(first)
-  flights.lead(second)
-  flights.stray(stray)
-  flights.add(other)
+  flights.addJoinable(first)
+  flights.makeJoinable(second)
+  flights.addUnjoinable(stray)
+  flights.addJoinable(other)
   flights.revoke('a', 'invalidation')
   t.strictSame(states(first, second, stray, other), ['revoked', 'revoked', 'revoked', 'joinable'])
   t.equal(flights.get('a'), undefined)
 
   const ended = flightOf('b')
-  flights.stray(ended)
+  flights.addUnjoinable(ended)
   flights.end(ended)
   flights.detachAll()
   t.strictSame([states(other), flights.get('b')], [['joinable'], other], 'it has not departed: what it finds will be new enough')
@@ -48,17 +48,17 @@ t.test('an invalidation reaches the one that may be joined, and those that were 
 t.test('one that was detached leads again when it is the newest', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
-  flights.add(flight)
+  flights.addJoinable(flight)
   flights.detach(flight)
   t.strictSame([states(flight), flights.get('a')], [['detached'], undefined])
-  flights.lead(flight)
+  flights.makeJoinable(flight)
   t.equal(flights.get('a'), flight)
 })
 
 t.test('of one that is abandoned nothing is kept', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
-  flights.add(flight)
+  flights.addJoinable(flight)
   flights.abandon(flight)
   t.strictSame([states(flight), flights.get('a')], [['revoked'], undefined])
 })
@@ -69,7 +69,7 @@ t.test('those that were revoked let others load', async t => {
   for (const key of ['a', 'b', 'c']) {
     const flight = flightOf(key)
     if (key !== 'c') flight.yield = () => { yielded.push(key) }
-    flights.add(flight)
+    flights.addJoinable(flight)
   }
   for (const key of ['a', 'b', 'c']) flights.get(key)!.departed = true
   flights.detachAll()
@@ -82,8 +82,8 @@ t.test('those that were revoked let others load', async t => {
 t.test('the weightiest of what has overtaken it counts, and of these the last, until it begins anew', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
-  flights.stray(flight)
-  for (const [by, counts] of [['elsewhere', 'elsewhere'], ['refresh', 'refresh'], ['elsewhere', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['elsewhere', 'invalidation'], ['set', 'set']] as const) {
+  flights.addUnjoinable(flight)
+  for (const [by, counts] of [['replacement', 'replacement'], ['refresh', 'refresh'], ['replacement', 'refresh'], ['set', 'set'], ['refresh', 'set'], ['invalidation', 'invalidation'], ['replacement', 'invalidation'], ['set', 'set']] as const) {
     flights.revoke('a', by)
     t.equal(flight.revokedBy, counts)
   }

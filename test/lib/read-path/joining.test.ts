@@ -36,8 +36,8 @@ function setUp () {
     const got: unknown[] = []
     const flight = new Flight(reader(more), undefined, { land: ({ shared, origin }) => { got.push([shared.value, origin]) }, fail: reason => { got.push(reason) } })
     flight.departed = true
-    if (flights.get(flight.key) === undefined) flights.add(flight)
-    else flights.stray(flight)
+    if (flights.get(flight.key) === undefined) flights.addJoinable(flight)
+    else flights.addUnjoinable(flight)
     return { flight, got }
   }
   return { time, trust, flights, stale, joining, take }
@@ -60,7 +60,7 @@ t.test('nobody who wants a value anew joins', async t => {
   const { joining, take } = setUp()
   const { flight } = take()
   flight.loading = true
-  t.equal(joining.isJoinable(flight, reader({ anew: true })), false)
+  t.equal(joining.isJoinable(flight, reader({ isRefresh: true })), false)
 })
 
 t.test('a reader that only looks doesn’t wait for a load, but takes what it has brought', async t => {
@@ -125,9 +125,9 @@ t.test('where an invalidation may have been missed, a flight is joined before it
 t.test('of two flights of a key one loads, and the other gets what that brings', async t => {
   const { joining, flights, take } = setUp()
   const [first, second] = [take(), take()]
-  t.equal(joining.leads(first.flight), true)
+  t.equal(joining.takeLead(first.flight), true)
   t.equal(first.flight.loading, true)
-  t.equal(joining.leads(second.flight), false)
+  t.equal(joining.takeLead(second.flight), false)
   t.equal(second.flight.loading, false)
   first.flight.land(loaded('new'))
   t.strictSame([first.got, second.got], [[['new', 'loaded']], [['new', 'waited']]])
@@ -137,20 +137,20 @@ t.test('of two flights of a key one loads, and the other gets what that brings',
 t.test('what was loaded, and is not written yet, is for a flight that has found nothing, too', async t => {
   const { joining, take } = setUp()
   const [first, second] = [take(), take()]
-  joining.leads(first.flight)
+  joining.takeLead(first.flight)
   first.flight.loaded = true
   first.flight.entry = entryOf('new')
   first.flight.land(loaded('new'))
-  t.equal(joining.leads(second.flight), false)
+  t.equal(joining.takeLead(second.flight), false)
   t.strictSame(second.got, [['new', 'waited']])
 })
 
 t.test('one that comes to load first is the one to be joined from then on', async t => {
   const { joining, flights, take } = setUp()
   const [first, second] = [take(), take()]
-  t.equal(joining.leads(second.flight), true)
+  t.equal(joining.takeLead(second.flight), true)
   t.equal(flights.get('a'), second.flight)
-  t.equal(joining.leads(first.flight), false)
+  t.equal(joining.takeLead(first.flight), false)
   t.strictSame(flights.of('a'), [second.flight])
 })
 
@@ -158,7 +158,7 @@ t.test('one that was overtaken by an invalidation loads, but later readers don�
   const { joining, flights, take } = setUp()
   const { flight } = take()
   flights.detach(flight)
-  t.equal(joining.leads(flight), true)
+  t.equal(joining.takeLead(flight), true)
   t.equal(flights.get('a'), undefined)
 })
 
@@ -167,7 +167,7 @@ t.test('one that may have missed an invalidation loads, but later readers don’
   const [{ flight: other }, { flight }] = [take(), take()]
   flights.end(other)
   trust.held = false
-  t.equal(joining.leads(flight), true)
+  t.equal(joining.takeLead(flight), true)
   t.equal(flights.get('a'), undefined)
 })
 
@@ -180,9 +180,9 @@ t.test('a flight is not left to a load that is of no use to it', async t => {
   for (const [reason, happen] of Object.entries(reasons)) {
     const { joining, take } = setUp()
     const [{ flight: other }, { flight }] = [take(), take()]
-    t.equal(joining.leads(other), true)
+    t.equal(joining.takeLead(other), true)
     happen(other, flight)
-    t.equal(joining.leads(flight), true, reason)
+    t.equal(joining.takeLead(flight), true, reason)
   }
 })
 
@@ -191,25 +191,25 @@ t.test('a loader that waits for a flight waits for the one that this is left to'
   const [first, second] = [take(), take()]
   const loader = new WaitingLoader(nobody, new LoadCall([take({ key: 'b' }).flight]))
   loader.await(second.flight)
-  joining.leads(first.flight)
-  joining.leads(second.flight)
+  joining.takeLead(first.flight)
+  joining.takeLead(second.flight)
   t.equal(first.flight.isWaitedForBy('b'), true)
 })
 
 t.test('what a flight is left to has to find or load for its maxAge, too', async t => {
   const { joining, take } = setUp()
   const [first, second] = [take(), take({ maxAge: 10 })]
-  joining.leads(first.flight)
-  joining.leads(second.flight)
+  joining.takeLead(first.flight)
+  joining.takeLead(second.flight)
   t.strictSame(first.flight.otherAges, [10])
 })
 
 t.test('who has found something stale gets that, and is left to no other', async t => {
   const { joining, flights, take } = setUp()
   const [first, second] = [take(), take()]
-  joining.leads(first.flight)
+  joining.takeLead(first.flight)
   foundStale(second.flight)
-  t.equal(joining.leads(second.flight), false)
+  t.equal(joining.takeLead(second.flight), false)
   t.strictSame(second.got, [['old', { tier: 'redis' }]])
   t.strictSame(flights.of('a'), [first.flight])
   first.flight.land(loaded('new'))
@@ -222,8 +222,8 @@ t.test('who has got something stale already asks nothing more of the load that i
   foundStale(second.flight)
   stale.land(second.flight)
   time.now = 2000 // it could not be served any more
-  joining.leads(first.flight)
-  t.equal(joining.leads(second.flight), false)
+  joining.takeLead(first.flight)
+  t.equal(joining.takeLead(second.flight), false)
   t.equal(first.flight.otherAges, undefined)
   first.flight.land(loaded('new'))
   t.strictSame(second.got, [['old', { tier: 'redis' }]])
@@ -234,9 +234,9 @@ t.test('what others are served while a key is reloaded is for a flight that this
     const { joining, stale, take } = setUp()
     const [first, second] = [take(), take({ maxAge })]
     foundStale(first.flight)
-    joining.leads(first.flight)
+    joining.takeLead(first.flight)
     stale.serve(first.flight)
-    joining.leads(second.flight)
+    joining.takeLead(second.flight)
     t.strictSame(second.got, maxAge === undefined ? [got] : [])
     first.flight.land(loaded('new'))
     t.strictSame(second.got, [got])
@@ -247,10 +247,10 @@ t.test('behind a load that was given up a flight waits in its own time; one that
   for (const ended of [false, true]) {
     const { joining, take } = setUp()
     const [first, second] = [take(), take()]
-    joining.leads(first.flight)
+    joining.takeLead(first.flight)
     first.flight.giveUp(error)
     if (ended) first.flight.fail(error)
-    t.equal(joining.leads(second.flight), false)
+    t.equal(joining.takeLead(second.flight), false)
     t.strictSame(second.got, ended ? [error] : [])
     t.equal(first.flight.hasPatientWaiters, !ended)
     if (!ended) first.flight.land(loaded('new'))
@@ -264,11 +264,11 @@ t.test('what was served stale is not reloaded just after another reload has fail
   for (const { flight } of [failed, served, later]) foundStale(flight)
   stale.fail(failed.flight, error)
   stale.land(served.flight)
-  t.equal(joining.leads(served.flight), false)
+  t.equal(joining.takeLead(served.flight), false)
   t.strictSame(flights.of('a'), [later.flight])
   time.now = 1500 // the pause is over
   stale.land(later.flight)
-  t.equal(joining.leads(later.flight), true)
+  t.equal(joining.takeLead(later.flight), true)
 })
 
 t.test('who has got nothing yet has a key reloaded though another reload has just failed', async t => {
@@ -276,7 +276,7 @@ t.test('who has got nothing yet has a key reloaded though another reload has jus
   const [failed, waiting] = [take(), take()]
   for (const { flight } of [failed, waiting]) foundStale(flight)
   stale.fail(failed.flight, error)
-  t.equal(joining.leads(waiting.flight), true)
+  t.equal(joining.takeLead(waiting.flight), true)
 })
 
 // ─── flights of an election ──────────────────────────────────────────────────────────────────────

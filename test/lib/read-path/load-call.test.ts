@@ -7,7 +7,7 @@ import { LoadCall, Outside, currentCall } from '../../../lib/read-path/load-call
 import { deferred, gate } from '../../helpers/doubles.js'
 import { collectGarbage } from '../../helpers/garbage.js'
 
-const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, anew: false } satisfies Want, undefined, nobody)
+const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false } satisfies Want, undefined, nobody)
 const flightsOf = new WeakMap<LoadCall, readonly Flight[]>()
 
 function callOf (...keys: string[]): LoadCall {

@@ -45,10 +45,10 @@ function setUp (answers: Record<string, Loaded>, options: Partial<LoadingOptions
     ...options
   })
   const source: Source = { maxBatch: 100, load: async args => args.map(arg => answers[arg as string]!) }
-  const take = (key: string, anew = false) => {
+  const take = (key: string, isRefresh = false) => {
     const landing = { land: ({ shared }: Landed) => { events.push(`${key} is ${String(shared.value)}`) }, fail: (reason: unknown) => { events.push(`${key}: ${(reason as Error).message}`) } }
-    const flight = new Flight({ key: keyOf(key), maxAge: undefined, load: { source, policy }, arg: key, anew }, undefined, landing)
-    flights.add(flight)
+    const flight = new Flight({ key: keyOf(key), maxAge: undefined, load: { source, policy }, arg: key, isRefresh }, undefined, landing)
+    flights.addJoinable(flight)
     return flight
   }
   const elected = {

@@ -38,11 +38,11 @@ function setUp (held: Record<string, Entry> = {}) {
   })
   const landings: [key: string, landed: Landed][] = []
   const take = (key: string, maxAge?: number) => {
-    const flight = new Flight({ key, maxAge, load: undefined, anew: false }, memory.generation, {
+    const flight = new Flight({ key, maxAge, load: undefined, isRefresh: false }, memory.generation, {
       land: landed => { landings.push([key, landed]) },
       fail: error => { throw error }
     })
-    flights.add(flight)
+    flights.addJoinable(flight)
     return flight
   }
   const found = () => landings.map(([key, { shared, origin }]) => [key, shared.value, origin])

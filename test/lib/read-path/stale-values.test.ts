@@ -25,9 +25,9 @@ function setUp (options: Partial<StaleValuesOptions['options']> = {}) {
   })
   function take (key = 'a', hasFound = true) {
     const first = heard()
-    const flight = new Flight({ key, maxAge: undefined, load: undefined, anew: false }, undefined, first)
+    const flight = new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, first)
     if (hasFound) flight.stale = { entry: old, origin: { tier: 'redis' } }
-    flights.add(flight)
+    flights.addJoinable(flight)
     return { flight, first }
   }
   return { stale, flights, logger, take, advance: (ms: number) => { time += ms } }
@@ -59,7 +59,7 @@ t.test('what is over its grace is not served', async t => {
   stale.serve(flight)
   t.equal(stale.has(flight), false)
   t.strictSame(first.got, [])
-  t.equal(stale.leave(flight), false, 'nor is another process left to reload it')
+  t.equal(stale.endIfServed(flight), false, 'nor is another process left to reload it')
 })
 
 t.test('a reload that fails gives the stale value, says so, and is not tried again for a second', async t => {
@@ -98,7 +98,7 @@ t.test('who can do with nothing stale gets the failure', async t => {
 t.test('a key that another process reloads is left to it, unless somebody waits for the new value', async t => {
   const { stale, flights, take, advance } = setUp()
   const { flight, first } = take()
-  t.equal(stale.leave(flight), true)
+  t.equal(stale.endIfServed(flight), true)
   t.strictSame([first.got, flights.get('a')], [['old'], undefined])
   t.equal(stale.isPaused('a'), true)
   advance(100)
@@ -106,7 +106,7 @@ t.test('a key that another process reloads is left to it, unless somebody waits 
 
   const awaited = take('b')
   awaited.flight.join(heard(), false)
-  t.equal(stale.leave(awaited.flight), false)
+  t.equal(stale.endIfServed(awaited.flight), false)
   t.strictSame(awaited.first.got, ['old'])
   t.equal(flights.get('b'), awaited.flight)
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { TransientMap, type Place } from '../../../lib/read-path/transient-map.js'
+import { TransientMap, type MapNode } from '../../../lib/read-path/transient-map.js'
 
 t.test('it keeps what a Map would keep, whatever comes and goes', async t => {
   const key = fc.nat(600).map(String)
@@ -14,13 +14,13 @@ t.test('it keeps what a Map would keep, whatever comes and goes', async t => {
   fc.assert(fc.property(fc.array(step, { size: 'large' }), steps => {
     const [map, model] = [new TransientMap<number>(), new Map<string, number>()]
     let value = 0
-    const places = new Map<string, Place<number>>()
+    const nodes = new Map<string, MapNode<number>>()
     const set = (key: string) => {
       remove(key)
-      places.set(key, map.add(key, ++value))
+      nodes.set(key, map.add(key, ++value))
       model.set(key, value)
     }
-    const remove = (key: string) => { if (model.delete(key)) map.remove(places.get(key)!) }
+    const remove = (key: string) => { if (model.delete(key)) map.remove(nodes.get(key)!) }
     for (const step of steps as { set?: string, delete?: string, deleteAllBut?: string, setAll?: number }[]) {
       if (step.set !== undefined) set(step.set)
       if (step.delete !== undefined) remove(step.delete)
@@ -29,7 +29,7 @@ t.test('it keeps what a Map would keep, whatever comes and goes', async t => {
       if (map.size !== model.size) throw new Error(`${map.size} instead of ${model.size}`)
       for (let key = 0; key <= 600; key++) if (map.get(String(key)) !== model.get(String(key))) throw new Error(`${key}`)
     }
-    for (const [key, { value }] of places) if (value !== model.get(key)) throw new Error(`the place of ${key} has ${value}`)
+    for (const [key, { value }] of nodes) if (value !== model.get(key)) throw new Error(`the node of ${key} has ${value}`)
     if ([...map.values()].sort().join() !== [...model.values()].sort().join()) throw new Error('other values')
   }))
   t.pass()

@@ -20,7 +20,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
         const { backend, state } = switchable((farther ? behind : place).another())
         const { backend: answering, holdNext } = withLateAnswers(farther ? place.another() : backend)
         const told = gate()
-        const first = tierOn(t, farther ? behind : place, farther ? backend : answering, { replayed: told.open }).tier
+        const first = tierOn(t, farther ? behind : place, farther ? backend : answering, { onReplayed: told.open }).tier
         const tier = farther ? tierOn(t, place, answering, { farther: [first] }).tier : first
         const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
         for (const key of [a, b]) await load(tier, key, 'old')

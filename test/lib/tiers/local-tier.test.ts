@@ -15,7 +15,7 @@ t.test('what was kept is found, until it is forgotten', async t => {
   tier.set('a', entryOf(1))
   tier.set('b', entryOf(2))
   t.match(tier.get('a'), { value: 1 })
-  tier.forget(['a', 'x'])
+  tier.invalidate({ keys: ['a', 'x'] })
   t.equal(tier.get('a'), undefined)
   t.match(tier.get('b'), { value: 2 }, 'others stay')
   t.not(tier.get('b')!.softened, true)
@@ -25,23 +25,23 @@ t.test('a hit makes no new object', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
   t.equal(tier.get('a'), tier.get('a'))
-  tier.forget(['b'])
+  tier.invalidate({ keys: ['b'] })
   t.equal(tier.get('a'), tier.get('a'), 'nor after the invalidation of another key')
 })
 
 t.test('what was found valid after one invalidation is looked at again after the next', async t => {
   const next: [string, (tier: LocalTier) => void, object | undefined][] = [
-    ['of its key', tier => tier.forget(['a']), undefined],
-    ['of its tag', tier => tier.forgetTags(['t']), undefined],
-    ['of the region', tier => tier.revise('hard'), undefined],
-    ['of the region, softly', tier => tier.revise('soft'), { value: 1, softened: true }],
-    ['of something else', tier => tier.forgetTags(['other']), { value: 1, softened: false }]
+    ['of its key', tier => tier.invalidate({ keys: ['a'] }), undefined],
+    ['of its tag', tier => tier.invalidate({ tags: ['t'] }), undefined],
+    ['of the region', tier => tier.invalidate({ hard: true }), undefined],
+    ['of the region, softly', tier => tier.invalidate({ soft: true }), { value: 1, softened: true }],
+    ['of something else', tier => tier.invalidate({ tags: ['other'] }), { value: 1, softened: false }]
   ]
   for (const [name, invalidate, expected] of next) {
     const tier = localTier()
     const shortcuts = new Map()
     tier.set('a', entryOf(1, ['t']))
-    tier.forget(['b'])
+    tier.invalidate({ keys: ['b'] })
     t.match(tier.remember('a', shortcuts, 1), { value: 1 })
     t.match(tier.recall(shortcuts, 1), { value: 1 })
     invalidate(tier)
@@ -54,7 +54,7 @@ t.test('what was found valid counts as no newer: a load from before that invalid
   const tier = localTier()
   const generation = tier.generation
   tier.set('a', entryOf('old'))
-  tier.forget(['b'])
+  tier.invalidate({ keys: ['b'] })
   t.match(tier.get('a'), { value: 'old' })
   tier.set('a', entryOf('new'), generation)
   t.match(tier.get('a'), { value: 'new' })
@@ -73,16 +73,16 @@ t.test('what was found by its key is found by its alias, as long as it is there 
   t.equal(tier.remember('a', new Map(), 'another'), found)
   t.equal(tier.recall(shortcuts, 1), found, 'one alias is enough')
 
-  tier.revise('soft')
+  tier.invalidate({ soft: true })
   t.match(tier.recall(shortcuts, 1), { value: 'old', softened: true })
   t.match(tier.remember('a', shortcuts, 1), { value: 'old', softened: true })
-  tier.forgetTags(['t'])
+  tier.invalidate({ tags: ['t'] })
   t.equal(tier.recall(shortcuts, 1), undefined)
   tier.set('a', entryOf('new'))
   t.equal(tier.recall(shortcuts, 1), undefined, 'the new one has not been asked for')
   t.match(tier.remember('a', shortcuts, 1), { value: 'new' })
   t.match(tier.recall(shortcuts, 1), { value: 'new' })
-  tier.forget(['a'])
+  tier.invalidate({ keys: ['a'] })
   t.equal(tier.recall(shortcuts, 1), undefined)
   t.equal(shortcuts.size, 0)
 })
@@ -117,7 +117,7 @@ t.test('what is found by its alias is evicted no sooner than what is used less',
 t.test('a hard invalidation forgets all that was there, and nothing that comes later', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
-  tier.revise('hard')
+  tier.invalidate({ hard: true })
   t.equal(tier.get('a'), undefined)
   tier.set('a', entryOf(2))
   t.match(tier.get('a'), { value: 2 })
@@ -126,26 +126,26 @@ t.test('a hard invalidation forgets all that was there, and nothing that comes l
 t.test('a soft invalidation softens all that was there, and nothing that comes later', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
-  tier.revise('soft')
+  tier.invalidate({ soft: true })
   t.match(tier.get('a'), { value: 1, softened: true })
   tier.set('b', entryOf(2))
   t.not(tier.get('b')!.softened, true)
-  tier.revise('hard')
+  tier.invalidate({ hard: true })
   t.equal(tier.get('a'), undefined, 'softened or not')
 })
 
 t.test('a value whose load began before an invalidation is dropped or softened, though it comes after it', async t => {
   const tier = localTier()
   const { generation } = tier
-  tier.revise('soft')
+  tier.invalidate({ soft: true })
   tier.set('a', entryOf(1), generation)
   t.match(tier.get('a'), { softened: true })
-  tier.revise('hard')
+  tier.invalidate({ hard: true })
   tier.set('a', entryOf(1), generation)
   t.equal(tier.get('a'), undefined)
 
   const before = tier.generation
-  tier.forgetTags(['t'])
+  tier.invalidate({ tags: ['t'] })
   tier.set('b', entryOf(2, ['s', 't']), before)
   tier.set('c', entryOf(3, ['s']), before)
   t.equal(tier.get('b'), undefined)
@@ -154,10 +154,10 @@ t.test('a value whose load began before an invalidation is dropped or softened, 
 
 t.test('a value whose load began before an invalidation takes the place of none that began later', async t => {
   const invalidations: [kind: string, invalidate: (tier: LocalTier) => void][] = [
-    ['keys', tier => tier.forget(['other'])],
-    ['tags', tier => tier.forgetTags(['other'])],
-    ['soft', tier => tier.revise('soft')],
-    ['hard', tier => tier.revise('hard')]
+    ['keys', tier => tier.invalidate({ keys: ['other'] })],
+    ['tags', tier => tier.invalidate({ tags: ['other'] })],
+    ['soft', tier => tier.invalidate({ soft: true })],
+    ['hard', tier => tier.invalidate({ hard: true })]
   ]
   for (const [kind, invalidate] of invalidations) {
     const tier = localTier()
@@ -175,7 +175,7 @@ t.test('of two values of the same time the later one is kept', async t => {
   const tier = localTier()
   const { generation } = tier
   tier.set('a', entryOf(1), generation)
-  tier.forget(['other'])
+  tier.invalidate({ keys: ['other'] })
   tier.set('a', entryOf(2), generation)
   t.match(tier.get('a'), { value: 2 })
 })
@@ -185,7 +185,7 @@ t.test('a tag forgets what was written with it, and nothing else', async t => {
   tier.set('both', entryOf(1, ['s', 't']))
   tier.set('one', entryOf(2, ['s']))
   tier.set('none', entryOf(3))
-  tier.forgetTags(['t', 'u'])
+  tier.invalidate({ tags: ['t', 'u'] })
   t.equal(tier.get('both'), undefined)
   t.match(tier.get('one'), { value: 2 })
   t.match(tier.get('none'), { value: 3 })
@@ -196,11 +196,11 @@ t.test('a tag forgets what was written with it, and nothing else', async t => {
 t.test('each kind of invalidation leaves the others’ marks alone', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1, ['t']))
-  tier.forgetTags(['other'])
-  tier.forget(['other'])
-  tier.revise('soft')
+  tier.invalidate({ tags: ['other'] })
+  tier.invalidate({ keys: ['other'] })
+  tier.invalidate({ soft: true })
   t.match(tier.get('a'), { value: 1, softened: true })
-  tier.forgetTags(['t'])
+  tier.invalidate({ tags: ['t'] })
   t.equal(tier.get('a'), undefined)
 })
 
@@ -208,20 +208,20 @@ t.test('tags are remembered up to a bound; past it, more is forgotten than was a
   const tier = localTier()
   tier.set('first', entryOf(1, ['tag-0']))
   tier.set('bystander', entryOf(2, ['bystander']))
-  for (let i = 0; i < 10_001; i++) tier.forgetTags([`tag-${i}`])
+  for (let i = 0; i < 10_001; i++) tier.invalidate({ tags: [`tag-${i}`] })
   t.equal(tier.get('first'), undefined, 'its tag is not remembered any more')
   t.equal(tier.get('bystander'), undefined, 'and could be any older one')
   tier.set('bystander', entryOf(2, ['bystander']))
-  tier.forget(['other'])
+  tier.invalidate({ keys: ['other'] })
   t.match(tier.get('bystander'), { value: 2 }, 'what is newer than all that were dropped is believed')
 })
 
 t.test('a tag that is forgotten again counts as new', async t => {
   const tier = localTier()
-  tier.forgetTags(['t'])
+  tier.invalidate({ tags: ['t'] })
   tier.set('a', entryOf(1, ['t']))
   tier.set('b', entryOf(2, ['unknown']))
-  tier.forgetTags(['t'])
+  tier.invalidate({ tags: ['t'] })
   t.equal(tier.get('a'), undefined)
   t.match(tier.get('b'), { value: 2 }, 'and nothing was dropped for it')
 })
@@ -231,7 +231,7 @@ t.test('two regions of one memory do not forget each other’s values', async t 
   const [one, other] = [new LocalTier(backend), new LocalTier(backend)]
   one.set('one:a', entryOf(1))
   other.set('other:a', entryOf(2))
-  one.revise('hard')
+  one.invalidate({ hard: true })
   t.equal(one.get('one:a'), undefined)
   t.match(other.get('other:a'), { value: 2 })
 })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Invalidations } from '../../../lib/coherence/messages.js'
+import type { Invalidation } from '../../../lib/coherence/messages.js'
 import { freshness } from '../../../lib/entry.js'
 import type { SharedTier } from '../../../lib/tiers/shared-tier.js'
 import { eventually } from '../../helpers/doubles.js'
@@ -33,7 +33,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
   })
 
   t.test('keeps to each of several invalidations at once', async t => {
-    const all: Invalidations[] = [{ hard: true }, { soft: true }, { tags: ['t'] }, { keys: ['other'] }]
+    const all: Invalidation[] = [{ hard: true }, { soft: true }, { tags: ['t'] }, { keys: ['other'] }]
     for (const [one, another] of all.flatMap(one => all.filter(another => another !== one).map(another => [one, another] as const))) {
       const { tier, theirs, a } = twoTiers(t, make(t))
       await fill(tier, await claim(tier, a), [{ key: a, value: 1, tags: ['t'] }])

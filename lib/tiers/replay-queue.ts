@@ -1,12 +1,12 @@
-import type { Invalidations } from '../coherence/messages.js'
+import type { Invalidation } from '../coherence/messages.js'
 
-export interface UndeliveredOptions {
-  /** Rejects where it could not be delivered. */
-  deliver: (what: Invalidations) => Promise<void>
-  /** Called with what was kept, when that has been delivered. */
-  replayed?: (what: Invalidations) => void
+export interface ReplayQueueOptions {
+  /** One attempt. Rejects where it could not be made known. */
+  send: (what: Invalidation) => Promise<void>
+  /** Called with what was kept, when that has been sent. */
+  onReplayed?: (what: Invalidation) => void
   /** Called when nothing is kept any more. */
-  delivered: () => void
+  onEmpty: () => void
 }
 
 /** More keys and tags than this become one invalidation of the whole region. */
@@ -19,11 +19,11 @@ const longestPause = 2000
  * Invalidations on their way to a tier, or to other processes. What could not be delivered is kept and replayed until it
  * could; until then a tier isn't believed about the entries concerned.
  */
-export class Undelivered {
-  readonly #deliver: (what: Invalidations) => Promise<void>
-  readonly #replayed: (what: Invalidations) => void
-  readonly #delivered: () => void
-  readonly #underWay = new Set<Invalidations>()
+export class ReplayQueue {
+  readonly #send: (what: Invalidation) => Promise<void>
+  readonly #onReplayed: (what: Invalidation) => void
+  readonly #onEmpty: () => void
+  readonly #underWay = new Set<Invalidation>()
   readonly #keysUnderWay = new Map<string, number>()
   #replays = 0
   #kept = nothingKept()
@@ -33,24 +33,24 @@ export class Undelivered {
   #pause = shortestPause
   #closed = false
 
-  constructor ({ deliver, replayed = () => {}, delivered }: UndeliveredOptions) {
-    this.#deliver = deliver
-    this.#replayed = replayed
-    this.#delivered = delivered
+  constructor ({ send, onReplayed = () => {}, onEmpty }: ReplayQueueOptions) {
+    this.#send = send
+    this.#onReplayed = onReplayed
+    this.#onEmpty = onEmpty
   }
 
   /** Resolves to whether it was delivered at once; otherwise it is kept. Never rejects. */
-  async deliver (what: Invalidations): Promise<boolean> {
-    let delivered = true
+  async deliver (what: Invalidation): Promise<boolean> {
+    let isDelivered = true
     this.#start(what)
     try {
-      await this.#deliver(what)
+      await this.#send(what)
     } catch {
-      delivered = false
+      isDelivered = false
       this.#keep(what)
     }
     this.#end(what)
-    return delivered
+    return isDelivered
   }
 
   /** How often something that was kept has been delivered. A read that began before may have been answered from before. */
@@ -70,8 +70,8 @@ export class Undelivered {
     return false
   }
 
-  /** These have new values: what was to be forgotten isn't there any more. */
-  replaced (keys: readonly string[]): void {
+  /** Nothing kept is to forget these keys any more: they have new values. */
+  discard (keys: readonly string[]): void {
     for (const key of keys) {
       this.#kept.keys.delete(key)
       this.#replaying.keys.delete(key)
@@ -90,12 +90,12 @@ export class Undelivered {
     return keys.size + tags.size > 0 || hard || soft
   }
 
-  #start (what: Invalidations): void {
+  #start (what: Invalidation): void {
     this.#underWay.add(what)
     for (const key of what.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
   }
 
-  #end (what: Invalidations): void {
+  #end (what: Invalidation): void {
     this.#underWay.delete(what)
     for (const key of what.keys ?? []) {
       const others = this.#keysUnderWay.get(key)! - 1
@@ -104,7 +104,7 @@ export class Undelivered {
     }
   }
 
-  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidations): void {
+  #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
     const kept = this.#kept
     for (const key of keys) kept.keys.add(key)
     for (const tag of tags) kept.tags.add(tag)
@@ -132,10 +132,10 @@ export class Undelivered {
     this.#start(what) // first: `concerns` must know of it without a gap, so it also ends after it is kept again
     this.#kept = nothingKept()
     try {
-      await this.#deliver(what)
+      await this.#send(what)
       this.#pause = shortestPause
       this.#replays++
-      this.#replayed(what)
+      this.#onReplayed(what)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)
       this.#keep({ ...what, keys: [...replaying.keys] }) // without those that were replaced meanwhile
@@ -143,7 +143,7 @@ export class Undelivered {
     this.#end(what)
     if (this.#hasKept) return this.#replayLater()
     this.#timer = undefined
-    this.#delivered()
+    this.#onEmpty()
   }
 }
 
