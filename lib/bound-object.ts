@@ -125,7 +125,7 @@ export class BoundMethod {
     if (kind === 'one') return [this.#loaded(await load(context, ...argsList[0]!))]
     const ids = argsList.map(args => args[0])
     const rows = await load(context, [...new Set(ids)]) // flights of one key may be several, of which one may not join another
-    if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, ids.length, show(rows))
+    if (!Array.isArray(rows)) throw new BatchMismatchError(this.#name, `an array with the rows of ${ids.length} ids`, show(rows))
     return this.#pair(ids, rows)
   }
 

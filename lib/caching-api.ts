@@ -100,7 +100,7 @@ export class CachingApi {
     if (options.tags !== undefined) assertTags(options.tags)
     const policy = resolvePolicy(bound.policy, options)
     const { path } = bound.region
-    const entry = path.entryOf(bound.store(row), policy, options.tags ?? bound.tags(row))
+    const entry = path.entryOf(bound.store(row), policy, withTags(bound.tags(row), options.tags))
     const primed = row === null ? [] : bound.primed(row).map(prime => ({ ...prime, entry: path.entryOf(prime.value, prime.policy, prime.tags) }))
     const { presented, takeBack } = this.#handWritten(bound, args, key, entry, primed)
     try {
@@ -470,3 +470,6 @@ class RequestExtras {
 const settled = Promise.resolve()
 
 const keyOf = (bound: BoundMethod, args: readonly unknown[]) => bound.key(args)
+
+/** A row keeps the tags of its definition, whatever a call adds. */
+const withTags = (own: readonly string[], added: readonly string[] | undefined): readonly string[] => added === undefined ? own : [...new Set([...own, ...added])]

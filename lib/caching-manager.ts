@@ -88,7 +88,9 @@ export class CachingManager {
     const line = bus ?? lineOf(backends)
     const outside = new Outside()
     const shortestTimeout = Math.min(...Array.from(regions.values(), region => region.tierTimeout))
-    const coherence = this.#coherence = line === undefined || [...regions.values()].every(isLonely)
+    // Memory alone is each process's own, unless a bus was given for it.
+    const isShared = ({ tiers }: ResolvedRegionOptions) => bus !== undefined || !tiers.every(isLocal)
+    const coherence = this.#coherence = line === undefined || ![...regions.values()].some(isShared)
       ? undefined
       : new Coherence({
         line,
@@ -101,7 +103,7 @@ export class CachingManager {
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       logWhatIsMissing(name, region, { lock, line, logger })
-      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, recently, outside }))]
+      return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence: isShared(region) ? coherence : undefined, joined, logger, now, recently, outside }))]
     }))
     for (const used of this.#used) hold(used)
     this.#prepared = Promise.all([
@@ -237,8 +239,6 @@ function resolveManagerOptions (options: CachingManagerOptions) {
 }
 
 /** No other process sees what the region keeps. */
-const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(isLocal)
-
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
@@ -274,5 +274,5 @@ function logWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { l
   if (line === undefined && shared.length > 0 && lock !== undefined) {
     logger.info({ region }, `region ${region}: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then`)
   }
-  if (lock !== undefined && tiers.every(isLocal)) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
+  if (lock !== undefined && shared.length === 0) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
 }

@@ -25,8 +25,8 @@ export const InvalidArgumentError: MadeError<[where: string, expected: string, g
   'FST_CACHING_API_INVALID_ARGUMENT', '%s must be %s, got %s', 500, TypeError)
 
 /** A batch creator returned another number of values than it was asked for, or a batch loader returned no array. */
-export const BatchMismatchError: MadeError<[where: string, asked: number, got: string]> = createError(
-  'FST_CACHING_API_BATCH_MISMATCH', '%s was asked for %s values, in the order of its keys, and returned %s', 500)
+export const BatchMismatchError: MadeError<[where: string, asked: string, got: string]> = createError(
+  'FST_CACHING_API_BATCH_MISMATCH', '%s was asked for %s, and returned %s', 500)
 
 /** A loader waits for a key that only it can provide. */
 export const ReentrantLoadError: MadeError<[key: string]> = createError(

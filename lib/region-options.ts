@@ -15,7 +15,7 @@ export interface RegionOptions {
   grace?: Duration
   /** Who reloads a stale value: 'background' serves everybody at once; 'inline' makes the elected caller wait for the new one, as dogpile does. Default 'background'. */
   refresh?: 'background' | 'inline'
-  /** How long "there is no such row" is remembered, with no grace after it. 0: not at all. Default: `ttl`, as a row. */
+  /** How long "there is no such row" is remembered, before its grace. 0: not at all. Default: `ttl`, as a row. */
   negativeTtl?: Duration
   /** Spreads expiry: each `ttl` is lengthened or shortened by up to this fraction. Default 0.1. */
   jitter?: number

@@ -92,7 +92,7 @@ export class Region {
       load: async args => {
         const values = await creator(args as string[])
         if (!Array.isArray(values) || values.length !== args.length) {
-          throw new BatchMismatchError(`A creator of region ${this.name}`, args.length, Array.isArray(values) ? String(values.length) : show(values))
+          throw new BatchMismatchError(`A creator of region ${this.name}`, `${args.length} values, in the order of its keys`, Array.isArray(values) ? String(values.length) : show(values))
         }
         return values.map(value => toLoaded(value, options.tags))
       }

@@ -1,6 +1,7 @@
 import { deserialize, serialize } from 'node:v8'
 import { LRUCache } from 'lru-cache'
 import { Packr, RESERVE_START_SPACE } from 'msgpackr'
+import { InvalidArgumentError, show } from './errors.js'
 import { copy } from './values.js'
 
 /** Values to bytes and back. A value that `encode` throws for isn't cached; bytes that `decode` throws for are a miss. */
@@ -12,7 +13,7 @@ export interface Serializer {
 /** A value's bytes. @throws what the serializer throws */
 export function encodeValue (serializer: Serializer, value: unknown): Uint8Array {
   const bytes = serializer.encode(value)
-  if (!(bytes instanceof Uint8Array)) throw new TypeError('serializer.encode must return a Uint8Array')
+  if (!(bytes instanceof Uint8Array)) throw new InvalidArgumentError('What serializer.encode returns', 'a Uint8Array', show(bytes))
   return bytes
 }
 

@@ -72,7 +72,8 @@ export class Fill {
   entryOf (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
     const { jitter, now } = this.#options
     const isMissing = shared.value === null && policy.negativeTtl !== undefined
-    const [ttl, grace] = isMissing ? [policy.negativeTtl!, 0] : [policy.ttl, policy.grace]
+    const { grace } = policy
+    const ttl = isMissing ? policy.negativeTtl! : policy.ttl
     const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
     const loadedAt = now()
     return new KeptEntry({ value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped })

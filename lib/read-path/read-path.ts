@@ -103,8 +103,7 @@ export class ReadPath {
     const shared = this.#shared = tiers.filter(tier => tier instanceof SharedTier)
     this.#memory = tiers[0] instanceof LocalTier ? tiers[0] : undefined
 
-    // Without a shared tier no process has anything to do with another one's values.
-    const coherence = shared.length === 0 ? undefined : context.coherence
+    const { coherence } = context
     if (options.coherence !== 'eventual') this.#trust = coherence
     if (coherence !== undefined) this.#lineJoined = joined?.then(() => { this.#lineJoined = undefined })
     const { isLockInOrder, isLineInOrder } = orderOf(shared, context)

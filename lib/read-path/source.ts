@@ -20,7 +20,7 @@ export interface Primed { readonly key: string, readonly value: unknown, readonl
 export interface Policy {
   readonly ttl: number
   readonly grace: number
-  /** The ttl of `null`, which then has no grace. Undefined: `null` is kept like any other value. */
+  /** The ttl of `null`. Undefined: `null` is kept like any other value. */
   readonly negativeTtl: number | undefined
   /** False for a value that is returned and not cached. */
   readonly shouldCache: ((value: unknown) => boolean) | undefined

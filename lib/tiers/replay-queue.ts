@@ -3,6 +3,8 @@ import type { Invalidation } from '../coherence/messages.js'
 export interface ReplayQueueOptions {
   /** One attempt. Rejects where it could not be made known. */
   send: (what: Invalidation) => Promise<void>
+  /** Called with the reason when something is kept and nothing was before. */
+  onKept?: (error: unknown) => void
   /** Called with what was kept, when that has been sent. */
   onReplayed?: (what: Invalidation) => void
   /** Called when nothing is kept any more. */
@@ -21,6 +23,7 @@ const longestPause = 2000
  */
 export class ReplayQueue {
   readonly #send: (what: Invalidation) => Promise<void>
+  readonly #onKept: (error: unknown) => void
   readonly #onReplayed: (what: Invalidation) => void
   readonly #onEmpty: () => void
   readonly #underWay = new Set<Invalidation>()
@@ -33,8 +36,9 @@ export class ReplayQueue {
   #pause = shortestPause
   #closed = false
 
-  constructor ({ send, onReplayed = () => {}, onEmpty }: ReplayQueueOptions) {
+  constructor ({ send, onKept = () => {}, onReplayed = () => {}, onEmpty }: ReplayQueueOptions) {
     this.#send = send
+    this.#onKept = onKept
     this.#onReplayed = onReplayed
     this.#onEmpty = onEmpty
   }
@@ -45,8 +49,9 @@ export class ReplayQueue {
     this.#start(what)
     try {
       await this.#send(what)
-    } catch {
+    } catch (error) {
       isDelivered = false
+      if (this.#timer === undefined) this.#onKept(error)
       this.#keep(what)
     }
     this.#end(what)

@@ -34,6 +34,7 @@ export class TierInvalidations {
     this.#logger = logger
     this.#queue = new ReplayQueue({
       send: what => this.send(what),
+      onKept: error => logger.warn({ tier: backend.name, region: keyspace.region, err: error }, 'a tier could not be told to forget something: it is told again until it has heard'),
       ...onReplayed !== undefined && { onReplayed },
       onEmpty: () => logger.info({ tier: backend.name, region: keyspace.region }, 'invalidations were replayed')
     })

@@ -98,7 +98,7 @@ t.test('no row, null and undefined all mean that there is none', async t => {
 t.test('a loader of many that gives no array fails for all of them, by name', async t => {
   for (const rows of [null, undefined, 'rows', new Map(), { rows: [] }]) {
     const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: () => rows as never, idOf: () => 1 }) } }))
-    await t.rejects(bound.method('many').source.load([[1], [2]]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^User\.many was asked for 2 values/ })
+    await t.rejects(bound.method('many').source.load([[1], [2]]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^User\.many was asked for an array with the rows of 2 ids, and returned / })
   }
 })
 

@@ -128,6 +128,17 @@ t.test('set', async t => {
     t.strictSame(calls, [[1], [2]])
   })
 
+  t.test('is forgotten by the tags of its method, whatever tags it is given besides', async t => {
+    const Photo = cachedObject({ name: 'Photo', region: 'objects', methods: { getById: loadOne((_context, id: number) => ({ id }), { tags: ({ id }) => [`photo-${id}`] }) } })
+    const manager = managerOf(t)
+    await manager.createApi().set(Photo, 'getById', [1], { id: 1 }, { tags: ['x', 'photo-1'] })
+    for (const tag of ['x', 'photo-1']) {
+      await manager.createApi().set(Photo, 'getById', [1], { id: 0 }, { tags: ['x'] })
+      await manager.region('objects').invalidateTags(tag === 'x' ? 'x' : 'photo-0')
+      t.strictSame(await manager.createApi().get(Photo, 'getById', [1]), { id: 1 })
+    }
+  })
+
   t.test('keeps a copy: what the caller does to its row afterwards changes nothing', async t => {
     const { User } = usersOf()
     const manager = managerOf(t)

@@ -271,6 +271,33 @@ t.test('one that is closed listens no longer, though others go on to use its bac
   }
 })
 
+t.test('a bus carries the invalidations of regions of memory alone; without one, each process has its own', async t => {
+  const server = await startRedis(t)
+  const [ours, theirs] = await Promise.all([true, false].map(async () => {
+    const client = new Redis(server.port)
+    t.teardown(() => client.disconnect())
+    return { lonely: managerOf(t, { regions: regionsOf() }), joined: managerOf(t, { bus: redisBus(client), regions: regionsOf() }) }
+  }))
+  for (const kind of ['joined', 'lonely'] as const) {
+    const [mine, yours] = [ours![kind], theirs![kind]]
+    await Promise.all([mine.ready(), yours.ready()])
+    const region = yours.region('objects')
+    const changes: [string, () => Promise<void>][] = [
+      ['set', () => mine.region('objects').set('k', 'theirs')],
+      ['delete', () => mine.region('objects').delete('k')],
+      ['invalidateTags', () => mine.region('objects').invalidateTags('t')],
+      ['invalidate', () => mine.region('objects').invalidate()]
+    ]
+    for (const [name, change] of changes) {
+      const value = kind === 'joined' ? name : 'set'
+      t.equal(await region.getOrCreate('k', () => name, { tags: ['t'] }), value, name)
+      t.equal(await region.get('k'), value)
+      await change()
+      t.equal(await region.get('k'), kind === 'joined' ? undefined : value, name)
+    }
+  }
+})
+
 t.test('close', async t => {
   t.test('waits for loads and writes that are under way, then refuses new ones', async t => {
     const [loadDoor, writeDoor] = [gate(), gate()]

@@ -126,7 +126,7 @@ t.test('an entry is read where it lies in a larger buffer, whatever its class', 
 
 t.test('a serializer that gives no bytes, or throws, is found out', async t => {
   const entry = entryOf('a')
-  t.throws(() => encodeEntry(entry, { encode: () => 'text' as unknown as Uint8Array, decode: () => 1 }), { name: 'TypeError', message: 'serializer.encode must return a Uint8Array' })
+  t.throws(() => encodeEntry(entry, { encode: () => 'text' as unknown as Uint8Array, decode: () => 1 }), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: "What serializer.encode returns must be a Uint8Array, got 'text'" })
   const error = new Error('not today')
   t.throws(() => encodeEntry(entry, { encode: () => { throw error }, decode: () => 1 }), error)
   t.throws(() => decodeEntry(encode(entry), { encode: () => Buffer.alloc(0), decode: () => { throw error } }), error)

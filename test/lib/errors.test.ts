@@ -37,7 +37,7 @@ const table = [
     message: 'A key must be a string, got 1'
   },
   {
-    error: new BatchMismatchError('A creator of region objects', 3, '2'),
+    error: new BatchMismatchError('A creator of region objects', '3 values, in the order of its keys', '2'),
     code: 'FST_CACHING_API_BATCH_MISMATCH',
     statusCode: 500,
     type: Error,

@@ -176,6 +176,6 @@ test('errors have stable codes', () => {
   >()
   for (const made of [
     new all.InvalidOptionsError('a', 'b', 'c'), new all.InvalidDefinitionError('a'), new all.UnknownRegionError('a', 'b'), new all.InvalidArgumentError('a', 'b', 'c'),
-    new all.BatchMismatchError('a', 1, 'b'), new all.ReentrantLoadError('a'), new all.LoadTimeoutError('a', 1), new all.InvalidationPendingError('a', 'b'), new all.ClosedError('a')
+    new all.BatchMismatchError('a', 'b', 'c'), new all.ReentrantLoadError('a'), new all.LoadTimeoutError('a', 1), new all.InvalidationPendingError('a', 'b'), new all.ClosedError('a')
   ]) expect(made).type.toBeAssignableTo<Error & { code: string, statusCode?: number }>()
 })
