@@ -174,10 +174,7 @@ export class Changes {
     for (const { key, replaces, entry } of written) {
       if (!replaces) continue // overtaken by something newer
       this.#flights.revoke(key, 'set')
-      for (const tier of this.#locals) {
-        tier.replaced()
-        if (!isSame(tier.get(key), entry)) tier.backend.deleteEntry(key)
-      }
+      for (const tier of this.#locals) tier.replaced(key, entry)
     }
   }
 
@@ -274,6 +271,4 @@ function nameOf ({ keys, tags }: Invalidation): string {
 }
 
 const keyOf = (flight: Flight): string => flight.key
-/** Memory keeps a copy of the entry, with the same value; of a primitive value, the tags tell one from another. */
-const isSame = (one: Entry | undefined, other: Entry): boolean => one !== undefined && Object.is(one.value, other.value) && one.loadedAt === other.loadedAt && one.tags === other.tags
 const isKept = (flight: Flight): flight is Filling => flight.entry !== undefined

@@ -148,7 +148,7 @@ export class Fill {
 
   /** A tier has refused this value, or can't keep it: memory doesn't keep it either. */
   drop (key: string, entry: Entry): void {
-    for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
+    for (const tier of this.#options.locals) tier.drop(key, entry)
   }
 
   /** Puts values of other keys into memory, on the conditions of `prime`. Returns what is left to do for the shared tiers. */
