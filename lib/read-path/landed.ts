@@ -50,4 +50,7 @@ export const nobody: Waiter = { land: () => {}, fail: () => {} }
  * The same for a waiter that joined. Without the values of other keys: those were asked for by another reader, perhaps before
  * this one invalidated them.
  */
-export const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }
+export function asWaited (landed: Landed): Landed {
+  if (landed.origin !== 'loaded') return landed
+  return new Landed({ shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip })
+}
