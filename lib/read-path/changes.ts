@@ -70,7 +70,7 @@ export class Changes {
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks looks for it: true once, then. */
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks is about to look for it: the record is gone. */
   takeForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false

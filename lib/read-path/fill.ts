@@ -72,7 +72,8 @@ export class Fill {
   entryOf (shared: Shared, policy: Policy, tags: readonly string[] = noTags): Entry {
     const { jitter, now } = this.#options
     const isMissing = shared.value === null && policy.negativeTtl !== undefined
-    const [ttl, grace] = isMissing ? [policy.negativeTtl!, 0] : [policy.ttl, policy.grace]
+    const ttl = isMissing ? policy.negativeTtl! : policy.ttl
+    const grace = isMissing ? 0 : policy.grace
     const spread = jitter === 0 ? ttl : ttl * (1 + jitter * (2 * Math.random() - 1))
     const loadedAt = now()
     return new KeptEntry({ value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped })
@@ -180,10 +181,11 @@ export class Fill {
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Lease | undefined }[]): Promise<void> {
-    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of comes later, and deletes the mark. Without
-    // a mark, the fill compares the stamp once more.
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
-    const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
+    // A claim that left no mark has brought the stamp, which the fill compares once more. With a mark the stamp is asked for
+    // after it: an invalidation that this stamp doesn't tell of comes later, and deletes the mark.
+    const isWithoutMarks = claims[0]?.lease.seenUntil !== undefined
+    const stamp = isWithoutMarks ? claims[0]!.lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // the tier is away, and contradicts nothing

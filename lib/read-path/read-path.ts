@@ -61,7 +61,7 @@ export class ReadPath {
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   readonly #shared: readonly SharedTier[]
-  /** By the tier's index. */
+  /** One for each tier. */
   readonly #origins: readonly TierOrigin[]
   readonly #keyspace: Keyspace
   readonly #context: RegionContext

@@ -110,7 +110,10 @@ export class StaleValues {
     }
   }
 
-  /** Lets `flight`, which took off after its waiters gave up on `other`, wait for that load as long as they did. */
+  /**
+   * `other` has given up on its waiters after `hardTimeout`, and still loads. `flight`, which took off since, waits for that load
+   * as long as they did, and fails then.
+   */
   waitBehind (other: Flight, flight: Flight): void {
     const hardTimeout = this.#options.hardTimeout!
     const timer = setTimeout(() => {

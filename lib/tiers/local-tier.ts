@@ -47,7 +47,7 @@ export class LocalTier {
     return entry.validIn === this.generation ? entry : this.#ifValid(entry)
   }
 
-  /** As `get`, and registers the alias for `recall`, until the entry is replaced or evicted. */
+  /** Does what `get` does, and lets `recall` find the entry by the alias until it is replaced or evicted. */
   remember (key: string, shortcuts: Shortcuts, alias: unknown): Entry | undefined {
     const entry = this.backend.getEntry(key)
     if (entry === undefined) return undefined
