@@ -40,7 +40,7 @@ export class CachingApi {
   #recorder: Recorder | undefined
   #fetching = 0
   #extras: RequestExtras | undefined
-  /** Of a request of the plugin's: for what can't be saved. */
+  /** Gets a line for what can't be saved. Undefined: this is no request of the plugin's, and its maker saves its objects. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
 
@@ -241,7 +241,7 @@ export class CachingApi {
     return memory
   }
 
-  /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
+  /** Little code, since every hit comes this way: V8 inlines only so much. What has options or needs a key goes to `#readOther`. */
   #read (bound: BoundMethod, args: readonly unknown[], how: How | undefined): Read {
     return how === undefined && hasPlainArgument(args)
       ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
@@ -341,7 +341,10 @@ export class CachingApi {
     this.#restore(bound, args, key, sharedRefresh ?? fetching, before)
   }
 
-  /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
+  /**
+   * Puts back what was read before, unless that has failed meanwhile, where the request still has `read` for this key; without
+   * `read`, where it has nothing.
+   */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
     if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
     while ((before instanceof SharedRefresh && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before

@@ -71,7 +71,7 @@ export class Changes {
     coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
   }
 
-  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks looks for it: true once, then. */
+  /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks is about to look for it: the record is gone. */
   takeForgotten (key: string): boolean {
     const at = this.#forgottenAt.size === 0 ? undefined : this.#forgottenAt.get(key)
     if (at === undefined) return false
@@ -177,10 +177,7 @@ export class Changes {
     for (const { key, replaces, entry } of written) {
       if (!replaces) continue // overtaken by something newer
       this.#flights.revoke(key, 'set')
-      for (const tier of this.#locals) {
-        tier.replaced()
-        if (!isSame(tier.get(key), entry)) tier.backend.deleteEntry(key)
-      }
+      for (const tier of this.#locals) tier.replaced(key, entry)
     }
   }
 
@@ -284,6 +281,4 @@ function nameOf ({ keys, tags }: Invalidation): string {
 }
 
 const keyOf = (flight: Flight): string => flight.key
-/** Memory keeps a copy of the entry, with the same value; of a primitive value, the tags tell one from another. */
-const isSame = (one: Entry | undefined, other: Entry): boolean => one !== undefined && Object.is(one.value, other.value) && one.loadedAt === other.loadedAt && one.tags === other.tags
 const isKept = (flight: Flight): flight is Filling => flight.entry !== undefined

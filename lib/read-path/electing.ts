@@ -21,7 +21,7 @@ export interface ElectingOptions {
   stale: StaleValues
   looking: Looking
   loading: Loading
-  /** The memory tier's, as it is now. */
+  /** That of the memory tiers, as it is now. */
   generation: () => Generation | undefined
   /** How long a claim holds. Milliseconds. */
   leaseTtl: number
@@ -75,7 +75,7 @@ export class Electing {
     const { keyspace, looking, stale } = this.#options
     const names = flights.map(flight => keyspace.lock(flight.key))
     const election = dogpile.elect(names)
-    // In the same round trip where the connection keeps the order, so that it is a look from behind the lock.
+    // Where the connection keeps the order, this is a look from behind the lock though it is sent in the same round trip.
     const claims = this.#options.isLockInOrder ? this.#claimAnew(flights) : undefined
     const { elected, others } = await election
     if (elected !== undefined && others.length === 0) return await this.#lead(flights, elected, { claims })

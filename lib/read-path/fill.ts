@@ -149,7 +149,7 @@ export class Fill {
 
   /** A tier has refused this value, or can't keep it: memory doesn't keep it either. */
   drop (key: string, entry: Entry): void {
-    for (const tier of this.#options.locals) if (Object.is(tier.get(key)?.value, entry.value)) tier.backend.deleteEntry(key)
+    for (const tier of this.#options.locals) tier.drop(key, entry)
   }
 
   /** Puts values of other keys into memory, on the conditions of `prime`. Returns what is left to do for the shared tiers. */
@@ -181,10 +181,11 @@ export class Fill {
   }
 
   async #primeIn (tier: SharedTier, entries: readonly { key: string, entry: Entry, before: Lease | undefined }[]): Promise<void> {
-    // First the mark, then the stamp: an invalidation that this stamp doesn't tell of comes later, and deletes the mark. Without
-    // a mark, the fill compares the stamp once more.
     const claims = await tier.claimMany(entries.map(({ key }) => key), { ttl: this.#options.leaseTtl })
-    const stamp = claims[0]?.lease.seenUntil !== undefined ? claims[0].lease.stamp : await tier.stamp()
+    // A claim that left no mark has brought the stamp, which the fill compares once more. With a mark the stamp is asked for
+    // after it: an invalidation that this stamp doesn't tell of comes later, and deletes the mark.
+    const isWithoutMarks = claims[0]?.lease.seenUntil !== undefined
+    const stamp = isWithoutMarks ? claims[0]!.lease.stamp : await tier.stamp()
     const fills = entries.flatMap(({ key, entry, before }, i) => {
       const claim = claims[i]
       if (claim === undefined || stamp === undefined || before === undefined) return [] // the tier is away, and contradicts nothing

@@ -22,6 +22,33 @@ export type Revocation = 'replacement' | 'refresh' | 'set' | 'invalidation'
  */
 const weights: Readonly<Record<Revocation, number>> = { replacement: 0, refresh: 1, set: 2, invalidation: 2 }
 
+/*
+ * What may be true of a flight. Where a cell is empty, it makes no difference: later readers join the joinable flight of a key
+ * (FlightsUnderWay) if it gives them what they want (Joining); what it loads is kept; its waiters get that, or what it finds.
+ *
+ * | state     | set by                                                 | do later readers join it?                            | is what it loads kept?                             | its waiters get                                  |
+ * |-----------|--------------------------------------------------------|------------------------------------------------------|----------------------------------------------------|--------------------------------------------------|
+ * | stale     | a look, or its reader: an entry in its grace           | with its `maxAge`, in trust                          |                                                    | that entry until it has loaded, or if that fails |
+ * | departed  | the end of its batch's tick                            | in trust                                             |                                                    |                                                  |
+ * | loading   | Joining: it loads its key; never set for a refresh     | with any `maxAge`                                    |                                                    |                                                  |
+ * | loaded    | its loader, by giving a value                          | without `maxAge`, while kept and fresh; even to look | if it is to be cached                              | the value; of a refresh, when it is written      |
+ * | detached  | (1)                                                    | no                                                   |                                                    |                                                  |
+ * | overtaken | an invalidation of tags or the region, a lost line (2) | no, if detached                                      | tiers find it stale or not at all, where concerned | a failure isn't told to other processes          |
+ * | swept     | the same, where its value has such a tag               | no                                                   | as above; a `set` is forgotten                     | (they have it, or there are none)                |
+ * | revoked   | what `revokedBy` names (2)                             | no                                                   | no (3)                                             |                                                  |
+ * | abandoned | Loading: its leases have ended before its call         | no                                                   | never                                              | the value, if it comes                           |
+ * | unshared  | a write-back after which no shared tier has it         |                                                      | in memory, at most                                 | other processes load for themselves              |
+ * | hasStale  | `land` of a stale value                                | they get it at once                                  |                                                    | have it; those whom it won't do wait on          |
+ * | gaveUp    | the hard timeout                                       | for a stale value that can be served                 |                                                    | LoadTimeoutError; those who join later wait on   |
+ * | over      | `land` of a value, or `fail`                           | as `loaded`; not what was found, nor a failure       | as `loaded`                                        | the value, or the error                          |
+ *
+ * In trust: while this process would know of every invalidation (Joining.isCurrent). `landed`: `hasStale`, or `over`.
+ * (1) An invalidation of its key; another one, once it has departed or has `stale`; a newer flight of its key, when not in
+ *     trust; a value that isn't to be kept.
+ * (2) Until a claim (`renew`): what is loaded after that is new enough.
+ * (3) But the shared tiers decide about a refresh or a `set` that was only replaced, and about a `set` that was set again.
+ */
+
 /**
  * A key under way in this process. Later readers join it (golang's singleflight, DataLoader's cache), unless an invalidation
  * has come in between. It calls its waiters rather than settling a promise for each: a batch of a hundred keys would make
@@ -29,7 +56,7 @@ const weights: Readonly<Record<Revocation, number>> = { replacement: 0, refresh:
  */
 export class Flight implements Waiter {
   readonly want: Want
-  /** The memory tier's, from before its value was looked for: memory refuses the value if it has forgotten the key since. */
+  /** That of the memory tiers, before the value was looked for: they refuse the value if they have forgotten the key since. */
   generation: Generation | undefined
   /** It is on its way: what it finds may be older than an invalidation that comes now. */
   departed = false
@@ -199,7 +226,8 @@ export class Flight implements Waiter {
 
   /** Serves a stale value to all but the first, who waits for the load: dogpile.cache's own way. */
   landOthers (stale: Landed): void {
-    const [extras, waited] = [this.#ensureExtras(), asWaited(stale)]
+    const extras = this.#ensureExtras()
+    const waited = asWaited(stale)
     extras.forOthers = waited
     extras.land(waited)
   }
@@ -207,7 +235,8 @@ export class Flight implements Waiter {
   /** A stale value stays there for those who join later. */
   fail (error: unknown): void {
     if (this.over) return
-    const [extras, first] = [this.#ensureExtras(), this.#first]
+    const extras = this.#ensureExtras()
+    const first = this.#first
     extras.error = { error }
     this.#first = undefined
     first?.fail(error)
@@ -216,7 +245,8 @@ export class Flight implements Waiter {
 
   /** Fails for those who have waited until now. The load goes on. */
   giveUp (error: unknown): void {
-    const [extras, first] = [this.#ensureExtras(), this.#first]
+    const extras = this.#ensureExtras()
+    const first = this.#first
     extras.gaveUp = true
     this.#first = undefined
     first?.fail(error)
@@ -251,7 +281,8 @@ class FlightExtras {
   }
 
   land (landed: Landed): void {
-    const [others, patient] = [this.others, landed.stale ? undefined : this.patient]
+    const others = this.others
+    const patient = landed.stale ? undefined : this.patient
     this.others = undefined
     if (!landed.stale) this.patient = undefined
     for (const other of others ?? []) other.land(landed)

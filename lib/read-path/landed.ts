@@ -43,11 +43,14 @@ export interface Waiter {
   fail (error: unknown): void
 }
 
-/** In the place of a waiter, for a flight that takes off for nobody. */
+/** The waiter of a flight that takes off for nobody. */
 export const nobody: Waiter = { land: () => {}, fail: () => {} }
 
 /**
- * The same for a waiter that joined. Without the values of other keys: those were asked for by another reader, perhaps before
+ * What a waiter gets that has joined. It doesn't get the values of other keys: another reader has asked for them, perhaps before
  * this one invalidated them.
  */
-export const asWaited = (landed: Landed): Landed => landed.origin !== 'loaded' ? landed : { shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip }
+export function asWaited (landed: Landed): Landed {
+  if (landed.origin !== 'loaded') return landed
+  return new Landed({ shared: landed.shared, origin: 'waited', stale: landed.stale, trip: landed.trip })
+}

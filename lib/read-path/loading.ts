@@ -34,7 +34,7 @@ export interface LoadingOptions {
 /** What a call of a loader leaves to be done when its waiters have their values. */
 interface WriteBack {
   readonly flights: readonly Flight[]
-  /** Of each flight. */
+  /** How each of them has ended. */
   readonly outcomes: readonly Outcome[]
   /** Lands the flights that are refreshes. */
   readonly refreshed: readonly (() => void)[]
@@ -101,8 +101,8 @@ export class Loading {
 
   /**
    * Callers first: to serialise the values and to send them would take longer than the rest of the callers' way. What they
-   * want next departs first as well: it joins what was loaded, or else has it written before. But not where another process
-   * may wait for the news, nor where a tier doesn't refuse what comes too late: there it must not come later than it has to.
+   * want next departs first as well: it joins what was loaded, or else has it written before. The write-back comes first only
+   * where another process may wait for the news, or where a tier doesn't refuse what comes too late.
    */
   async #afterCallers (elected: Elected | undefined, work: () => Promise<void>): Promise<void> {
     const { coherence, isBatchWaiting, isFenced } = this.#options

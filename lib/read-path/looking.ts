@@ -9,7 +9,7 @@ import type { SharedTier } from '../tiers/shared-tier.js'
 
 export interface LookingOptions {
   tiers: readonly (LocalTier | SharedTier)[]
-  /** By the tier's index. */
+  /** One for each tier. */
   origins: readonly TierOrigin[]
   flights: FlightsUnderWay
   copying: Copying

@@ -13,7 +13,7 @@ import { Flight, WaitingLoader } from './flight.js'
 import { FlightsUnderWay } from './flights-under-way.js'
 import { Joining } from './joining.js'
 import type { Keyspace } from '../keys.js'
-import { noTrip, nobody, type Landed, type TierOrigin, type Trip, type Waiter } from './landed.js'
+import { Landed, noTrip, nobody, type TierOrigin, type Trip, type Waiter } from './landed.js'
 import type { Line } from '../line.js'
 import { currentCall, type Outside } from './load-call.js'
 import { Loading } from './loading.js'
@@ -61,7 +61,7 @@ export class ReadPath {
   readonly #memory: LocalTier | undefined
   readonly #locals: readonly LocalTier[]
   readonly #shared: readonly SharedTier[]
-  /** By the tier's index. */
+  /** One for each tier. */
   readonly #origins: readonly TierOrigin[]
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
@@ -204,7 +204,7 @@ export class ReadPath {
     const joinable = flight !== undefined && this.#joining.isJoinable(flight, want)
     if (stale !== undefined && (this.options.refresh === 'background' || joinable || this.#stale.isPaused(want.key))) {
       if (!joinable && !this.#stale.isPaused(want.key)) this.#takeOff(want, flight, stale, nobody) // if it fails, it is logged
-      return waiter.land({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip })
+      return waiter.land(new Landed({ shared: stale, origin: this.#origins[0]!, stale: true, trip: noTrip }))
     }
     const waiting = caller === undefined ? waiter : new WaitingLoader(waiter, caller)
     const awaited = joinable ? flight : this.#takeOff(want, flight, stale, waiting)
@@ -382,4 +382,4 @@ function orderOf (shared: readonly SharedTier[], { lock, line }: RegionContext):
   return { isLockInOrder: lock?.connection === tier.connection, isLineInOrder: line === tier.line }
 }
 
-const nowhere: Landed = { shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip }
+const nowhere = new Landed({ shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip })

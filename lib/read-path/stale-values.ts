@@ -3,7 +3,7 @@ import { freshness, type Entry } from '../entry.js'
 import { LoadTimeoutError } from '../errors.js'
 import type { Flight } from './flight.js'
 import type { FlightsUnderWay } from './flights-under-way.js'
-import type { Landed, Waiter } from './landed.js'
+import { Landed, type Waiter } from './landed.js'
 import type { Logger } from '../logger.js'
 import type { ResolvedRegionOptions } from '../region-options.js'
 import type { Want } from './want.js'
@@ -110,7 +110,10 @@ export class StaleValues {
     }
   }
 
-  /** Lets `flight`, which took off after its waiters gave up on `other`, wait for that load as long as they did. */
+  /**
+   * `other` has given up on its waiters after `hardTimeout`, and still loads. `flight`, which took off since, waits for that load
+   * as long as they did, and fails then.
+   */
   waitBehind (other: Flight, flight: Flight): void {
     const hardTimeout = this.#options.hardTimeout!
     const timer = setTimeout(() => {
@@ -129,4 +132,4 @@ export class StaleValues {
   }
 }
 
-const landedWith = ({ stale, trip }: Flight): Landed => ({ shared: stale!.entry, origin: stale!.origin, stale: true, trip })
+const landedWith = ({ stale, trip }: Flight): Landed => new Landed({ shared: stale!.entry, origin: stale!.origin, stale: true, trip })

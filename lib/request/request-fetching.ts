@@ -13,7 +13,7 @@ export class Fetching extends Reading implements Waiter {
   context: AsyncResource | undefined = undefined
   /** What had been read before it was read again: until that is done. */
   before: Read | undefined
-  /** Of a refresh, where there is something that was read before: what the request's other readers get. */
+  /** What the request's other readers get while this refreshes what was read before. Undefined: it doesn't, or nothing was. */
   sharedRefresh: SharedRefresh | undefined = undefined
   readonly #api: CachingApi
 

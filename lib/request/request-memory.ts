@@ -68,5 +68,5 @@ export class RequestMemory {
   }
 }
 
-/** Only one, which is no object. What is no array of arguments is left to `keyOf`, which says so. */
+/** Whether there is a single argument, and it is no object. False for what is no array: then `keyOf` is asked, and throws. */
 export const hasPlainArgument = (args: readonly unknown[]): boolean => Array.isArray(args) && args.length === 1 && typeof args[0] !== 'object'

@@ -47,7 +47,7 @@ export class LocalTier {
     return entry.validIn === this.generation ? entry : this.#ifValid(entry)
   }
 
-  /** As `get`, and registers the alias for `recall`, until the entry is replaced or evicted. */
+  /** Does what `get` does, and lets `recall` find the entry by the alias until it is replaced or evicted. */
   remember (key: string, shortcuts: Shortcuts, alias: unknown): Entry | undefined {
     const entry = this.backend.getEntry(key)
     if (entry === undefined) return undefined
@@ -86,9 +86,18 @@ export class LocalTier {
     if (soft) this.#raise('softened')
   }
 
-  /** A key has a newer value than what is being loaded: rows that came along with a load, and may be for it, aren't primed. */
-  replaced (): void {
+  /** Forgets this value of a key, if it is there: an equal one is reason enough. */
+  drop (key: string, { value }: Entry): void {
+    if (Object.is(this.get(key)?.value, value)) this.backend.deleteEntry(key)
+  }
+
+  /**
+   * `entry` has replaced whatever a key had: what is there now stays only if it is certainly that entry, and rows that came
+   * along with a load under way, and may be for the key, aren't primed.
+   */
+  replaced (key: string, entry: Entry): void {
     this.#raise('deleted')
+    if (!isSame(this.get(key), entry)) this.backend.deleteEntry(key)
   }
 
   #raise (part: keyof Generation): void {
@@ -103,6 +112,9 @@ function isShort (alias: unknown): boolean {
     default: return true
   }
 }
+
+/** The tier keeps a copy of the entry, with the same value; of a primitive value, the tags tell one from another. */
+const isSame = (one: Entry | undefined, other: Entry): boolean => one !== undefined && Object.is(one.value, other.value) && one.loadedAt === other.loadedAt && one.tags === other.tags
 
 /** Each invalidation raises one of the numbers; none ever falls. */
 const isOlder = (one: Generation, other: Generation | undefined): boolean =>

@@ -11,7 +11,7 @@ export interface TierInvalidationsOptions {
   /** What revises the region's stamp on that backend. */
   revising: Pick<LeasingBackend, 'revise' | 'forgetMany'>
   keyspace: Keyspace
-  /** Of the shared tiers behind it. */
+  /** Those of the shared tiers behind it: what these are still to forget may be copied from there. */
   farther: readonly TierInvalidations[]
   logger: Logger
   onReplayed: ((what: Invalidation) => void) | undefined

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Flight, WaitingLoader } from '../../../lib/read-path/flight.js'
-import { nobody, type Landed, type Waiter } from '../../../lib/read-path/landed.js'
+import { Landed, nobody, type Waiter } from '../../../lib/read-path/landed.js'
 import { LoadCall } from '../../../lib/read-path/load-call.js'
 
 /** What somebody who waits is given. */
@@ -15,7 +15,9 @@ function take () {
 }
 
 const trip = { waits: [] }
-const loaded: Landed = { shared: { value: 1, loose: undefined }, origin: 'loaded', stale: false, trip }
+const loaded = new Landed({ shared: { value: 1, loose: undefined }, origin: 'loaded', stale: false, trip })
+/** The same, for those who joined. */
+const waited = new Landed({ ...loaded, origin: 'waited' })
 const stale: Landed = { shared: { value: 0, loose: undefined }, origin: { tier: 'memory' }, stale: true, trip }
 const found: Landed = { shared: { value: 2, loose: undefined }, origin: { tier: 'redis' }, stale: false, trip }
 
@@ -26,9 +28,9 @@ t.test('everybody gets what was loaded; all but the first have waited for somebo
   flight.land(loaded)
   t.ok(flight.landed)
   t.equal(await first, loaded)
-  t.strictSame(await second, { ...loaded, origin: 'waited' })
-  t.strictSame(await third, { ...loaded, origin: 'waited' })
-  t.strictSame(await join(), { ...loaded, origin: 'waited' }, 'those who come later too')
+  t.strictSame(await second, waited)
+  t.strictSame(await third, waited)
+  t.strictSame(await join(), waited, 'those who come later too')
 })
 
 t.test('what was found in a tier was found there for everybody', async t => {
@@ -72,7 +74,7 @@ t.test('whoever waits is not kept by the failure that comes after the value', as
   flight.land(loaded)
   flight.fail(new Error('too late'))
   t.equal(await first, loaded)
-  t.strictSame(await join(), { ...loaded, origin: 'waited' })
+  t.strictSame(await join(), waited)
 })
 
 t.test('a stale value for all makes place for the loaded one', async t => {
@@ -83,7 +85,7 @@ t.test('a stale value for all makes place for the loaded one', async t => {
   t.equal(await second, stale)
   flight.land(loaded)
   t.equal(await first, stale, 'who has an answer keeps it')
-  t.strictSame(await join(), { ...loaded, origin: 'waited' }, 'who comes later gets the new one')
+  t.strictSame(await join(), waited, 'who comes later gets the new one')
 })
 
 t.test('a stale value for the others leaves the first waiting for the new one', async t => {
@@ -96,7 +98,7 @@ t.test('a stale value for the others leaves the first waiting for the new one', 
   flight.land(loaded)
   t.equal(await first, loaded)
   t.equal(await second, stale)
-  t.strictSame(await join(), { ...loaded, origin: 'waited' })
+  t.strictSame(await join(), waited)
 })
 
 t.test('a stale value for others that nobody is yet waits for them', async t => {
@@ -125,7 +127,7 @@ t.test('who can do with nothing stale waits for the load, or its failure, howeve
     else flight.fail(error)
     t.ok(flight.over)
     for (const one of [...waiting, patient()]) {
-      if (ends === 'loaded') t.strictSame(await one, { ...loaded, origin: 'waited' })
+      if (ends === 'loaded') t.strictSame(await one, waited)
       else await t.rejects(one, error)
     }
     if (ends === 'failed') t.equal(await join(), stale)
@@ -138,7 +140,7 @@ t.test('what came along with a load is for whoever it was loaded for', async t =
   const primed: Landed['primed'] = []
   flight.land({ ...loaded, primed })
   t.equal((await first).primed, primed)
-  t.strictSame(await second, { ...loaded, origin: 'waited' })
+  t.strictSame(await second, waited)
 })
 
 t.test('a flight can wait for another one', async t => {
@@ -146,8 +148,8 @@ t.test('a flight can wait for another one', async t => {
   const waiting = one.join()
   other.flight.join(one.flight)
   other.flight.land(loaded)
-  t.strictSame(await one.first, { ...loaded, origin: 'waited' })
-  t.strictSame(await waiting, { ...loaded, origin: 'waited' })
+  t.strictSame(await one.first, waited)
+  t.strictSame(await waiting, waited)
 })
 
 t.test('nobody may wait, and then nobody hears of it', async t => {
