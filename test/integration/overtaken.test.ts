@@ -123,7 +123,7 @@ t.test('a reader after an invalidation doesn’t get the error of the load that 
   await manager.idle()
 })
 
-t.test('nor does one after an invalidation of a tag, or a soft one, though he waits for that load', async t => {
+t.test('a reader after an invalidation of a tag, or a soft one, doesn’t get the error of the load that it overtook, though he waits for it', async t => {
   for (const kind of ['tags', 'soft'] as const) {
     for (const isElsewhere of [false, true]) {
       const namespace = randomUUID()
