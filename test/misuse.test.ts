@@ -46,33 +46,33 @@ for (const [name, read] of Object.entries(readers)) {
     for (const when of ['first', 'later']) {
       if (when === 'later') await Promise.all([api.get(User, 'getById', [1]), api.get(User, 'getById', [0]), api.get(User, 'search', ['a', 1]), api.get(User, 'search', ['a'])])
 
-      t.test(`of an object that cachedObject didn't make, ${when}`, async t => {
+      t.test(`api.${name} of an object that cachedObject didn't make is refused, ${when}`, async t => {
         for (const object of [undefined, null, 'User', class User {}, { name: 'User', region: 'objects', methods: User.methods }]) {
           await t.rejects(read(api, object, 'getById', [1]), definition(/^a cached object must be made by cachedObject\(…\), got /))
         }
         await t.rejects(read(api, undefined, undefined, [1]), definition(/^a cached object must be made by/))
       })
 
-      t.test(`of a method that there isn't, ${when}`, async t => {
+      t.test(`api.${name} of a method that there isn't is refused, ${when}`, async t => {
         for (const method of ['get_by_id', 'constructor', '__proto__', undefined, null, 1, () => {}]) {
           await t.rejects(read(api, User, method, [1]), definition(/^User has no method .*; it has getById, search$/))
         }
       })
 
-      t.test(`of arguments that are no array, ${when}`, async t => {
+      t.test(`api.${name} of arguments that are no array is refused, ${when}`, async t => {
         if (name === 'getMany') return // bare arguments are fine there
         for (const args of [1, 'a', null, undefined, { id: 1 }, { length: 1, 0: 'a' }]) {
           await t.rejects(read(api, User, 'search', args), argument(/^Arguments of User\.search must be an array such as \[1\], got /))
         }
       })
 
-      t.test(`of ids that are none, ${when}`, async t => {
+      t.test(`api.${name} of ids that are none is refused, ${when}`, async t => {
         for (const args of [[null], [undefined], [{}], [[1]], [true], [new Date()], [Symbol('1')], [() => 1], [], [1, 2]]) {
           await t.rejects(read(api, User, 'getById', args), argument(/^Arguments of User\.getById must be one id: a string, a number or a bigint, got /))
         }
       })
 
-      t.test(`of arguments that can't be told apart, ${when}`, async t => {
+      t.test(`api.${name} of arguments that can't be told apart is refused, ${when}`, async t => {
         class Money { amount = 1 }
         const cyclic: Record<string, unknown> = {}
         cyclic['self'] = { cyclic }
@@ -95,20 +95,20 @@ t.test('api.get never throws: its promise rejects', async t => {
   }
 })
 
-t.test('api.getMany of what is no array', async t => {
+t.test('api.getMany refuses what is no array', async t => {
   const api = loosely(managerOf(t).createApi())
   for (const argsList of [undefined, null, 1, '12', new Set([1]), { length: 0 }]) {
     await t.rejects(api.getMany(User, 'getById', argsList), argument(/^argsList must be an array with the arguments of each read, got /))
   }
 })
 
-t.test('api.getMany with one wrong entry among right ones', async t => {
+t.test('api.getMany refuses one wrong entry among right ones', async t => {
   const api = managerOf(t).createApi()
   await t.rejects(loosely(api).getMany(User, 'getById', [1, null, 2]), argument(/must be one id/))
   t.strictSame(await api.get(User, 'getById', [1]), { id: 1, name: 'user 1' }, 'the right ones can be read')
 })
 
-t.test('api.set', async t => {
+t.test('api.set refuses arguments, rows and options that can not work', async t => {
   const api = loosely(managerOf(t).createApi())
   await t.rejects(api.set(User, 'getById', [1]), argument('row must be a row, or null for "there is no such row", got undefined'))
   await t.rejects(api.set(User, 'getById', [1], { id: 1 }, { ttl: 'soon' }), options(/^options\.ttl must be a duration/))
@@ -119,7 +119,7 @@ t.test('api.set', async t => {
   t.equal(api.peek(User, 'getById', [1]), undefined, 'nothing of it is remembered')
 })
 
-t.test('api.region', async t => {
+t.test('api.region refuses a name that no region has', async t => {
   const api = loosely(managerOf(t).createApi())
   for (const name of ['elsewhere', undefined, null, 1]) t.throws(() => api.region(name), { code: 'FST_CACHING_API_UNKNOWN_REGION', message: `There is no region '${name}'; there are: objects` })
 })
@@ -129,7 +129,7 @@ for (const from of ['manager.region', 'api.region']) {
     const manager = managerOf(t)
     const region = (from === 'manager.region' ? manager : manager.createApi()).region('objects') as unknown as Record<'get' | 'getMany' | 'getOrCreate' | 'getOrCreateMany' | 'set' | 'setMany' | 'delete' | 'deleteMany', (...args: any[]) => Promise<unknown>>
 
-    t.test('of a key that is no string', async t => {
+    t.test('a region refuses a key that is no string', async t => {
       const noString = argument(/^A key must be a string, got /)
       for (const key of [undefined, null, 1, 1n, {}, ['a'], Symbol('a')]) {
         await t.rejects(region.get(key), noString)
@@ -143,7 +143,7 @@ for (const from of ['manager.region', 'api.region']) {
       }
     })
 
-    t.test('of keys that are no array', async t => {
+    t.test('a region refuses keys that are no array', async t => {
       const noArray = argument(/^keys must be an array of strings, got /)
       for (const keys of [undefined, null, 'abc', new Set(['a'])]) {
         await t.rejects(region.getMany(keys), noArray)
@@ -152,7 +152,7 @@ for (const from of ['manager.region', 'api.region']) {
       }
     })
 
-    t.test('of entries that are none', async t => {
+    t.test('a region refuses entries that are none', async t => {
       for (const entries of [undefined, null, 1, { a: 1 }, 'ab', ['ab'], [{ key: 'a', value: 1 }]]) {
         await t.rejects(region.setMany(entries), argument(/^entries must be pairs of a key and a value: an array of them, or a Map, got /))
       }
@@ -160,7 +160,7 @@ for (const from of ['manager.region', 'api.region']) {
       t.strictSame(await region.getMany(['m']), [1])
     })
 
-    t.test('of a creator that is no function', async t => {
+    t.test('a region refuses a creator that is no function', async t => {
       for (const creator of [undefined, null, 1, Promise.resolve(1)]) {
         await t.rejects(region.getOrCreate('new', creator), argument(/^creator must be a function, got /))
         await t.rejects(region.getOrCreateMany(['new'], creator), argument(/^creator must be a function, got /))
@@ -168,26 +168,26 @@ for (const from of ['manager.region', 'api.region']) {
       t.equal(await region.getOrCreate('new', () => 'made'), 'made', 'it can be made all the same')
     })
 
-    t.test('of a value that is undefined', async t => {
+    t.test('a region refuses a value that is undefined', async t => {
       const noValue = argument('value must be anything but undefined, which means "no value", got undefined')
       await t.rejects(region.set('u', undefined), noValue)
       await t.rejects(region.setMany([['u', 1], ['v', undefined]]), noValue)
       t.equal(await region.get('u'), undefined, 'nothing of it is written')
     })
 
-    t.test('of a value that can\'t be kept', async t => {
+    t.test('a region refuses a value that can\'t be kept', async t => {
       for (const value of [() => {}, Symbol('x'), { deep: [Promise.resolve(1)] }, new WeakMap()]) await t.rejects(region.set('f', value), { code: 'FST_CACHING_API_INVALID_ARGUMENT' })
       t.equal(await region.get('f'), undefined)
     })
 
-    t.test('of a batch creator that returns another number of values', async t => {
+    t.test('a region refuses a batch creator that returns another number of values', async t => {
       for (const values of [[], [1], [1, 2, 3], null, undefined, 'ab', new Map()]) {
         await t.rejects(region.getOrCreateMany(['b', 'c'], () => values), { code: 'FST_CACHING_API_BATCH_MISMATCH', statusCode: 500, message: /^A creator of region objects was asked for 2 values, in the order of its keys, and returned / })
       }
       await t.rejects(region.getOrCreateMany(['b'], async () => []), BatchMismatchError)
     })
 
-    t.test('of options that can\'t work', async t => {
+    t.test('a region refuses options that can\'t work', async t => {
       await t.rejects(region.get('k', { maxAge: 'soon' }), options(/^options\.maxAge must be a duration/))
       await t.rejects(region.getMany(['k'], { maxAge: -1 }), options(/^options\.maxAge/))
       await t.rejects(region.getOrCreate('k', () => 1, { ttl: 'soon' }), options(/^options\.ttl/))
@@ -207,14 +207,14 @@ for (const from of ['manager.region', 'api.region']) {
       await t.rejects(region.setMany([['k', 1]], { tll: 1 }), options(/^options\.tll must be absent/))
     })
 
-    t.test('of a shouldCache that answers by a promise', async t => {
+    t.test('a region refuses a shouldCache that answers by a promise', async t => {
       await t.rejects(region.getOrCreate('s', () => 1, { shouldCache: async () => false }), argument(/^What shouldCache returns must be true or false, got an instance of Promise$/))
       t.equal(await region.get('s'), undefined)
     })
   })
 }
 
-t.test('region.invalidate', async t => {
+t.test('region.invalidate refuses options that can not work', async t => {
   const region = managerOf(t).region('objects') as unknown as { invalidate: (options?: unknown) => Promise<void>, set: (key: string, value: unknown) => Promise<void>, get: (key: string) => Promise<unknown> }
   await region.set('k', 1)
   for (const wrong of [null, 'soft', []]) await t.rejects(region.invalidate(wrong), options(/^options must be an object, got /))
@@ -225,7 +225,7 @@ t.test('region.invalidate', async t => {
   t.equal(await region.get('k'), undefined)
 })
 
-t.test('region.invalidateTags and region.wrap', async t => {
+t.test('region.invalidateTags and region.wrap refuse tags, names and functions that are none', async t => {
   const region = managerOf(t).region('objects') as unknown as { invalidateTags: (...args: any[]) => Promise<void>, wrap: (...args: any[]) => (...args: any[]) => Promise<unknown> }
   for (const tag of [1, null, ['tag'], undefined]) await t.rejects(region.invalidateTags(tag), argument(/^tags must be an array of strings/))
   for (const name of [undefined, '', 1, () => {}]) t.throws(() => region.wrap(name, () => 1), argument(/^name must be a string that is not empty, got /))
@@ -237,7 +237,7 @@ t.test('region.invalidateTags and region.wrap', async t => {
   await t.rejects(wrapped(Symbol('x')), argument(/^f\[0\]/))
 })
 
-t.test('a loader of many that returns no array, or rows of nobody', async t => {
+t.test('a loader of many that returns no array, or rows of nobody, is found out', async t => {
   const define = (rows: unknown) => cachedObject({ name: 'Bad', region: 'objects', methods: { getById: loadMany({ load: async (_context, _ids: readonly number[]) => rows as { id: number }[], idOf: row => row.id }) } })
   for (const rows of [null, undefined, {}, 'rows']) {
     await t.rejects(managerOf(t).createApi().get(define(rows), 'getById', [1]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^Bad\.getById was asked for an array with the rows of 1 ids, and returned / })
@@ -246,7 +246,7 @@ t.test('a loader of many that returns no array, or rows of nobody', async t => {
   await t.rejects(managerOf(t).createApi().get(define([{ id: '1' }]), 'getById', [1]), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: /^Bad\.getById: idOf must return what load was asked for/ })
 })
 
-t.test('a loader that waits for its own key', async t => {
+t.test('a loader that waits for its own key is told so', async t => {
   const manager = managerOf(t)
   const Own = cachedObject({
     name: 'Own',
@@ -256,7 +256,7 @@ t.test('a loader that waits for its own key', async t => {
   await t.rejects(manager.createApi().get(Own, 'get', [1]), { code: 'FST_CACHING_API_REENTRANT_LOAD', message: /^The loader of '.*Own.*' waits for its own value$/ })
 })
 
-t.test('backends, buses and locks of what is no client', async t => {
+t.test('backends, buses and locks refuse what is no client', async t => {
   for (const client of [undefined, null, 'redis://localhost', {}, { get () {} }]) {
     t.throws(() => redis(client), options(/^redis\(client\) must be an ioredis client/))
     t.throws(() => redisBus(client), options(/^redisBus\(client\) must be an ioredis client/))
@@ -268,7 +268,7 @@ t.test('backends, buses and locks of what is no client', async t => {
   t.equal(nothing().name, 'nothing')
 })
 
-t.test('a manager that was closed', async t => {
+t.test('a manager that was closed refuses whatever is asked of it', async t => {
   const manager = managerOf(t)
   const api = manager.createApi()
   await manager.close()
@@ -283,7 +283,7 @@ t.test('a manager that was closed', async t => {
   await t.rejects(manager.createApi().get(User, 'getById', [1]), closed)
 })
 
-t.test('CachingManager and createApi', async t => {
+t.test('CachingManager and createApi refuse what can not work', async t => {
   t.throws(() => new (CachingManager as unknown as new () => unknown)(), options(/^options must be an object, got undefined$/))
   t.throws(() => new CachingManager({ regions: { objects: { tiers: [redis] as never, ttl: 1 } } }), options(/^regions\.objects\.tiers\[0\] must be a backend with getMany, setMany and deleteMany, such as memory\(\) or redis\(client\), got a function \(redis\)$/))
 })

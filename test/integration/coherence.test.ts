@@ -192,7 +192,7 @@ t.test('a hundred invalidations at once share messages and acknowledgements', as
   t.ok(published.every(([, channel]) => channel!.startsWith(`{line@0:}${namespace}:coherence`)))
 })
 
-t.test('who does not want to wait does not: eventual', async t => {
+t.test('with coherence: \'eventual\' an invalidation waits for no process', async t => {
   const { a, b, c, write, inMemory } = await threeProcesses(t, { eventual: true, lease: 60_000 })
   await write('alice', 1)
   for (const process of [a, b, c]) await inMemory(process, 'alice')

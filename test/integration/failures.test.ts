@@ -221,7 +221,7 @@ t.test('an app starts, answers and stops', async t => {
       Redis: t => [memory(), redis(clientOf(t, servers.redis))],
       'memcached and Redis': t => [memory(), memcached(memcacheClientOf(t, servers.memcached)), redis(clientOf(t, servers.redis))]
     })) {
-      await t.test(`while ${away} away: memory, ${tier}, and Redis to elect and to tell others`, async t => {
+      await t.test(`an app starts, answers and stops while ${away} away: memory, ${tier}, and Redis to elect and to tell others`, async t => {
         const app = Fastify()
         const its = new Redis(servers.redis.port) // as by default, with its twelve seconds of retries
         its.on('error', () => {})
@@ -250,7 +250,7 @@ t.test('an app starts, answers and stops', async t => {
     }
   }
 
-  await t.test('while both hang from the beginning, or from one moment to the next', async t => {
+  await t.test('an app starts, answers and stops while Redis and memcached hang from the beginning, or from one moment to the next', async t => {
     for (const before of [true, false]) {
       const hang = () => { redisServer.pause(); memcachedServer.pause() }
       if (before) hang()
@@ -419,7 +419,7 @@ t.test('foreign, damaged and malicious bytes under our keys', async t => {
   const [redisServer, memcachedServer] = await Promise.all([startRedis(t), startMemcached(t)])
   const [redisClient, memcacheClient] = [clientOf(t, redisServer), memcacheClientOf(t, memcachedServer)]
   for (const [name, backend] of Object.entries<Backend>({ Redis: redis(redisClient), memcached: memcached(memcacheClient) })) {
-    await t.test(`in ${name} cost no read, pollute nothing, and make one warning`, async t => {
+    await t.test(`foreign, damaged and malicious bytes in ${name} cost no read, pollute nothing, and make one warning`, async t => {
       const process = await processOf(t, randomUUID(), { tiers: [backend], tierTimeout: '20s' })
       const { region, manager, logger } = process
       const { keyspace } = region

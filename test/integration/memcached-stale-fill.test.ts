@@ -53,7 +53,7 @@ for (const [name, on] of Object.entries({ 'one server': servers.slice(0, 1), 'tw
     await rounds(t, 'delete', { overlapping: false })
   })
 
-  t.test(`${name}: nor where the invalidation and the end of the load fall together`, async t => {
+  t.test(`${name}: a value invalidated at about the moment when its load ends is not written back`, async t => {
     await join(on)
     await rounds(t, 'delete', { overlapping: true })
   })

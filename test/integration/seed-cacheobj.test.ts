@@ -233,7 +233,7 @@ t.test('a hundred objects of three properties over three backends: getAll on all
   t.strictSame(roundTrips(), [1, 1, 1])
   t.strictSame(read, ids.map(id => ({ a: id, b: id + 0.5, c: id === 0 ? -0 : -id })))
 
-  t.test('and so are the properties of many objects of a request', async t => {
+  t.test('the properties of many objects of a request are a round trip for each backend, too', async t => {
     const app = Fastify()
     t.teardown(() => app.close())
     await app.register(cachingApi, { regions: { objects: { tiers: [memory()], ttl: '1m' } } })
@@ -304,7 +304,7 @@ t.test('any id can be stored, read and deleted, and nothing else is touched', as
     '|', 'a|b', '%7C', 'a%7Cb', '*', '?', '../..', '__proto__', 'constructor', '#', '"', "'", '1|name', '1', 'Any.1.name', '9007199254740993', '-1', '1e21'
   ]
   for (const [where, backend] of Object.entries(backends)) {
-    t.test(`on ${where}`, async t => {
+    t.test(`any id can be stored, read and deleted on ${where}`, async t => {
       const Any = cacheObject({ name: 'Any', backend, properties: { name: property<string>(), size: property<number>() }, ...options })
       const Other = cacheObject({ name: 'Other', backend, properties: { name: property<string>() }, ...options })
       const read = () => Promise.all([...ids.map(id => new Any(id).getAll()), new Other('a b').getAll()])

@@ -51,7 +51,7 @@ t.test('a thousand readers in four processes make one load', async t => {
   t.equal((await loadedBy('alice')).length, 1)
 })
 
-t.test('they wait for the one that loads, however long it takes', async t => {
+t.test('readers in all processes wait for the one that loads, however long it takes', async t => {
   const { a, others, insert, loads, waiting, go, loadedBy, lockEnd, now } = await fourProcesses(t, { lockTtl: 200 })
   await insert('alice', 'value')
   const first = a.call('read', { key: 'alice', count: 250 })

@@ -251,7 +251,7 @@ t.test('a row that came along is not put where its key is being deleted since be
   t.match(await read(), row('new'))
 })
 
-t.test('nor where another row is being set', async t => {
+t.test('a row that came along is not put where another row is being set', async t => {
   const backend = new SlowBackend()
   const { database, manager, Person, read } = peopleOf(t, [backend])
   await manager.createApi().get(Person, 'byId', [2])
@@ -301,7 +301,7 @@ t.test('what is copied from a farther tier is not put where a value was set sinc
   t.equal(await region.get('k'), 'new')
 })
 
-t.test('nor where one is being set', async t => {
+t.test('what is copied from a farther tier is not put where a value is being set', async t => {
   const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
   const { region, manager } = peopleOf(t, [near, far])
   await region.set('k', 'old')

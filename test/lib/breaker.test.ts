@@ -89,7 +89,7 @@ t.test('each probe that fails doubles the pause, up to two seconds', async t => 
   t.equal(logger.lines.warn.length, 1)
 })
 
-t.test('once it was back, the pauses start over', async t => {
+t.test('once a tier was back, the pauses start over', async t => {
   const { breaker, failing, refusing, advance, logger } = breakerOf(t)
   for (const round of [1, 2]) {
     for (let i = 0; i < 3; i++) await failing()

@@ -20,7 +20,7 @@ t.test('a cached object is its name, its region, its version and its methods', a
   t.match(definitionOf(loadMany({ load: loadRows, idOf })), { maxBatch: 1000 })
 })
 
-t.test('it can not be changed once it is defined', async t => {
+t.test('a cached object can not be changed once it is defined', async t => {
   const methods = { find: loadOne(load) }
   const User = cachedObject({ name: 'User', region: 'objects', methods })
   t.throws(() => { (User as { name: string }).name = 'Other' }, TypeError)

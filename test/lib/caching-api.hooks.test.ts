@@ -7,7 +7,7 @@ import { countingLoader, failing, gate } from '../helpers/doubles.js'
 import { alice, bob, managerOf, type User } from '../helpers/users.js'
 
 t.test('preCache', async t => {
-  t.test('decides what the tiers keep, on a row that is the loader\'s own', async t => {
+  t.test('preCache decides what the tiers keep, on a row that is the loader\'s own', async t => {
     const loader = countingLoader([{ id: 1, name: 'alice', password: 'secret' }])
     const User = cachedObject({
       name: 'User',
@@ -29,7 +29,7 @@ t.test('preCache', async t => {
     t.strictSame(loader.rows.get(1), { id: 1, name: 'alice', password: 'secret' })
   })
 
-  t.test('that throws for one row fails that key alone', async t => {
+  t.test('a preCache that throws for one row fails that key alone', async t => {
     const loader = countingLoader([alice, bob])
     const User = cachedObject({
       name: 'User',
@@ -44,7 +44,7 @@ t.test('preCache', async t => {
 })
 
 t.test('postCache', async t => {
-  t.test('runs once for each request, on an object of its own', async t => {
+  t.test('postCache runs once for each request, on an object of its own', async t => {
     const given: object[] = []
     const loader = countingLoader([alice])
     const User = cachedObject({
@@ -66,7 +66,7 @@ t.test('postCache', async t => {
     t.notOk('api' in loader.rows.get(1)!)
   })
 
-  t.test('is not asked about a row that does not exist', async t => {
+  t.test('postCache is not asked about a row that does not exist', async t => {
     const loader = countingLoader<number, User>([])
     const User = cachedObject({
       name: 'User',
@@ -77,7 +77,7 @@ t.test('postCache', async t => {
     t.equal(await api.get(User, 'getById', [1]), null)
   })
 
-  t.test('that throws rejects this read, from a loader and from a tier, and is tried again by the next', async t => {
+  t.test('a postCache that throws rejects this read, from a loader and from a tier, and is tried again by the next', async t => {
     let broken = true
     const loader = countingLoader([alice])
     const User = cachedObject({
@@ -93,7 +93,7 @@ t.test('postCache', async t => {
     t.equal(loader.calls.length, 1, 'the row itself was cached')
   })
 
-  t.test('may read its own key', async t => {
+  t.test('postCache may read its own key', async t => {
     let calls = 0
     const loader = countingLoader([alice])
     const User = cachedObject({
@@ -108,7 +108,7 @@ t.test('postCache', async t => {
     }
   })
 
-  t.test('that throws for what is written does not keep it from being written', async t => {
+  t.test('a postCache that throws for what is written does not keep it from being written', async t => {
     let broken = false
     const loader = countingLoader([alice])
     const User = cachedObject({
@@ -124,7 +124,7 @@ t.test('postCache', async t => {
     t.match(await manager.createApi().get(User, 'getById', [1]), { name: 'new' })
   })
 
-  t.test('may be asynchronous, for what is loaded and for what memory has', async t => {
+  t.test('postCache may be asynchronous, for what is loaded and for what memory has', async t => {
     let broken = true
     const loader = countingLoader([alice, bob])
     const User = cachedObject({

@@ -23,7 +23,7 @@ t.test('lazyload', async t => {
     return { ids, User, users, photos, albums }
   }
 
-  t.test('a hundred objects\' property, read in one tick, is one batch', async t => {
+  t.test('a lazyloaded property of a hundred objects, read in one tick, is one batch', async t => {
     const { ids, User, photos } = graph()
     const api = managerOf(t).createApi()
     const users = await api.getMany(User, 'getById', ids)
@@ -33,7 +33,7 @@ t.test('lazyload', async t => {
     t.strictSame(found.map(photo => photo!.id), ids.map(id => 1000 + id))
   })
 
-  t.test('a graph of three levels is three batches', async t => {
+  t.test('a lazyloaded graph of three levels is three batches', async t => {
     const { ids, User, users, photos, albums } = graph()
     const api = managerOf(t).createApi()
     const titles = await Promise.all(ids.map(async id => {
@@ -46,7 +46,7 @@ t.test('lazyload', async t => {
     t.match(api.stats, { loads: 3, loaded: 210 })
   })
 
-  t.test('the property is loaded once, and the same promise each time', async t => {
+  t.test('a lazyloaded property is loaded once, and the same promise each time', async t => {
     const { User, photos } = graph()
     const user = await managerOf(t).createApi().get(User, 'getById', [1])
     t.equal(user!.photo, user!.photo)
@@ -55,7 +55,7 @@ t.test('lazyload', async t => {
     t.equal(photos.calls.length, 1)
   })
 
-  t.test('the property is not enumerable: serialising or comparing the object loads nothing', async t => {
+  t.test('a lazyloaded property is not enumerable: serialising or comparing the object loads nothing', async t => {
     const { User, photos } = graph()
     const manager = managerOf(t)
     const user = await manager.createApi().get(User, 'getById', [1])
@@ -66,7 +66,7 @@ t.test('lazyload', async t => {
     t.strictSame(photos.calls, [])
   })
 
-  t.test('a property can be defined anew, and sees its request\'s own invalidations', async t => {
+  t.test('a lazyloaded property can be defined anew, and sees its request\'s own invalidations', async t => {
     const { User, rows } = usersOf()
     const api = managerOf(t).createApi()
     const page = api.lazyload(api.lazyload({}, 'user', User, 'getById', [2]), 'user', User, 'getById', [1])
@@ -76,7 +76,7 @@ t.test('lazyload', async t => {
     t.equal((await page.user)?.name, 'Alice')
   })
 
-  t.test('a frozen target is refused, and so are arguments that can not be read', async t => {
+  t.test('lazyload refuses a frozen target, and arguments that can not be read', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     t.throws(() => api.lazyload(Object.freeze({}), 'user', User, 'getById', [1]), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /target must be an object that is not frozen/ })

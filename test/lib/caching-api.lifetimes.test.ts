@@ -19,7 +19,7 @@ t.test('negative entries', async t => {
     t.equal(calls.length, 2)
   })
 
-  t.test('with negativeTtl, for that long; the method\'s own comes first', async t => {
+  t.test('with negativeTtl, "there is no such row" is remembered for that long; the method\'s own comes first', async t => {
     const loader = countingLoader<number, User>([])
     const User = cachedObject({
       name: 'User',
@@ -67,7 +67,7 @@ t.test('negative entries', async t => {
     await manager.idle()
   })
 
-  t.test('with negativeTtl 0, by the request alone', async t => {
+  t.test('with negativeTtl 0, "there is no such row" is remembered by the request alone', async t => {
     const { User, calls } = usersOf()
     const manager = managerOf(t, { negativeTtl: 0 })
     const api = manager.createApi()

@@ -5,7 +5,7 @@ import { countingLoader, eventually, gate, silentLogger } from '../helpers/doubl
 import { alice, bob, managerOf, usersOf } from '../helpers/users.js'
 
 t.test('getMany', async t => {
-  t.test('gives one value for each entry, in the caller\'s order, duplicates repeated and absences null', async t => {
+  t.test('getMany gives one value for each entry, in the caller\'s order, duplicates repeated and absences null', async t => {
     const { User, calls } = usersOf()
     const api = managerOf(t).createApi()
     const users = await api.getMany(User, 'getById', [2, 99, 1, 2, 98])
@@ -14,7 +14,7 @@ t.test('getMany', async t => {
     t.strictSame(calls, [[2, 99, 1, 98]])
   })
 
-  t.test('takes arguments as tuples, bare, or mixed', async t => {
+  t.test('getMany takes arguments as tuples, bare, or mixed', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     t.strictSame(await api.getMany(User, 'getById', [[1], [2]]), [alice, bob])
@@ -23,14 +23,14 @@ t.test('getMany', async t => {
     t.strictSame(await api.getMany(Sum, 'of', [[1, 2], [3, 4]]), [{ sum: 3 }, { sum: 7 }])
   })
 
-  t.test('of nothing is nothing, and asks nobody', async t => {
+  t.test('getMany of nothing is nothing, and asks nobody', async t => {
     const { User, calls } = usersOf()
     const cloud = countingBackend()
     t.strictSame(await managerOf(t, { tiers: [cloud] }).createApi().getMany(User, 'getById', []), [])
     t.strictSame([calls.length, cloud.reads], [0, 0])
   })
 
-  t.test('of 10,000 ids reads the tier once, and loads in batches of 1000', async t => {
+  t.test('getMany of 10,000 ids reads the tier once, and loads in batches of 1000', async t => {
     const ids = Array.from({ length: 10_000 }, (_, i) => i)
     const loader = countingLoader(ids.map(id => ({ id })))
     const Row = cachedObject({ name: 'Row', region: 'objects', methods: { getById: loadMany({ load: loader.load, idOf: loader.idOf }) } })
@@ -88,7 +88,7 @@ t.test('getMany', async t => {
     t.strictSame(await all, [alice, bob])
   })
 
-  t.test('joins what single reads, its own and other requests\', are already loading', async t => {
+  t.test('getMany joins what single reads, its own and other requests\', are already loading', async t => {
     const door = gate()
     const { User, calls } = usersOf([alice, bob], async ids => { if (ids.includes(1)) await door.opened })
     const manager = managerOf(t)

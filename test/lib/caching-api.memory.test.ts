@@ -25,7 +25,7 @@ t.test('what memory has needs no key when it is read again, with whatever option
 })
 
 t.test('request memory', async t => {
-  t.test('a second read gives the same promise and the same object', async t => {
+  t.test('a second read in a request gives the same promise and the same object', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     const first = api.get(User, 'getById', [1])
@@ -140,7 +140,7 @@ t.test('request memory', async t => {
     t.notOk(Object.isFrozen(row.tags), 'the loader\'s own objects are not frozen')
   })
 
-  t.test('its own write is seen at once, even before the tiers have it', async t => {
+  t.test('a request sees its own write at once, even before the tiers have it', async t => {
     const { User, calls } = usersOf()
     const door = gate()
     const slow = countingBackend()
@@ -161,7 +161,7 @@ t.test('request memory', async t => {
     t.strictSame(calls, [[2]])
   })
 
-  t.test('its own invalidation is seen at once', async t => {
+  t.test('a request sees its own invalidation at once', async t => {
     const { User, rows, calls } = usersOf()
     const api = managerOf(t).createApi()
     await api.get(User, 'getById', [1])
@@ -173,7 +173,7 @@ t.test('request memory', async t => {
     t.strictSame(calls, [[1], [1]])
   })
 
-  t.test('a read after an own invalidation does not get what a load that began before it brings', async t => {
+  t.test('a read after the request\'s own invalidation does not get what a load that began before it brings', async t => {
     const doors = [gate(), gate()]
     const { rows } = usersOf([alice])
     const calls: number[][] = []
@@ -202,7 +202,7 @@ t.test('request memory', async t => {
     t.equal((await api.get(Slow, 'getById', [1]))?.name, 'Alice')
   })
 
-  t.test('nothing of it outlives the request', async t => {
+  t.test('nothing of what a request has read outlives it', async t => {
     setFlagsFromString('--expose-gc')
     const gc = runInNewContext('gc') as () => void
     const manager = managerOf(t)

@@ -10,7 +10,7 @@ t.test('object', async t => {
   const UserCache = cacheObject({ name: 'UserCache', backend: memory(), timeout: '20s', properties: { username: property<string>() } })
   class Admin extends cacheObject({ name: 'Admin', extends: UserCache, properties: {} }) {}
 
-  t.test('is one instance for a class and an id, in this request alone', async t => {
+  t.test('an object is one instance for a class and an id, in this request alone', async t => {
     const manager = managerOf(t)
     const [api, other] = [manager.createApi(), manager.createApi()]
     const user = api.object(UserCache, 10)
@@ -26,7 +26,7 @@ t.test('object', async t => {
     t.equal(api.object(UserCache, -0), api.object(UserCache, 0))
   })
 
-  t.test('what cacheObject did not make, and what is no id, is refused', async t => {
+  t.test('a class that cacheObject did not make, and what is no id, is refused', async t => {
     const api = managerOf(t).createApi()
     for (const wrong of [class {}, undefined, {}]) {
       t.throws(() => api.object(wrong as never, 1), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: /^a cache object's class must be made by cacheObject/ })
@@ -40,7 +40,7 @@ t.test('object', async t => {
     }
   })
 
-  t.test('what is assigned is saved by unsaved.save(), where somebody said that it will be called', async t => {
+  t.test('what is assigned to an object of a request is saved by unsaved.save(), where somebody said that it will be called', async t => {
     const manager = managerOf(t)
     const logger = silentLogger()
     const [request, job] = [manager.createApi().savesObjects(logger, null), manager.createApi()]
@@ -56,7 +56,7 @@ t.test('object', async t => {
     t.strictSame(logger.lines.warn, [])
   })
 
-  t.test('what its own constructor assigns is saved as well', async t => {
+  t.test('what an object\'s own constructor assigns is saved as well', async t => {
     class Fresh extends UserCache {
       constructor (id: string | number | bigint) {
         super(id)
@@ -78,7 +78,7 @@ t.test('object', async t => {
     t.throws(() => api.object(Shadow, 1), { code: 'FST_CACHING_API_INVALID_DEFINITION' }, 'and again')
   })
 
-  t.test('after close it is refused', async t => {
+  t.test('an object is refused after close', async t => {
     const manager = managerOf(t)
     const api = manager.createApi()
     await manager.close()

@@ -6,7 +6,7 @@ import { gate } from '../helpers/doubles.js'
 import { managerOf, usersOf } from '../helpers/users.js'
 
 t.test('peek', async t => {
-  t.test('shows what the request already holds, and never touches a tier or a loader', async t => {
+  t.test('peek shows what the request already holds, and never touches a tier or a loader', async t => {
     const { User, calls } = usersOf()
     const cloud = countingBackend()
     const manager = managerOf(t, { tiers: [cloud] })
@@ -29,7 +29,7 @@ t.test('peek', async t => {
     t.equal(api.stats.local, 0, 'it is no read')
   })
 
-  t.test('shows what was read before while that is read anew', async t => {
+  t.test('peek shows what was read before while that is read anew', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     const user = await api.get(User, 'getById', [1])
@@ -41,7 +41,7 @@ t.test('peek', async t => {
     t.equal(await refresh, api.peek(User, 'getById', [1]))
   })
 
-  t.test('shows what was read while it was being read anew', async t => {
+  t.test('peek shows what was read while it was being read anew', async t => {
     const [begun, held, heldAnew] = [gate(), gate(), gate()]
     const loads = [async () => { begun.open(); await held.opened; return { v: 1 } }, async () => { await heldAnew.opened; return { v: 2 } }]
     const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => await loads.shift()!()) } })
@@ -56,7 +56,7 @@ t.test('peek', async t => {
     t.equal(await refresh, api.peek(User, 'find', [1]))
   })
 
-  t.test('shows what was read before though one of two later reads has failed', async t => {
+  t.test('peek shows what was read before though one of two later reads has failed', async t => {
     const held = [gate(), gate()]
     const loads = [async () => ({ v: 1 }), ...held.map(({ opened }) => async () => { await opened; throw new Error('away') })]
     const User = cachedObject({ name: 'User', region: 'objects', methods: { find: loadOne(async (_context, _id: number) => await loads.shift()!()) } })
@@ -75,7 +75,7 @@ t.test('peek', async t => {
     }
   })
 
-  t.test('shows null for a row that is known not to exist, and nothing after an invalidation', async t => {
+  t.test('peek shows null for a row that is known not to exist, and nothing after an invalidation', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     await api.getMany(User, 'getById', [1, 99])

@@ -46,7 +46,7 @@ t.test('primes', async t => {
     t.equal(await api.get(User, 'getById', [1]), await api.get(User, 'getById', [1]))
   })
 
-  t.test('and other requests find in the tiers', async t => {
+  t.test('what one method loads, another one of another request finds in the tiers', async t => {
     const { User, byId } = named(t)
     const manager = managerOf(t, { tiers: [memory(), countingBackend()] })
     await manager.createApi().get(User, 'getByName', ['alice'])
@@ -55,7 +55,7 @@ t.test('primes', async t => {
     t.strictSame(byId.calls, [])
   })
 
-  t.test('what the request has read stays as it was read', async t => {
+  t.test('what the request has read stays as it was read, though another method primes it', async t => {
     const { User, byId } = named(t)
     const api = managerOf(t).createApi()
     const seen = await api.get(User, 'getById', [1])
@@ -64,7 +64,7 @@ t.test('primes', async t => {
     t.equal(await api.get(User, 'getById', [1]), seen)
   })
 
-  t.test('force, refresh and invalidate go past them', async t => {
+  t.test('force, refresh and invalidate go past rows that came along', async t => {
     const { User, byId } = named(t)
     for (const [i, read] of ([
       (api: CachingApi) => api.get(User, 'getById', [1], { force: true }),
@@ -110,7 +110,7 @@ t.test('primes', async t => {
     t.equal((await manager.createApi().get(User, 'getById', [1]))?.photoId, 11)
   })
 
-  t.test('on a real Redis: another process finds them, and none that was invalidated meanwhile', async t => {
+  t.test('on a real Redis, another process finds rows that came along, and none that was invalidated meanwhile', async t => {
     const server = await startRedis(t)
     const client = new Redis(server.port)
     t.teardown(() => client.disconnect())

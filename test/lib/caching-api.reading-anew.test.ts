@@ -8,7 +8,7 @@ import { collectGarbage } from '../helpers/garbage.js'
 import { alice, managerOf, usersOf } from '../helpers/users.js'
 
 t.test('refresh', async t => {
-  t.test('loads whatever the tiers hold, replaces it, and is what the request sees from then on', async t => {
+  t.test('refresh loads whatever the tiers hold, replaces it, and is what the request sees from then on', async t => {
     const { User, rows, calls } = usersOf()
     const manager = managerOf(t, { tiers: [memory(), countingBackend()] })
     const api = manager.createApi()
@@ -23,7 +23,7 @@ t.test('refresh', async t => {
     t.strictSame(calls, [[1], [1]])
   })
 
-  t.test('that fails leaves what the tiers hold', async t => {
+  t.test('a refresh that fails leaves what the tiers hold', async t => {
     let down = false
     const { User } = usersOf([alice], () => { if (down) throw new Error('away') })
     const manager = managerOf(t)
@@ -124,7 +124,7 @@ t.test('force goes past the request\'s own memory, to the tiers', async t => {
 })
 
 t.test('maxAge', async t => {
-  t.test('is how old a value may be for this one read', async t => {
+  t.test('maxAge is how old a value may be for this one read', async t => {
     const { User, calls } = usersOf()
     const clock = fakeClock()
     const manager = managerOf(t, {}, { now: clock.now })
@@ -139,7 +139,7 @@ t.test('maxAge', async t => {
     t.equal(calls.length, 2)
   })
 
-  t.test('of Infinity takes whatever is there', async t => {
+  t.test('a maxAge of Infinity takes whatever is there', async t => {
     const { User, calls } = usersOf()
     const clock = fakeClock()
     const manager = managerOf(t, {}, { now: clock.now })
@@ -150,7 +150,7 @@ t.test('maxAge', async t => {
     t.equal(calls.length, 1)
   })
 
-  t.test('that is no duration is refused', async t => {
+  t.test('a maxAge that is no duration is refused', async t => {
     const { User } = usersOf()
     await t.rejects(managerOf(t).createApi().get(User, 'getById', [1], { maxAge: 'soon' }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /options\.maxAge/ })
   })

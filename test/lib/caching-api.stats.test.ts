@@ -8,7 +8,7 @@ import { startRedis } from '../helpers/servers.js'
 import { alice, bob, managerOf, usersOf } from '../helpers/users.js'
 
 t.test('stats', async t => {
-  t.test('count where a request\'s values came from', async t => {
+  t.test('stats count where a request\'s values came from', async t => {
     const server = await startRedis(t)
     const client = new Redis(server.port)
     t.teardown(() => client.disconnect())
@@ -55,7 +55,7 @@ t.test('stats', async t => {
     await manager.idle()
   })
 
-  t.test('of a request are a picture of the moment', async t => {
+  t.test('stats of a request are a picture of the moment', async t => {
     const { User } = usersOf()
     const api = managerOf(t).createApi()
     const before = api.stats
@@ -65,7 +65,7 @@ t.test('stats', async t => {
   })
 })
 
-t.test('serverTiming shows the same, and how long it took', async t => {
+t.test('serverTiming shows what stats count, and how long it took', async t => {
   const { User } = usersOf()
   const manager = managerOf(t, { tiers: [memory(), countingBackend()] })
   const api = manager.createApi()

@@ -78,7 +78,7 @@ t.test('the seed: every capability of pyramid_caching_api', async t => {
     t.equal(opened, 1)
   })
 
-  t.test('get (object, \'get_by_id\', (1,))', async t => {
+  t.test('one object is read by its method and its arguments: get (object, \'get_by_id\', (1,))', async t => {
     const { User } = usersOf()
     t.strictSame(await managerOf(t).createApi().get(User, 'getById', [1]), alice)
   })
@@ -106,7 +106,7 @@ t.test('the seed: every capability of pyramid_caching_api', async t => {
     t.strictSame(photos.calls, [[10, 20]])
   })
 
-  t.test('pre-cache and post-cache hooks', async t => {
+  t.test('pre-cache and post-cache hooks decide what is kept, and what is given', async t => {
     const loader = countingLoader([{ id: 1, name: 'alice', password: 'secret' }])
     const User = cachedObject({
       name: 'User',
@@ -137,7 +137,7 @@ t.test('the seed: every capability of pyramid_caching_api', async t => {
   })
 })
 
-t.test('stash and stashed', async t => {
+t.test('what is stashed is there for its own request only', async t => {
   const manager = managerOf(t)
   const api = manager.createApi()
   const thing = { anything: () => 'at all' }
@@ -153,7 +153,7 @@ t.test('stash and stashed', async t => {
 })
 
 t.test('region(name)', async t => {
-  t.test('is a region with this request\'s memory in front of it', async t => {
+  t.test('region(name) is a region with this request\'s memory in front of it', async t => {
     const manager = managerOf(t)
     const api = manager.createApi()
     const region = api.region('objects')
@@ -171,7 +171,7 @@ t.test('region(name)', async t => {
     t.equal(await region.get('k'), undefined)
   })
 
-  t.test('that does not exist is an error that names those that do', async t => {
+  t.test('a region that does not exist is an error that names those that do', async t => {
     t.throws(() => managerOf(t).createApi().region('elsewhere'), { code: 'FST_CACHING_API_UNKNOWN_REGION', message: "There is no region 'elsewhere'; there are: objects" })
   })
 })

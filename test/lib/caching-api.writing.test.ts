@@ -6,7 +6,7 @@ import { failing, fakeClock, gate } from '../helpers/doubles.js'
 import { alice, bob, managerOf, type User, usersOf } from '../helpers/users.js'
 
 t.test('set', async t => {
-  t.test('takes a row as the loader would give it: preCache, postCache, tags and primes apply', async t => {
+  t.test('set takes a row as the loader would give it: preCache, postCache, tags and primes apply', async t => {
     const User = cachedObject({
       name: 'User',
       region: 'objects',
@@ -32,7 +32,7 @@ t.test('set', async t => {
     await t.rejects(manager.createApi().get(User, 'getById', [1]), /never loaded/)
   })
 
-  t.test('is not undone by a load that was under way', async t => {
+  t.test('set is not undone by a load that was under way', async t => {
     const door = gate()
     const { User } = usersOf([alice], async () => { await door.opened })
     const manager = managerOf(t, { tiers: [memory(), countingBackend()] })
@@ -46,7 +46,7 @@ t.test('set', async t => {
     t.equal((await manager.createApi().get(User, 'getById', [1]))?.name, 'Alice')
   })
 
-  t.test('of null says that there is no such row', async t => {
+  t.test('set of null says that there is no such row', async t => {
     const { User, calls } = usersOf()
     const manager = managerOf(t)
     const api = manager.createApi()
@@ -56,7 +56,7 @@ t.test('set', async t => {
     t.strictSame(calls, [])
   })
 
-  t.test('is seen at once by methods that it primes, though this request has read them', async t => {
+  t.test('set is seen at once by methods that it primes, though this request has read them', async t => {
     const load = (_context: unknown, _name: string): User => alice
     const User = cachedObject({
       name: 'User',
@@ -73,7 +73,7 @@ t.test('set', async t => {
     await written
   })
 
-  t.test('takes the place of a row that came with another and was not read yet', async t => {
+  t.test('set takes the place of a row that came with another and was not read yet', async t => {
     const User = cachedObject({
       name: 'User',
       region: 'objects',
@@ -88,7 +88,7 @@ t.test('set', async t => {
     t.strictSame(await api.get(User, 'getById', [1]), bob)
   })
 
-  t.test('of null with a ttl of its own is remembered for that', async t => {
+  t.test('set of null with a ttl of its own is remembered for that', async t => {
     const clock = fakeClock()
     const { User, calls } = usersOf()
     const manager = managerOf(t, { negativeTtl: 0 }, { now: clock.now })
@@ -100,7 +100,7 @@ t.test('set', async t => {
     t.strictSame(calls, [[1]])
   })
 
-  t.test('of null, where absences are not to be remembered, forgets what was there', async t => {
+  t.test('set of null, where absences are not to be remembered, forgets what was there', async t => {
     const { User, calls } = usersOf()
     const manager = managerOf(t, { negativeTtl: 0 })
     const api = manager.createApi()
@@ -111,7 +111,7 @@ t.test('set', async t => {
     t.strictSame(calls, [[1]])
   })
 
-  t.test('has its own ttl, grace and tags where it is given them', async t => {
+  t.test('set has its own ttl, grace and tags where it is given them', async t => {
     const { User, calls } = usersOf()
     const clock = fakeClock()
     const manager = managerOf(t, {}, { now: clock.now })
@@ -128,7 +128,7 @@ t.test('set', async t => {
     t.strictSame(calls, [[1], [2]])
   })
 
-  t.test('is forgotten by the tags of its method, whatever tags it is given besides', async t => {
+  t.test('a row that is set is forgotten by the tags of its method, whatever tags it is given besides', async t => {
     const Photo = cachedObject({ name: 'Photo', region: 'objects', methods: { getById: loadOne((_context, id: number) => ({ id }), { tags: ({ id }) => [`photo-${id}`] }) } })
     const manager = managerOf(t)
     await manager.createApi().set(Photo, 'getById', [1], { id: 1 }, { tags: ['x', 'photo-1'] })
@@ -139,7 +139,7 @@ t.test('set', async t => {
     }
   })
 
-  t.test('keeps a copy: what the caller does to its row afterwards changes nothing', async t => {
+  t.test('set keeps a copy: what the caller does to its row afterwards changes nothing', async t => {
     const { User } = usersOf()
     const manager = managerOf(t)
     const api = manager.createApi()
@@ -152,7 +152,7 @@ t.test('set', async t => {
 })
 
 t.test('invalidate', async t => {
-  t.test('makes every later request load anew', async t => {
+  t.test('invalidate makes every later request load anew', async t => {
     const { User, rows, calls } = usersOf()
     const manager = managerOf(t, { tiers: [memory(), countingBackend()] })
     await manager.createApi().get(User, 'getById', [1])
@@ -163,7 +163,7 @@ t.test('invalidate', async t => {
     t.strictSame(calls, [[1], [1]])
   })
 
-  t.test('of a key that nobody has read is fine', async t => {
+  t.test('invalidate of a key that nobody has read is fine', async t => {
     const { User } = usersOf()
     const Search = cachedObject({ name: 'Search', region: 'objects', methods: { find: loadOne((_context, a: number, b: number) => ({ a, b })) } })
     const api = managerOf(t).createApi()

@@ -80,7 +80,7 @@ t.test('regions are found by their names', async t => {
   }
 })
 
-t.test('an api outside a request: a job, a script, a test', async t => {
+t.test('an api works outside a request: in a job, a script, a test', async t => {
   const { User } = usersOf()
   const manager = managerOf(t)
   const api = manager.createApi()
@@ -111,7 +111,7 @@ t.test('a second object of the same name and region is refused; of another regio
 })
 
 t.test('the context', async t => {
-  t.test('is opened once, by the first load, and never on a hit', async t => {
+  t.test('the context is opened once, by the first load, and never on a hit', async t => {
     let opened = 0
     const { User, contexts } = usersOf()
     const context = { db: 'open' }
@@ -126,7 +126,7 @@ t.test('the context', async t => {
     t.strictSame(contexts, [context, context])
   })
 
-  t.test('is opened once, though several loads want it while it opens', async t => {
+  t.test('the context is opened once, though several loads want it while it opens', async t => {
     let opened = 0
     const door = gate()
     const { User } = usersOf()
@@ -139,7 +139,7 @@ t.test('the context', async t => {
     t.equal(opened, 1)
   })
 
-  t.test('that can not be opened fails the load, and the next load tries again', async t => {
+  t.test('a context that can not be opened fails the load, and the next load tries again', async t => {
     const error = new Error('no database')
     for (const fail of [() => { throw error }, async () => { throw error }]) {
       let tries = 0
@@ -152,7 +152,7 @@ t.test('the context', async t => {
     }
   })
 
-  t.test('is an object, or nothing at all', async t => {
+  t.test('the context is an object, or nothing at all', async t => {
     const context = { db: 'open' }
     const given = usersOf()
     await managerOf(t, { context: context as never }).createApi().get(given.User, 'getById', [1])
@@ -197,11 +197,11 @@ t.test('without a logger, nothing is said and nothing fails', async t => {
 })
 
 t.test('ready', async t => {
-  t.test('resolves at once where nothing is to be waited for', async t => {
+  t.test('ready resolves at once where nothing is to be waited for', async t => {
     t.equal(await managerOf(t).ready(), undefined)
   })
 
-  t.test('waits for a lock that prepares itself', async t => {
+  t.test('ready waits for a lock that prepares itself', async t => {
     const door = gate()
     let prepared = false
     const lock = { acquire: async () => undefined, prepare: async () => { await door.opened; prepared = true } }
@@ -211,7 +211,7 @@ t.test('ready', async t => {
     t.ok(prepared)
   })
 
-  t.test('never rejects: a lock that can not prepare itself is a line in the log', async t => {
+  t.test('ready never rejects: a lock that can not prepare itself is a line in the log', async t => {
     const logger = silentLogger()
     for (const prepare of [async () => { throw new Error('no server') }, () => { throw new Error('at once') }, () => undefined]) {
       await managerOf(t, { lock: { acquire: async () => undefined, prepare: prepare as never }, logger }).ready()
@@ -220,7 +220,7 @@ t.test('ready', async t => {
     t.equal(logger.lines.debug.length, 2)
   })
 
-  t.test('waits no longer than tierTimeout', async t => {
+  t.test('ready waits no longer than tierTimeout', async t => {
     const lock = { acquire: async () => undefined, prepare: async () => await new Promise<never>(() => {}) }
     await managerOf(t, { lock, regions: { objects: { tiers: [nothing()], ttl: 1000, tierTimeout: 1 } } }).ready()
   })
@@ -240,7 +240,7 @@ t.test('a backend that several managers use is closed with the last of them', as
   t.strictSame(await shared.getMany(['b:objects:k:k']), [undefined])
 })
 
-t.test('one that is closed listens no longer, though others go on to use its backend; and a later one may use it again', async t => {
+t.test('a manager that is closed listens no longer, though others go on to use its backend; and a later one may use it again', async t => {
   const server = await startRedis(t)
   const client = new Redis(server.port)
   t.teardown(() => client.disconnect())
@@ -299,7 +299,7 @@ t.test('a bus carries the invalidations of regions of memory alone; without one,
 })
 
 t.test('close', async t => {
-  t.test('waits for loads and writes that are under way, then refuses new ones', async t => {
+  t.test('close waits for loads and writes that are under way, then refuses new ones', async t => {
     const [loadDoor, writeDoor] = [gate(), gate()]
     const events: string[] = []
     const { User } = usersOf(async () => { await loadDoor.opened; events.push('loaded') })
@@ -335,7 +335,7 @@ t.test('close', async t => {
     await t.rejects(region.invalidateTags('x'), closed)
   })
 
-  t.test('closes each backend and the bus once, whatever becomes of the others', async t => {
+  t.test('close closes each backend and the bus once, whatever becomes of the others', async t => {
     const logger = silentLogger()
     const closed: string[] = []
     const shared = plainBackend('shared', { close: async () => { closed.push('shared') } })
@@ -353,7 +353,7 @@ t.test('close', async t => {
     t.match(logger.lines.warn, [{ details: { err: { message: 'stuck' } }, message: 'a backend could not be closed' }])
   })
 
-  t.test('leaves open what it was given: a Redis client goes on working, and the connection that listened is gone', async t => {
+  t.test('close leaves open what it was given: a Redis client goes on working, and the connection that listened is gone', async t => {
     const server = await startRedis(t)
     const client = new Redis(server.port)
     t.teardown(() => client.disconnect())
@@ -370,7 +370,7 @@ t.test('close', async t => {
     }
   })
 
-  t.test('does not wait for ever', async t => {
+  t.test('close does not wait for ever', async t => {
     const door = gate()
     const logger = silentLogger()
     const { User } = usersOf(() => door.opened)
@@ -432,7 +432,7 @@ t.test('what the objects of requests are given', async t => {
     return { api: manager.createApi().savesObjects(silentLogger(), response), UserCache, response, calls }
   }
 
-  t.test('is saved before idle resolves, if its time has come', async t => {
+  t.test('what the objects of requests are given is saved before idle resolves, if its time has come', async t => {
     const manager = managerOf(t)
     const doors = [gate(), gate()]
     let saves = 0
@@ -453,7 +453,7 @@ t.test('what the objects of requests are given', async t => {
     t.strictSame([await new UserCache(1).username, await new UserCache(2).username], ['alice', 'bob'])
   })
 
-  t.test('is saved when the manager closes, though the response isn\'t over', async t => {
+  t.test('what the objects of requests are given is saved when the manager closes, though the response isn\'t over', async t => {
     const manager = managerOf(t)
     const { api, UserCache } = requestOf(manager)
     api.object(UserCache, 1).username = 'alice'
@@ -461,7 +461,7 @@ t.test('what the objects of requests are given', async t => {
     t.equal(await new UserCache(1).username, 'alice')
   })
 
-  t.test('is not waited for for ever', async t => {
+  t.test('what the objects of requests are given is not waited for for ever', async t => {
     const logger = silentLogger()
     const manager = new CachingManager({ regions: regionsOf(), logger })
     const { api, UserCache, calls } = requestOf(manager, () => new Promise(() => {}))

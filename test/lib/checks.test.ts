@@ -1,7 +1,7 @@
 import t from 'tap'
 import { assertTags } from '../../lib/checks.js'
 
-t.test('tags are strings', async t => {
+t.test('tags that are no array of strings are refused', async t => {
   t.doesNotThrow(() => assertTags([]))
   t.doesNotThrow(() => assertTags(['a', 'b']))
   for (const tags of ['a', undefined, null, [1], ['a', undefined], { 0: 'a' }]) {

@@ -41,7 +41,7 @@ function idLoader<Id extends string | number> ({ maxBatch = 1000, before = () =>
 }
 
 t.test('primary api', async t => {
-  t.test('a really really simple loader', async t => {
+  t.test('a really really simple loader loads one value', async t => {
     const { Identity } = idLoader<number>()
     const promise = apiOf(t).get(Identity, 'load', [1])
     t.type(promise, Promise)
@@ -263,14 +263,14 @@ t.test('any kind of key', async t => {
     t.strictSame(calls, [{ id: 123 }, { id: '123' }])
   })
 
-  t.test('the order of their properties does not matter', async t => {
+  t.test('the order of the properties of a key does not matter', async t => {
     const { Search, calls } = search()
     const api = apiOf(t)
     t.equal(await api.get(Search, 'find', [{ a: 123, b: 321 }]), await api.get(Search, 'find', [{ b: 321, a: 123 }]))
     t.equal(calls.length, 1)
   })
 
-  t.test('they are cleared and primed by an equal one', async t => {
+  t.test('a key that is an object is cleared and primed by an equal one', async t => {
     const { Search, calls } = search()
     const api = apiOf(t)
     await api.get(Search, 'find', [{ id: 123 }])
@@ -337,7 +337,7 @@ t.test('options', async t => {
 })
 
 t.test('it is resilient to the order of jobs', async t => {
-  t.test('batches loads that occur within promises', async t => {
+  t.test('loads that occur within promises are one batch', async t => {
     const { Identity, calls } = idLoader<string>()
     const api = apiOf(t)
     const load = (id: string) => api.get(Identity, 'load', [id])
@@ -349,14 +349,14 @@ t.test('it is resilient to the order of jobs', async t => {
     t.strictSame(calls, [['A', 'B', 'C', 'D']])
   })
 
-  t.test('batches loads of other requests in the same tick', async t => {
+  t.test('loads of several requests in the same tick are one batch', async t => {
     const manager = managerOf(t)
     const { Identity, calls } = idLoader<string>()
     await Promise.all(['A', 'B', 'A'].map(async id => { await Promise.resolve(); return await manager.createApi().get(Identity, 'load', [id]) }))
     t.strictSame(calls, [['A', 'B']])
   })
 
-  t.test('can call a loader from a loader', async t => {
+  t.test('a loader can be called from a loader', async t => {
     const deepCalls: string[][] = []
     const Deep = cachedObject({
       name: 'Deep',

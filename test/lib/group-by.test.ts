@@ -6,6 +6,6 @@ t.test('what has the same key comes together, in the order in which it came', as
   t.strictSame([...groups], [['a', ['aa', 'ac', 'ab']], ['b', ['b']], ['c', ['c']]])
 })
 
-t.test('of nothing there are no groups', async t => {
+t.test('an empty list makes no groups', async t => {
   t.equal(groupBy([], String).size, 0)
 })

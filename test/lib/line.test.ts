@@ -10,7 +10,7 @@ t.test('a bus is what publishes, listens and closes', async t => {
   t.ok(isLine({ publish () {}, listen () {}, reconnect () {}, catchUp () {}, close () {} }))
 })
 
-t.test('anything less is none', async t => {
+t.test('what lacks any of that is no bus', async t => {
   for (const other of [undefined, null, 'line', () => {}, {}, { publish () {}, listen () {} }, { publish () {}, close () {} }, { listen () {}, close () {} }, { publish () {}, listen () {}, close () {} }]) {
     t.notOk(isLine(other))
   }

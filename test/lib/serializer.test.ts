@@ -54,14 +54,14 @@ const cases: [name: string, value: unknown, encoding: number][] = [
 ]
 
 for (const [name, value, encoding] of cases) {
-  t.test(`${name} survives`, async t => {
+  t.test(`${name} survives being encoded`, async t => {
     t.ok(isDeepStrictEqual(journey(value), value))
     const used = encode(copyIn(value).value)[0]
     t.equal(used === shapedEncoding ? msgpackEncoding : used, encoding, 'in the encoding that keeps it')
   })
 }
 
-t.test('an invalid Date survives', async t => {
+t.test('an invalid Date survives being encoded', async t => {
   // It is not equal to another one for isDeepStrictEqual of Node 20.
   const { at } = journey({ at: new Date(NaN) }) as { at: Date }
   t.type(at, Date)

@@ -65,7 +65,7 @@ t.test('a backend that is away may have nothing to close', async t => {
   t.strictSame(await failuresOf(() => memory(), { makeAway: () => failing() }), [])
 })
 
-t.test('node:test runs it too', async t => {
+t.test('node:test runs the suite of backends, too', async t => {
   const script = `
     import { test } from 'node:test'
     import { testBackend } from '${new URL('../../lib/testing.ts', import.meta.url).href}'

@@ -187,7 +187,7 @@ t.test('serverTiming', async t => {
     return app
   }
 
-  t.test('says in a header where the values came from: local reads, each tier, and the load', async t => {
+  t.test('serverTiming says in a header where the values came from: local reads, each tier, and the load', async t => {
     const app = await timedApp(t)
     const cold = await app.inject('/users')
     t.match(cold.headers['server-timing'], /^cache-local;desc="1", cache-files;desc="0";dur=\d+\.\d\d, cache-load;desc="2 in 1";dur=\d+\.\d\d$/)
@@ -196,7 +196,7 @@ t.test('serverTiming', async t => {
     t.match(warm.headers['server-timing'], /^cache-local;desc="1", cache-memory;desc="2";dur=0\.00$/)
   })
 
-  t.test('is appended to what others have put into the header', async t => {
+  t.test('serverTiming is appended to what others have put into the header', async t => {
     const app = await timedApp(t)
     app.get('/others', async (request, reply) => {
       reply.header('server-timing', 'db;dur=5')
@@ -206,7 +206,7 @@ t.test('serverTiming', async t => {
     t.equal((await app.inject('/others')).headers['server-timing'], 'db;dur=5, cache-local;desc="0"')
   })
 
-  t.test('leaves what others have put there as it is, also where a response is sent twice', async t => {
+  t.test('serverTiming leaves what others have put there as it is, also where a response is sent twice', async t => {
     const metrics = 'cdn-cache;desc=HIT, cache-status;desc="a, cache-b"'
     for (const [url, header] of [['/one', metrics], ['/several', ['cdn-cache;desc=HIT', 'cache-status;desc="a, cache-b"']], ['/none', undefined]] as const) {
       const app = await timedApp(t)
@@ -229,7 +229,7 @@ t.test('serverTiming', async t => {
     }
   })
 
-  t.test('is absent where the cache was not used, and unless it is asked for', async t => {
+  t.test('serverTiming is absent where the cache was not used, and unless it is asked for', async t => {
     const app = await timedApp(t)
     app.get('/unused', async () => ({}))
     for (const [url, status] of [['/unused', 200], ['/not-found', 404]] as const) {
@@ -243,7 +243,7 @@ t.test('serverTiming', async t => {
     t.notOk('server-timing' in (await plain.inject('/')).headers)
   })
 
-  t.test('is there for responses that are errors as well', async t => {
+  t.test('serverTiming is there for responses that are errors as well', async t => {
     const app = await timedApp(t)
     app.get('/fails', async request => { request.cachingApi.stash('a', 1); throw new Error('no') })
     const { statusCode, headers } = await app.inject('/fails')
@@ -331,7 +331,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     return cacheObject({ name: 'UserCache', backend, timeout: '20s', properties: { username: property<string>(), visits: property<number>() } })
   }
 
-  t.test('is saved before the response is sent', async t => {
+  t.test('what is assigned to the cache objects of a request is saved before the response is sent', async t => {
     const door = gate()
     const { backend, calls } = recordedBackend('slow', operation => operation === 'setMany' ? door.opened : undefined)
     const UserCache = usersIn(backend)
@@ -354,7 +354,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     t.equal(await new UserCache(10).username, 'alice')
   })
 
-  t.test('is saved with a response that is an error, too', async t => {
+  t.test('what is assigned to the cache objects of a request is saved with a response that is an error, too', async t => {
     const UserCache = usersIn(memory())
     const app = appOf(t)
     await app.register(cachingApi, optionsOf())
@@ -366,7 +366,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     t.equal(await new UserCache(10).username, 'alice')
   })
 
-  t.test('does not change the response if it can not be saved: that is a line in the log', async t => {
+  t.test('what is assigned to the cache objects of a request does not change the response if it can not be saved: that is a line in the log', async t => {
     const { backend } = recordedBackend('away', () => { throw new Error('connection refused') })
     const UserCache = usersIn(backend)
     const route = async (request: FastifyRequest) => {
@@ -390,7 +390,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     t.match(logger.lines.warn, [{ message: 'what was assigned to a cache object could not be saved' }])
   })
 
-  t.test('and saved is not saved again', async t => {
+  t.test('what is assigned to the cache objects of a request and saved is not saved again', async t => {
     const { backend, calls } = recordedBackend()
     const UserCache = usersIn(backend)
     const app = appOf(t)
@@ -405,7 +405,7 @@ t.test('what is assigned to the cache objects of a request', async t => {
     t.equal(calls.length, 1)
   })
 
-  t.test('holds up a second send as well, where a handler sends and does not return what it has sent', async t => {
+  t.test('what is assigned to the cache objects of a request holds up a second send as well, where a handler sends and does not return what it has sent', async t => {
     const proxy = await recordingProxy(t, (await startRedis(t)).port)
     const client = new Redis(proxy.port)
     t.teardown(() => client.disconnect())
@@ -450,7 +450,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     return body
   }
 
-  t.test('by a later onSend hook or by the stream of its body, is saved when the response is over, all in one step', async t => {
+  t.test('what is assigned to the cache objects of a request by a later onSend hook or by the stream of its body, is saved when the response is over, all in one step', async t => {
     const { backend, calls } = recordedBackend()
     const UserCache = usersIn(backend)
     const app = appOf(t)
@@ -472,7 +472,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     }
   })
 
-  t.test('by a hook of the error that another onSend hook threw, is saved before that error is sent', async t => {
+  t.test('what is assigned to the cache objects of a request by a hook of the error that another onSend hook threw, is saved before that error is sent', async t => {
     const { backend, calls } = recordedBackend()
     const UserCache = usersIn(backend)
     const app = appOf(t)
@@ -495,7 +495,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     t.strictSame(await new UserCache(10).getAll(), { username: 'failed', visits: 1 })
   })
 
-  t.test('is saved though the client goes away in the middle of a stream', async t => {
+  t.test('what is assigned to the cache objects of a request is saved though the client goes away in the middle of a stream', async t => {
     const UserCache = usersIn(memory())
     const app = appOf(t, { forceCloseConnections: true })
     await app.register(cachingApi, optionsOf())
@@ -518,7 +518,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     }
   })
 
-  t.test('is saved though the handler never answers, since the client is gone', async t => {
+  t.test('what is assigned to the cache objects of a request is saved though the handler never answers, since the client is gone', async t => {
     const [assigned, gone, done] = [gate(), gate(), gate()]
     const UserCache = usersIn(memory())
     const app = appOf(t, { forceCloseConnections: true })
@@ -542,7 +542,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     t.strictSame(await new UserCache(10).getAll(), { username: 'alice', visits: 1 })
   })
 
-  t.test('is saved where Fastify has no moment for it: a hijacked reply, an earlier hook that fails, one that answers', async t => {
+  t.test('what is assigned to the cache objects of a request is saved where Fastify has no moment for it: a hijacked reply, an earlier hook that fails, one that answers', async t => {
     const UserCache = usersIn(memory())
     const app = appOf(t)
     app.addHook('onRequest', async (request, reply) => {
@@ -571,7 +571,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     t.equal(await new UserCache(10).visits, 1)
   })
 
-  t.test('by a hook that is older than the plugin, is saved as if it were not', async t => {
+  t.test('what is assigned to the cache objects of a request by a hook that is older than the plugin, is saved as if it were not', async t => {
     const UserCache = usersIn(memory())
     const app = appOf(t)
     app.addHook('onRequest', async request => { request.cachingApi.object(UserCache, 10).username = 'alice' })
@@ -585,7 +585,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     t.equal(await new UserCache(10).username, 'alice')
   })
 
-  t.test('by work that goes on after it, is saved at once in the background; what can not be is a line in the log', async t => {
+  t.test('what is assigned to the cache objects of a request by work that goes on after its response is saved at once in the background; what can not be is a line in the log', async t => {
     for (const http2 of [false, true]) {
       let away = false
       const { backend, calls } = recordedBackend('away', () => { if (away) throw new Error('connection refused') })
@@ -621,7 +621,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     }
   })
 
-  t.test('is waited for when the app closes right after the response', async t => {
+  t.test('what is assigned to the cache objects of a request is waited for when the app closes right after the response', async t => {
     const [door, saving] = [gate(), gate()]
     const { backend } = recordedBackend('slow', async operation => {
       if (operation !== 'setMany') return
@@ -644,7 +644,7 @@ t.test('what is assigned to the cache objects of a request when its response is 
     t.equal(await new UserCache(10).username, 'alice')
   })
 
-  t.test('costs the others nothing: neither a promise nor a listener', async t => {
+  t.test('saving cache objects costs requests that have none nothing: neither a promise nor a listener', async t => {
     const UserCache = usersIn(memory())
     const app = appOf(t)
     await app.register(cachingApi, optionsOf())

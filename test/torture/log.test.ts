@@ -21,7 +21,7 @@ t.test('what was written is read back, but for a record that was cut off', async
   log.close()
 })
 
-t.test('more than fits into the buffer', async t => {
+t.test('records that don\'t fit into the buffer together are read back as well', async t => {
   const path = join(t.testdir(), 'log')
   const log = new LogWriter(path)
   for (let version = 0; version < 5000; version++) log.write({ what: 'read', way: 'get', origin: 'loaded', cell: 1, version, began: version, ended: version })

@@ -15,6 +15,6 @@ t.test('each of the last rows is of one process, and each process has one, howev
   }
 })
 
-t.test('of many rows it is a quarter', async t => {
+t.test('of many rows, a quarter are of one process each', async t => {
   t.strictSame(ownRows(32, 4).map(({ own }) => own), [[24, 28], [25, 29], [26, 30], [27, 31]])
 })

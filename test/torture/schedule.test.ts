@@ -20,7 +20,7 @@ t.test('faults come in their order, of all kinds, and concern what there is', as
   }
 })
 
-t.test('only those that were asked for; and what only a Cluster has, only there', async t => {
+t.test('only faults that were asked for come; and what only a Cluster has, only there', async t => {
   t.strictSame(new Set(schedule({ ...options, faults: ['cut', 'move'] }).map(({ kind }) => kind)), new Set(['cut', 'move']))
   t.notOk(schedule({ ...options, tier: 'redis' }).some(({ kind }) => kind === 'move' || kind === 'failover'))
   t.strictSame(schedule({ ...options, tier: 'redis', faults: ['move'] }), [])

@@ -13,7 +13,7 @@ import { startRedis } from '../../helpers/servers.js'
 const bytes = (text: string) => Buffer.from(text)
 const entry = (key: string, text: string) => ({ key, value: bytes(text), ttl: 60_000 })
 
-t.test('it connects when it is first used, once, and keeps bytes', async t => {
+t.test('localRedis connects when it is first used, once, and keeps bytes', async t => {
   const redis = await startRedis(t)
   const proxy = await recordingProxy(t, redis.port)
   const backend = localRedis({ port: proxy.port })
@@ -28,7 +28,7 @@ t.test('it connects when it is first used, once, and keeps bytes', async t => {
   t.equal(proxy.connections, 1)
 })
 
-t.test('databases are apart', async t => {
+t.test('two databases of the local Redis are apart', async t => {
   const { port } = await startRedis(t)
   const [first, second] = [localRedis({ port }), localRedis({ port, db: 1 })]
   t.teardown(() => Promise.all([first.close!(), second.close!()]))
@@ -37,7 +37,7 @@ t.test('databases are apart', async t => {
   t.strictSame(await second.getMany(['a']), [bytes('1')])
 })
 
-t.test('without a server it says why, and tries again with the next operation', async t => {
+t.test('localRedis without a server says why, and tries again with the next operation', async t => {
   const redis = await startRedis(t)
   const backend = localRedis({ port: redis.port })
   t.teardown(() => backend.close!())
@@ -48,7 +48,7 @@ t.test('without a server it says why, and tries again with the next operation', 
   t.strictSame(await backend.getMany(['a']), [undefined])
 })
 
-t.test('a server that hangs up says so', async t => {
+t.test('a local server that hangs up is an error that says so', async t => {
   const server = createServer(socket => { socket.once('data', () => socket.end()) })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -69,7 +69,7 @@ t.test('a connection that was lost is made anew', async t => {
   t.strictSame(await backend.getMany(['a']), [bytes('1')])
 })
 
-t.test('close ends the connection when what is under way is answered; it can be used again', async t => {
+t.test('close ends the connection when what is under way is answered; localRedis can be used again', async t => {
   const redis = await startRedis(t)
   const proxy = await recordingProxy(t, redis.port)
   const backend = localRedis({ port: proxy.port })
@@ -87,7 +87,7 @@ t.test('close ends the connection when what is under way is answered; it can be 
   await backend.close!()
 })
 
-t.test('what is asked for while it is closed has a connection of its own, which the end of the old one leaves alone', async t => {
+t.test('what is asked for while localRedis closes has a connection of its own, which the end of the old one leaves alone', async t => {
   const redis = await startRedis(t)
   const proxy = await recordingProxy(t, redis.port)
   const ends: Promise<unknown>[] = []
@@ -120,7 +120,7 @@ t.test('a server that hangs does not hold up close', async t => {
   await eventually(t, () => proxy.connections === 0, 'the connection is gone')
 })
 
-t.test('it is closed when the last of those who hold it lets go', async t => {
+t.test('localRedis is closed when the last of those who hold it lets go', async t => {
   const redis = await startRedis(t)
   const proxy = await recordingProxy(t, redis.port)
   const backend = new LocalRedisBackend({ port: proxy.port })
@@ -139,7 +139,7 @@ t.test('it is closed when the last of those who hold it lets go', async t => {
   await eventually(t, () => proxy.connections === 0, 'the connection is gone')
 })
 
-t.test('without ioredis it says what to install, and looks again the next time', async t => {
+t.test('localRedis without ioredis says what to install, and looks again the next time', async t => {
   const { port } = await startRedis(t)
   let installed = false
   const backend = new LocalRedisBackend({ port }, async () => {

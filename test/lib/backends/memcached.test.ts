@@ -96,7 +96,7 @@ async function regionOf (t: Test, options: Partial<RegionOptions> & Pick<RegionO
 t.jobs = 2
 
 for (const [name, count] of Object.entries({ 'one server keeps': 1, 'several servers keep': 3 })) {
-  t.test(`${name} the contract`, async t => {
+  t.test(`memcached on ${name} the contract`, async t => {
     const servers = await Promise.all(Array.from({ length: count }, async () => await startMemcached(t)))
     const clients = servers.map(({ port }) => clientOf(t, port, { maxConnections: count }))
     await testBackend(t, () => memcached(clients), { flush: async () => await Promise.all(clients.map(client => client.cmd('flush_all'))) })
@@ -764,7 +764,7 @@ t.test('where a server has no room and may evict nothing, values are returned an
   t.match(logger.lines.warn[0]!.details, { tier: 'memcached', err: { message: 'SERVER_ERROR out of memory storing object' } })
 })
 
-t.test('and whatever is invalidated or replaced there is gone in all processes', async t => {
+t.test('where a server has no room, whatever is invalidated or replaced is gone in all processes', async t => {
   const invalidations: Record<string, (region: Region) => Promise<unknown>> = {
     'a key': region => region.delete('alice'),
     'a tag': region => region.invalidateTags('team'),
@@ -927,7 +927,7 @@ t.test('a server that refuses connections, or drops them, is left alone as well'
   }
 })
 
-t.test('one that is left alone and comes back where nobody logs is used again', async t => {
+t.test('a server that is left alone and comes back is used again, also where nobody logs', async t => {
   let isAway = true
   const changing = actor('a:1', async () => {
     if (isAway) throw new Error('socket end')

@@ -71,7 +71,7 @@ t.test('what is replaced, deleted or evicted is not found by its alias either', 
   t.strictSame([...shortcuts.keys()], [])
 })
 
-t.test('without bounds of one’s own there are ten thousand', async t => {
+t.test('a memory without bounds of one’s own keeps ten thousand values', async t => {
   const backend = memoryOf()
   const entry = entryOf(1)
   for (let i = 0; i < 10_001; i++) backend.setEntry(`key-${i}`, entry)
@@ -86,14 +86,14 @@ t.test('values make room when there are more than maxBytes of them', async t => 
   t.strictSame(kept, [16, 17, 18, 19], 'four of two kilobytes each')
 })
 
-t.test('with maxBytes there may be more than ten thousand', async t => {
+t.test('with maxBytes there may be more than ten thousand values', async t => {
   const backend = memoryOf({ maxBytes: 100_000_000 })
   const entry = entryOf(1)
   for (let i = 0; i < 10_001; i++) backend.setEntry(`key-${i}`, entry)
   t.equal(backend.getEntry('key-0'), entry)
 })
 
-t.test('both bounds hold at once', async t => {
+t.test('maxEntries and maxBytes hold at once', async t => {
   const backend = memoryOf({ maxBytes: 10_000, maxEntries: 2 })
   for (const key of ['a', 'b', 'c']) backend.setEntry(key, entryOf(key))
   t.equal(backend.getEntry('a'), undefined)
@@ -142,7 +142,7 @@ t.test('the weight of a value is about that of its parts, of whatever kind', asy
   }
 })
 
-t.test('what is small still takes what it takes to keep it', async t => {
+t.test('a small value still takes what it takes to keep it', async t => {
   const cycle: Record<string, unknown> = {}
   cycle['self'] = cycle
   for (const [name, value] of [['a number', 1], ['null', null], ['undefined', undefined], ['true', true], ['a cycle', cycle], ['a Date', new Date()], ['an empty object', {}]] as const) {

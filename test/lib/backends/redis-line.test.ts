@@ -194,7 +194,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
     /** A line, and the one of another process. */
     const lines = (t: Test) => [lineOver(clientOf(kind, t), t), lineOver(clientOf(kind, t), t)] as const
 
-    t.test('carries every message to every listener of its channel', async t => {
+    t.test('a line carries every message to every listener of its channel', async t => {
       const [mine, theirs] = lines(t)
       const heard: Record<string, string[]> = { first: [], second: [], mine: [], other: [] }
       await theirs.listen('news', message => heard['first']!.push(message))
@@ -207,7 +207,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, { first: sent, second: sent, mine: sent, other: [] })
     })
 
-    t.test('has one order for all who listen, whatever the channel and whoever publishes', async t => {
+    t.test('a line has one order for all who listen, whatever the channel and whoever publishes', async t => {
       const publishers = lines(t)
       const orders = await Promise.all(lines(t).map(async line => {
         const order: string[] = []
@@ -224,7 +224,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       }
     })
 
-    t.test('is not heard by who has stopped listening, and the server is told when nobody is left', async t => {
+    t.test('a line is not heard by who has stopped listening, and the server is told when nobody is left', async t => {
       const [mine, theirs] = lines(t)
       const channel = `stopping-${kind}`
       const heard: string[] = []
@@ -256,7 +256,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.equal(heard.length, 3, 'not even while the others are told')
     })
 
-    t.test('brings a message that was under way when its listener stopped to nobody', async t => {
+    t.test('a line brings a message that was under way when its listener stopped to nobody', async t => {
       const { client, pause, resume } = await proxiedClientOf(kind, t)
       const line = lineOver(client, t)
       const publisher = lineOver(clientOf(kind, t), t)
@@ -273,7 +273,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, [])
     })
 
-    t.test('takes the same function for as many listeners as it is given for', async t => {
+    t.test('a line takes the same function for as many listeners as it is given for', async t => {
       const [mine] = lines(t)
       const { heard, hear, interrupted } = listener()
       const stop = await mine.listen('twice', hear, interrupted)
@@ -289,7 +289,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, ['a', 'b', '!', '!'])
     })
 
-    t.test('is heard again after its connection was lost; whoever listens is told of the loss, and of its end', async t => {
+    t.test('a line is heard again after its connection was lost; whoever listens is told of the loss, and of its end', async t => {
       const [mine, theirs] = lines(t)
       const [first, second, third] = [listener(), listener(), listener()]
       await theirs.listen('lost', first.hear, first.interrupted)
@@ -307,7 +307,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame([first.heard, second.heard, third.heard], [expected, expected, []])
     })
 
-    t.test('makes no more than one connection, and brings nothing twice, however often it is asked for another one', async t => {
+    t.test('a line makes no more than one connection, and brings nothing twice, however often it is asked for another one', async t => {
       const [mine, theirs] = lines(t)
       const { heard, hear, interrupted } = listener()
       theirs.reconnect()
@@ -325,7 +325,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.equal(heard.filter(message => message === 'last').length, 1)
     })
 
-    t.test('replaces a silent connection, and what that brings later is nobody’s', async t => {
+    t.test('a line replaces a silent connection, and what that brings later is nobody’s', async t => {
       const { client, pause, resume } = await proxiedClientOf(kind, t)
       const line = lineOver(client, t)
       const publisher = lineOver(clientOf(kind, t), t)
@@ -342,7 +342,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, ['!', '!', 'new'])
     })
 
-    t.test('gives up a server that says nothing, and tries again', async t => {
+    t.test('a line gives up a server that says nothing, and tries again', async t => {
       const { client, pause, resume, calls } = await proxiedClientOf(kind, t)
       const [line, another] = [lineOver(client, t), lineOver(client, t)]
       const [first, second, third] = [listener(), listener(), listener()]
@@ -364,7 +364,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await hears(t, line, 'third', third, 'c')
     })
 
-    t.test('waits for a server that is away', async t => {
+    t.test('a line waits for a server that is away', async t => {
       const { client, cut, restore } = await proxiedClientOf(kind, t)
       await cut()
       const line = lineOver(client, t)
@@ -392,7 +392,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.notOk(second.heard.includes('b'))
     })
 
-    t.test('is the same to all with the same prefix, and to nobody else', async t => {
+    t.test('a line is the same to all with the same prefix, and to nobody else', async t => {
       const all = listener()
       const outside = lineOver(clientOf(kind, t), t)
       await outside.listen('news', message => { all.hear(`outside ${message}`) })
@@ -416,7 +416,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       'puts commands into pipelines': { enableAutoPipelining: true },
       'keeps no commands for later': { enableOfflineQueue: false }
     })) {
-      t.test(`works over a client that ${what}`, async t => {
+      t.test(`a line works over a client that ${what}`, async t => {
         const client = clientOf(kind, t, options)
         const line = lineOver(client, t)
         const [first, second] = [listener(), listener()]
@@ -437,7 +437,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       })
     }
 
-    t.test('is heard by the others when one listener throws, and comes back when one that is told of a loss does', async t => {
+    t.test('a line is heard by the others when one listener throws, and comes back when one that is told of a loss does', async t => {
       const [mine, theirs] = lines(t)
       const { heard, hear, interrupted } = listener()
       const bad = () => { throw new Error(`it has a bug over ${kind}`) }
@@ -455,7 +455,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, ['a', 'b', '!', '!', 'c'])
     })
 
-    t.test('may be listened to, left and reconnected by its listeners', async t => {
+    t.test('a line may be listened to, left and reconnected by its listeners', async t => {
       const [mine, theirs] = lines(t)
       const { heard, hear } = listener()
       const stops: (() => void)[] = []
@@ -476,7 +476,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.equal(heard.filter(message => message === 'go').length, 2)
     })
 
-    t.test('says what the server refuses', async t => {
+    t.test('a line says what the server refuses', async t => {
       const username = `deaf-${kind.slice(2)}`
       const permit = async (...rules: string[]) => await onNodes(async node => await node.acl('SETUSER', username, ...rules))
       await permit('on', '>secret', '&*', '+@all', '-subscribe', '-ssubscribe')
@@ -493,7 +493,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(heard, ['a'])
     })
 
-    t.test('does not give up for who has heard already, when the server refuses it later', async t => {
+    t.test('a line does not give up for who has heard already, when the server refuses it later', async t => {
       const username = `deafened-${kind.slice(2)}`
       const permit = async (...rules: string[]) => await onNodes(async node => await node.acl('SETUSER', username, ...rules))
       await permit('on', '>secret', '~*', '&*', '+@all')
@@ -512,7 +512,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(first.heard.slice(0, 3), ['!', '!', 'a'])
     })
 
-    t.test('does not publish over a client that is closed', async t => {
+    t.test('a line does not publish over a client that is closed', async t => {
       const client = clientOf(kind, t)
       const line = lineOver(client, t)
       await client.ping()
@@ -521,7 +521,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await t.rejects(line.publish('news', 'a'), { message: /^the connection is in status '(?:close|end)'$/ })
     })
 
-    t.test('is closed without closing the client that it was made of', async t => {
+    t.test('a line is closed without closing the client that it was made of', async t => {
       const client = clientOf(kind, t)
       const line = lineOver(client, t)
       const { heard, hear, interrupted } = listener()
@@ -539,7 +539,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await unused.close()
     })
 
-    t.test('is closed while it connects', async t => {
+    t.test('a line is closed while it connects', async t => {
       const { client, pause, resume, connections } = await proxiedClientOf(kind, t)
       await connected(client)
       const [atOnce, connecting, known] = [lineOver(client, t), lineOver(client, t), lineOver(client, t)]
@@ -560,7 +560,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await eventually(t, () => connections() < before, 'none is left')
     })
 
-    t.test('leaves nothing behind that keeps a process alive', async t => {
+    t.test('a line leaves nothing behind that keeps a process alive', async t => {
       const script = `
         import { Cluster, Redis } from 'ioredis'
         import { RedisLine } from './lib/backends/redis-line.ts'
@@ -619,7 +619,7 @@ t.test('a line is lost at any moment without harm', { buffered: true }, async t 
     'when it has just subscribed': (connection, line) => { afterReply(connection, () => line.reconnect()) }
   }
   for (const [when, lose] of Object.entries(moments)) {
-    t.test(when, async t => {
+    t.test(`a line is lost without harm ${when}`, async t => {
       let lost = false
       const line = lineWhose(t, (connection, line) => {
         connection.once('end', () => { lost = true })
@@ -633,7 +633,7 @@ t.test('a line is lost at any moment without harm', { buffered: true }, async t 
     })
   }
 
-  t.test('when somebody has just stopped', async t => {
+  t.test('a line is lost without harm when somebody has just stopped', async t => {
     const line = lineOver(clientOf('a server', t, {}, [own.port]), t)
     const { heard, hear, interrupted } = listener()
     const stop = await line.listen('news', hear, interrupted)
@@ -647,7 +647,7 @@ t.test('a line is lost at any moment without harm', { buffered: true }, async t 
     await hears(t, line, 'news', { heard }, 'a')
   })
 
-  t.test('when it is closed', async t => {
+  t.test('a line is lost without harm when it is closed', async t => {
     for (const close of [
       (connection: Redis, line: RedisLine) => { connection.once('ready', () => { void line.close() }) },
       (connection: Redis, line: RedisLine) => { afterReply(connection, () => { void line.close() }) }
@@ -758,7 +758,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
   }
 
   for (const protocol of [3, 2] as const) {
-    t.test(`moves to another master while somebody listens, over protocol ${protocol}`, async t => {
+    t.test(`the slot of a line moves to another master while somebody listens, over protocol ${protocol}`, async t => {
       const prefix = `moving:${protocol}`
       const [mine, theirs] = [0, 1].map(() => lineOver(clientOfOwn(t, { protocol }), t, prefix)) as [RedisLine, RedisLine]
       const [first, second] = [listener(), listener()]
@@ -776,7 +776,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     })
   }
 
-  t.test('has moved before somebody listens', async t => {
+  t.test('the slot of a line has moved before somebody listens', async t => {
     const client = clientOfOwn(t)
     await client.ping()
     await move('moved')
@@ -788,7 +788,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     t.strictSame(heard, ['a'])
   })
 
-  t.test('is at a node that the client does not know', async t => {
+  t.test('the slot of a line is at a node that the client does not know', async t => {
     const client = clientOfOwn(t)
     await client.ping()
     client.slots.fill(['127.0.0.1:1'])
@@ -798,7 +798,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     await hears(t, line, 'news', { heard }, 'a')
   })
 
-  t.test('is known as soon as the client has connected', async t => {
+  t.test('the slot of a line is known as soon as the client has connected', async t => {
     for (const begin of [
       async (client: Cluster) => await once(client, '+node'),
       async (client: Cluster) => await once(client, 'ready'),
@@ -813,7 +813,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     await lineOver(lazy, t).listen('news', () => {})
   })
 
-  t.test('is asked for until it may be', async t => {
+  t.test('the slot of a line is asked for until it may be', async t => {
     const permit = async (...rules: string[]) => { for (const { connection } of nodes) await connection.acl('SETUSER', 'ignorant', ...rules) }
     await permit('on', '>secret', '~*', '&*', '+@all', '-cluster|keyslot')
     const line = lineOver(clientOfOwn(t, { username: 'ignorant', password: 'secret' }), t)
@@ -823,7 +823,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     await line.listen('news', () => {})
   })
 
-  t.test('is not asked for any more when the line is closed', async t => {
+  t.test('the slot of a line is not asked for any more when the line is closed', async t => {
     const client = clientOfOwn(t)
     const answer = gate()
     const asked: string[] = []
@@ -844,7 +844,7 @@ t.test('the slot of a line', { buffered: true }, async t => {
     t.equal(asked.filter(key => key === '{line@0:closed}').length, 1)
   })
 
-  t.test('is heard while others are lost, and with them all keys', async t => {
+  t.test('the slot of a line is heard while others are lost, and with them all keys', async t => {
     const [mine, theirs] = [lineOver(clientOfOwn(t), t), lineOver(clientOfOwn(t), t)]
     const { heard, hear } = listener()
     await mine.listen('news', hear)

@@ -74,7 +74,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
   })
 
   t.test(`bytes on ${kind}`, async t => {
-    t.test('come back in the order of the keys, with gaps and repetitions', async t => {
+    t.test('bytes come back in the order of the keys, with gaps and repetitions', async t => {
       const { backend, keys: [a, b, c] } = backendOn(kind, t)
       const bytes = Uint8Array.from({ length: 256 }, (_, i) => i)
       await backend.setMany([{ key: a, value: bytes, ttl: 60_000 }, { key: b, value: bytes.subarray(10, 20), ttl: 60_000 }])
@@ -84,7 +84,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame((await backend.getMany([a, b])).map(one => one !== undefined), [false, true])
     })
 
-    t.test('are nothing where nothing is asked', async t => {
+    t.test('bytes are nothing where nothing is asked', async t => {
       const { backend } = backendOn(kind, t)
       t.strictSame(await backend.getMany([]), [])
       await backend.setMany([])
@@ -92,7 +92,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(await backend.fillMany([]), [])
     })
 
-    t.test('live as long as they were given', async t => {
+    t.test('bytes live as long as they were given', async t => {
       const { backend, client, keys: [a, b] } = backendOn(kind, t)
       await backend.setMany([{ key: a, value: Buffer.from('a'), ttl: 60_000 }, { key: b, value: Buffer.from('b'), ttl: 1 }])
       const left = await client.pttl(a)
@@ -100,7 +100,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       await eventually(t, async () => (await backend.getMany([b]))[0] === undefined, 'one millisecond is over soon')
     })
 
-    t.test('of another type are missing, and keep nobody else’s from being found', async t => {
+    t.test('bytes of another type are missing, and keep nobody else’s from being found', async t => {
       const { backend, client, keys: [a, b] } = backendOn(kind, t)
       await client.rpush(a, 'foreign')
       await backend.setMany([{ key: b, value: Buffer.from('b'), ttl: 60_000 }])
@@ -109,7 +109,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
   })
 
   t.test(`leases on ${kind}`, async t => {
-    t.test('mark what is missing, and bring what is there', async t => {
+    t.test('leases mark what is missing, and bring what is there', async t => {
       const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
       await backend.setMany([{ key: b, value: Buffer.from('already here, and longer'), ttl: 60_000 }])
       const { mark, held } = await lease([a, b, c], { ttl: 30_000 })
@@ -121,7 +121,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.ok(await client.pttl(b) > 30_000, 'the time of what is there is its own')
     })
 
-    t.test('are shared with who asks later, and last as long as the later one needs', async t => {
+    t.test('leases are shared with who asks later, and last as long as the later one needs', async t => {
       const { client, keys: [a], lease } = backendOn(kind, t)
       const first = await lease([a], { ttl: 10_000 })
       const second = await lease([a], { ttl: 30_000.5 })
@@ -129,7 +129,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.ok(await client.pttl(a) > 20_000)
     })
 
-    t.test('let their holder fill the key', async t => {
+    t.test('leases let their holder fill the key', async t => {
       const { backend, client, keys: [a, b], lease } = backendOn(kind, t)
       const { mark } = await lease([a, b])
       const [one, two] = [entryBytes(1), entryBytes(2)]
@@ -140,7 +140,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.ok(left > 20_000 && left <= 30_000)
     })
 
-    t.test('are over once the key is filled', async t => {
+    t.test('leases are over once the key is filled', async t => {
       const { backend, client, keys: [a], lease } = backendOn(kind, t)
       const { mark } = await lease([a])
       const [first, second] = [entryBytes(1), entryBytes(2)]
@@ -149,7 +149,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(await client.getBuffer(a), first)
     })
 
-    t.test('of a stale entry are the entry itself', async t => {
+    t.test('leases of a stale entry are the entry itself', async t => {
       const { backend, client, keys: [a], lease } = backendOn(kind, t)
       const [stale, fresh] = [entryBytes('stale'), entryBytes('fresh')]
       await backend.setMany([{ key: a, value: stale, ttl: 60_000 }])
@@ -161,7 +161,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(await client.getBuffer(a), fresh)
     })
 
-    t.test('are taken from whoever has them by one that loads anew', async t => {
+    t.test('leases are taken from whoever has them by one that loads anew', async t => {
       const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
       const entry = entryBytes('old')
       await backend.setMany([{ key: b, value: entry, ttl: 60_000 }])
@@ -179,7 +179,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       for (const key of [a, b, c]) t.strictSame(await client.getBuffer(key), fresh)
     })
 
-    t.test('end with whatever ends the key, and nothing is filled any more', async t => {
+    t.test('leases end with whatever ends the key, and nothing is filled any more', async t => {
       const ends: Record<string, (on: ReturnType<typeof backendOn>, key: string) => Promise<unknown>> = {
         'an invalidation': async ({ backend, keyspace }, key) => await backend.forgetMany(keyspace.stamp, formatStamp(newStamp()), [key]),
         'a plain delete': async ({ backend }, key) => await backend.deleteMany([key]),
@@ -204,7 +204,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       }
     })
 
-    t.test('put right what somebody else left under a key', async t => {
+    t.test('leases put right what somebody else left under a key', async t => {
       for (const takeOver of [false, true]) {
         const { backend, client, keys: [a, b, c], lease } = backendOn(kind, t)
         await client.rpush(a, 'foreign')
@@ -234,7 +234,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         return { ...on, a, b, c, old, values, fill }
       }
 
-      t.test('is written where nothing has changed, and once', async t => {
+      t.test('a fill of what was seen is written where nothing has changed, and once', async t => {
         const { client, a, b, c, values, fill } = await seen(t)
         t.strictSame(await fill(), [true, true, true])
         t.strictSame(await Promise.all([a, b, c].map(key => client.getBuffer(key))), values)
@@ -243,7 +243,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         t.strictSame(await fill(), [false, false, false])
       })
 
-      t.test('is refused for a key that has changed', async t => {
+      t.test('a fill of what was seen is refused for a key that has changed', async t => {
         const changes: Record<string, (on: Awaited<ReturnType<typeof seen>>) => Promise<unknown>> = {
           'it was filled': async ({ backend, a }) => await backend.setMany([{ key: a, value: entryBytes('other'), ttl: 60_000 }]),
           'it was claimed': async ({ lease, a }) => await lease([a]),
@@ -260,7 +260,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         }
       })
 
-      t.test('of keys that held nothing keeps each for its time, or somewhat longer', async t => {
+      t.test('a fill of what was seen of keys that held nothing keeps each for its time, or somewhat longer', async t => {
         const { backend, client, keyspace, key, lease, stamp } = backendOn(kind, t)
         await lease([])
         const since = (await stamp())!
@@ -273,7 +273,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         t.strictSame(await leftOf(different), [2, 6])
       })
 
-      t.test('of keys that held nothing is refused for what stands there by now, unless that is nobody\'s of ours', async t => {
+      t.test('a fill of what was seen of keys that held nothing is refused for what stands there by now, unless that is nobody\'s of ours', async t => {
         const { backend, client, keyspace, keys: [a, b, c], key, lease, stamp } = backendOn(kind, t)
         await lease([])
         const since = (await stamp())!
@@ -287,7 +287,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         t.ok((await backend.getMany(all)).every(bytes => bytes !== undefined))
       })
 
-      t.test('is refused altogether when the region has changed', async t => {
+      t.test('a fill of what was seen is refused altogether when the region has changed', async t => {
         const changes: Record<string, (on: Awaited<ReturnType<typeof seen>>) => Promise<unknown>> = {
           'any key was forgotten': async ({ backend, keyspace, key }) => await backend.forgetMany(keyspace.stamp, formatStamp(newStamp()), [key('another')]),
           'one is being set, or refreshed': async ({ lease, key }) => await lease([key('another')], { takeOver: true }),
@@ -307,21 +307,21 @@ for (const kind of ['a server', 'a cluster'] as const) {
         }
       })
 
-      t.test('does not mind a soft invalidation or one of tags: entries tell of them', async t => {
+      t.test('a fill of what was seen does not mind a soft invalidation or one of tags: entries tell of them', async t => {
         const { backend, keyspace, fill } = await seen(t)
         await backend.revise(keyspace.stamp, { kind: 'soft', stamp: formatStamp(newStamp()) })
         await backend.revise(keyspace.stamp, { kind: 'tags', stamp: formatStamp(newStamp()), tagKeys: [] })
         t.strictSame(await fill(), [true, true, true])
       })
 
-      t.test('puts right what is of another type', async t => {
+      t.test('a fill of what was seen puts right what is of another type', async t => {
         const { client, a, values, fill } = await seen(t)
         await client.rpush(a, 'foreign')
         t.strictSame(await fill(), [true, true, true])
         t.strictSame(await client.getBuffer(a), values[0])
       })
 
-      t.test('is refused once for a take-over of too many keys for one command', async t => {
+      t.test('a fill of what was seen is refused once for a take-over of too many keys for one command', async t => {
         const { key, lease } = backendOn(kind, t)
         const { stamp: before } = await lease([])
         const keys = Array.from({ length: 2500 }, (_, i) => key(`many ${i}`))
@@ -330,7 +330,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
         t.strictSame([after, (await lease([])).stamp], [{ ...before, deleted: before.deleted + 1 }, after])
       })
 
-      t.test('is in parts where there are too many keys for one command', async t => {
+      t.test('a fill of what was seen is in parts where there are too many keys for one command', async t => {
         const { backend, client, keyspace, key, lease, stamp } = backendOn(kind, t)
         await lease([])
         const since = (await stamp())!
@@ -344,7 +344,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
   t.test(`the stamp of a region on ${kind}`, async t => {
     const noStamp = formatStamp(newStamp())
 
-    t.test('is made by the first lease, and stays', async t => {
+    t.test('the stamp of a region is made by the first lease, and stays', async t => {
       const { lease, stamp } = backendOn(kind, t)
       const proposed = newStamp()
       const first = await lease([], { stamp: formatStamp(proposed) })
@@ -353,7 +353,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(await stamp(), proposed)
     })
 
-    t.test('counts what happens to the region, one kind by one', async t => {
+    t.test('the stamp of a region counts what happens to the region, one kind by one', async t => {
       const { backend, keyspace, keys: [a], lease, stamp } = backendOn(kind, t)
       const { stamp: { epoch } } = await lease([])
       await backend.revise(keyspace.stamp, { kind: 'soft', stamp: noStamp })
@@ -368,7 +368,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.strictSame(await stamp(), { epoch: next.epoch, softened: 1, tagged: 2, deleted: 1 })
     })
 
-    t.test('is made by an invalidation where there is none, and where something else is', async t => {
+    t.test('the stamp of a region is made by an invalidation where there is none, and where something else is', async t => {
       const foreign: ((on: ReturnType<typeof backendOn>) => Promise<unknown>)[] = [
         async () => {},
         async ({ client, keyspace }) => await client.set(keyspace.stamp, 'foreign'),
@@ -389,7 +389,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       }
     })
 
-    t.test('has no end', async t => {
+    t.test('the stamp of a region has no end', async t => {
       const { backend, client, keyspace, lease } = backendOn(kind, t)
       await lease([])
       t.equal(await client.pttl(keyspace.stamp), -1)
@@ -397,7 +397,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.equal(await client.pttl(keyspace.stamp), -1)
     })
 
-    t.test('tells of an invalidation no later than the keys are gone', async t => {
+    t.test('the stamp of a region tells of an invalidation no later than the keys are gone', async t => {
       const { backend, client, keyspace, keys, stamp } = backendOn(kind, t)
       await backend.setMany(keys.map(key => ({ key, value: Buffer.from('a'), ttl: 60_000 })))
       await backend.forgetMany(keyspace.stamp, noStamp, keys)
@@ -407,7 +407,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
   })
 
   t.test(`the tags of a region on ${kind}`, async t => {
-    t.test('have a version from when they are held, for as long as they are needed', async t => {
+    t.test('the tags of a region have a version from when they are held, for as long as they are needed', async t => {
       const { backend, client, keyspace, lease } = backendOn(kind, t)
       const { stamp: { epoch } } = await lease([])
       const [s, u] = [keyspace.tag('s'), keyspace.tag('u')]
@@ -420,7 +420,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.ok(await client.pttl(u) <= 20_000)
     })
 
-    t.test('get a new version when they are invalidated; those that nobody holds get none', async t => {
+    t.test('the tags of a region get a new version when they are invalidated; those that nobody holds get none', async t => {
       const { backend, client, keyspace, lease } = backendOn(kind, t)
       const { stamp: { epoch } } = await lease([])
       const [s, u, nobodys] = [keyspace.tag('s'), keyspace.tag('u'), keyspace.tag('nobody’s')]
@@ -435,7 +435,7 @@ for (const kind of ['a server', 'a cluster'] as const) {
       t.equal(await client.get(nobodys), `${epoch}|1`, 'held later, it starts from now')
     })
 
-    t.test('are not held where the stamp was lost: their entries are gone as well', async t => {
+    t.test('the tags of a region are not held where the stamp was lost: their entries are gone as well', async t => {
       const { backend, client, keyspace } = backendOn(kind, t)
       await backend.holdTags(keyspace.stamp, [{ key: keyspace.tag('s'), ttl: 10_000 }])
       t.equal(await client.exists(keyspace.tag('s')), 0)

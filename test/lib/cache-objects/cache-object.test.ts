@@ -197,7 +197,7 @@ t.test('reading', async t => {
     t.strictSame(await lists.get('born', { useCache: true }), { at: new Date(0) })
   })
 
-  t.test('a value comes back as it was', async t => {
+  t.test('a value of a property comes back as it was', async t => {
     const Any = cacheObject({ name: 'AnyValue', backend: memory(), timeout, properties: { any: property<unknown>() } })
     for (const value of [new Map([[1n, new Set(['x'])]]), -0, NaN, { at: new Date(0), none: undefined, nil: null }, Buffer.from([0, 1]), '\ud800', 2n ** 70n]) {
       await new Any(1).set('any', value)
@@ -243,7 +243,7 @@ t.test('reading', async t => {
 })
 
 t.test('deleting', async t => {
-  t.test('delete drops the value, what was assigned, and what the instance remembered', async t => {
+  t.test('delete drops the stored value, what was assigned, and what the instance remembered', async t => {
     const { backend, calls } = recordedBackend()
     const UserCache = usersIn(backend)
     const user = new UserCache(10)
@@ -258,7 +258,7 @@ t.test('deleting', async t => {
     t.equal(await user.get('username'), 'carol')
   })
 
-  t.test('deleteAll drops all of it, in one step, and nothing else', async t => {
+  t.test('deleteAll drops all of an object, in one step, and nothing else', async t => {
     const { backend, calls } = recordedBackend()
     const UserCache = usersIn(backend)
     const [user, other] = [new UserCache(10), new UserCache(11)]
@@ -320,7 +320,7 @@ t.test('a backend that fails', async t => {
     return { state, problem, Composite, away, here }
   }
 
-  t.test('costs only its own properties, and is named with them', async t => {
+  t.test('a backend that fails costs only its own properties, and is named with them', async t => {
     const { state, problem, Composite } = composite()
     const object = new Composite('x')
     Object.assign(object, { a: 1, b: 2 })
@@ -348,7 +348,7 @@ t.test('a backend that fails', async t => {
     t.match((error!.cause as AggregateError).errors, [{ message: 'connection refused' }, { message: 'gone too' }])
   })
 
-  t.test('save writes the others, and keeps what failed for another try', async t => {
+  t.test('save writes what can be written, and keeps what failed for another try', async t => {
     const { state, Composite, away } = composite()
     const object = new Composite('x')
     Object.assign(object, { a: 1, b: 2, c: 3 })
@@ -389,7 +389,7 @@ t.test('a backend that fails', async t => {
     t.strictSame(await user.getAll(), { username: 'second', name: 'assigned meanwhile' })
   })
 
-  t.test('set and delete say so, are not tried again, and leave nothing remembered', async t => {
+  t.test('a set or a delete that fails says so, is not tried again, and leaves nothing remembered', async t => {
     const { state, Composite, away } = composite()
     const object = new Composite('x')
     await object.set('b', 1)
@@ -453,7 +453,7 @@ t.test('a backend that fails', async t => {
     t.strictSame(await new UserCache(1).getAll(), { username: 'alice', name: 'Alice' })
   })
 
-  t.test('one that rejects with no error is told all the same', async t => {
+  t.test('a backend that rejects with no error is told of all the same', async t => {
     // eslint-disable-next-line prefer-promise-reject-errors
     const { backend } = recordedBackend('odd', () => Promise.reject('just so'))
     await t.rejects(new (usersIn(backend))(1).get('name'), { message: "UserCache '1': name could not be read from odd: just so" })
@@ -462,7 +462,7 @@ t.test('a backend that fails', async t => {
     await t.rejects(new (usersIn(silent))(1).set('name', 'x'), { message: "UserCache '1': name could not be written to silent: it gave no reason" })
   })
 
-  t.test('one that is silent has failed when the budget is over', async t => {
+  t.test('a backend that is silent has failed when the budget is over', async t => {
     const { backend } = recordedBackend('silent', () => new Promise(() => {}))
     const Silent = cacheObject({ name: 'Silent', backend, timeout: 5, properties: { a: property<number>() } })
     await t.rejects(new Silent(1).get('a'), /a could not be read from silent: silent did not answer within 5 ms/)
@@ -507,7 +507,7 @@ t.test('ids', async t => {
     }), { numRuns: 500 })
   })
 
-  t.test('a part that looks like the end of one and the beginning of another is neither', async t => {
+  t.test('a part of a key that looks like the end of one and the beginning of another is neither', async t => {
     const backend = memory()
     const A = cacheObject({ name: 'A', backend, timeout, properties: { b: property<number>(), 'x|b': property<number>(), '%7Cb': property<number>() } })
     await new A('1|x').set('b', 1)
@@ -533,7 +533,7 @@ t.test('subclasses', async t => {
     t.type(user, UserCache)
   })
 
-  t.test('with extends, one has its base\'s properties and methods and its own, all kept under its own name', async t => {
+  t.test('with extends, a class has its base\'s properties and methods and its own, all kept under its own name', async t => {
     const { backend, calls } = recordedBackend()
     const levels = recordedBackend('levels')
     class Admin extends cacheObject({ name: 'Admins', extends: UserCache, backend, properties: { level: property<number>({ backend: levels.backend }), name: property({ default: 'the admin' }) } }) {
@@ -574,7 +574,7 @@ t.test('what a class has of its own under the name of a property', async t => {
   const { backend, calls } = recordedBackend()
   const UserCache = usersIn(backend, 'Hidden')
 
-  t.test('is refused by every method of an instance, each time, and nothing is read or written', async t => {
+  t.test('what a class has of its own under the name of a property is refused by every method of an instance, each time, and nothing is read or written', async t => {
     class Shadow extends UserCache {
       override username = 'nobody'
     }
@@ -590,7 +590,7 @@ t.test('what a class has of its own under the name of a property', async t => {
     t.strictSame(calls, [])
   })
 
-  t.test('is refused if it was defined on the instance alone, or as a method', async t => {
+  t.test('what a class has of its own under the name of a property is refused if it was defined on the instance alone, or as a method', async t => {
     const user = new UserCache(1)
     Object.defineProperties(user, { username: { value: 'x', writable: true }, name: { get: () => 'x' } })
     await t.rejects(user.save(), { code, message: /^Hidden: its own username, name would hide/ })
@@ -601,7 +601,7 @@ t.test('what a class has of its own under the name of a property', async t => {
     t.strictSame(calls, [])
   })
 
-  t.test('is fine where it leads to the property, or is declared for its type alone', async t => {
+  t.test('what a class has of its own under the name of a property is fine where it leads to the property, or is declared for its type alone', async t => {
     class Polite extends UserCache {
       declare name: string | null
       other = 1
@@ -666,7 +666,7 @@ t.test('showing or serialising an object reads nothing', async t => {
 })
 
 t.test('what is assigned and never saved', async t => {
-  t.test('is saved by whoever has taken that over', async t => {
+  t.test('what is assigned and never saved is saved by whoever has taken that over', async t => {
     const said = warnings(t)
     const UserCache = usersIn(memory())
     const unsaved = new UnsavedObjects(new Set(), silentLogger(), Object.assign(new EventEmitter(), { destroyed: false }))
@@ -684,7 +684,7 @@ t.test('what is assigned and never saved', async t => {
     t.strictSame(said, [])
   })
 
-  t.test('is told once, when the object is dropped; what was saved is not', async t => {
+  t.test('what is assigned and never saved is told once, when the object is dropped; what was saved is not', async t => {
     const said = warnings(t)
     const backend = memory()
     const make = (name: string) => cacheObject({ name, backend, timeout, properties: { a: property<number>() } })

@@ -41,7 +41,7 @@ async function acknowledgementsIn (t: Test, { lease = 100, allKnown = true } = {
   }
 }
 
-t.test('nobody else: a push is over when its echo is heard', async t => {
+t.test('where there is nobody else, a push is over when its echo is heard', async t => {
   const { wait, now, pass } = await acknowledgementsIn(t)
   const push = wait(1)
   now(its => its.published(1))

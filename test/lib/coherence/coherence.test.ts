@@ -81,7 +81,7 @@ t.test('what one process invalidates, all others forget; it is over when they ha
   for (const member of [a, b, c]) t.equal(member.emptied, 1, 'only in the beginning')
 })
 
-t.test('one alone waits for nobody', async t => {
+t.test('a process that is alone waits for nobody', async t => {
   const { hub, members: [a] } = await membersOf(t, 1)
   const push = a.push()
   await hub.pass(0)

@@ -21,7 +21,7 @@ t.test('nothing is believed before the line was asked, and has answered', async 
   t.notOk(trust.held, 'the lease is over')
 })
 
-t.test('a lease begins when the question is sent, however late the answer comes', async t => {
+t.test('a lease of trust begins when the question is sent, however late the answer comes', async t => {
   const { trust, clock } = trustIn(t)
   const question = trust.ask()
   clock.time += 80
@@ -37,7 +37,7 @@ t.test('a lease begins when the question is sent, however late the answer comes'
   t.notOk(trust.held, 'too late')
 })
 
-t.test('what is discarded does not renew it, and takes nothing away', async t => {
+t.test('the answer to a question that was discarded does not renew trust, and takes nothing away', async t => {
   const { trust, clock } = trustIn(t)
   trust.renew(trust.ask())
   clock.time += 50
@@ -51,7 +51,7 @@ t.test('what is discarded does not renew it, and takes nothing away', async t =>
   t.ok(trust.held)
 })
 
-t.test('it ends at once, and only a later question begins it again', async t => {
+t.test('trust ends at once, and only a later question begins it again', async t => {
   const { trust } = trustIn(t)
   trust.renew(trust.ask())
   const question = trust.ask()

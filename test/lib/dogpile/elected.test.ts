@@ -4,7 +4,7 @@ import type { HeldLock } from '../../../lib/locks/lock.js'
 import { dogpileOf } from '../../helpers/dogpile.js'
 
 t.test('a lock is renewed while the work goes on', async t => {
-  t.test('until it is released', async t => {
+  t.test('a lock is renewed until it is released', async t => {
     const { mine, locks, pass } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     await pass(1499)
@@ -20,7 +20,7 @@ t.test('a lock is renewed while the work goes on', async t => {
     t.equal(locks.released, 1)
   })
 
-  t.test('until its hard limit', async t => {
+  t.test('a lock is renewed until its hard limit', async t => {
     const { mine, locks, pass } = dogpileOf(t, { renewFor: 4000 })
     const { elected: one } = await mine.elect(['a'])
     for (let i = 0; i < 10; i++) await pass(1500)
@@ -28,7 +28,7 @@ t.test('a lock is renewed while the work goes on', async t => {
     await one!.release()
   })
 
-  t.test('until it is lost', async t => {
+  t.test('a lock is renewed until it is lost', async t => {
     const { mine, locks, pass } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     locks.extend = async () => false
@@ -37,7 +37,7 @@ t.test('a lock is renewed while the work goes on', async t => {
     await one!.release()
   })
 
-  t.test('by a lock that throws at once, too: it ends no process', async t => {
+  t.test('a lock that throws when it is to be renewed ends no process', async t => {
     const { mine, locks, pass, settle } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     locks.extend = () => { throw new Error('away') }
@@ -54,7 +54,7 @@ t.test('a lock is renewed while the work goes on', async t => {
     await settle()
   })
 
-  t.test('though it could not be asked once', async t => {
+  t.test('a lock is renewed the next time, though it could not be asked once', async t => {
     const { mine, locks, pass } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     locks.extend = async () => { throw new Error('away') }

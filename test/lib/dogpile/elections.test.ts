@@ -5,7 +5,7 @@ import { dogpileOf, dogpileWith, done } from '../../helpers/dogpile.js'
 import { deferred } from '../../helpers/doubles.js'
 
 t.test('election', async t => {
-  t.test('one attempt for all names, and whoever has it works on all of them', async t => {
+  t.test('an election is one attempt for all names, and whoever is elected works on all of them', async t => {
     const { mine, locks } = dogpileOf(t)
     const { elected, others } = await mine.elect(['a', 'b', 'c'])
     t.strictSame(elected?.names, ['a', 'b', 'c'])
@@ -26,7 +26,7 @@ t.test('election', async t => {
     await again.elected!.release()
   })
 
-  t.test('one name that is taken is not asked for twice', async t => {
+  t.test('a single name that is taken is not asked for twice', async t => {
     const { mine, locks } = dogpileOf(t)
     locks.hold(['a'])
     t.strictSame(await mine.elect(['a']), { elected: undefined, others: ['a'] })
@@ -80,7 +80,7 @@ t.test('election', async t => {
     t.strictSame([...locks.holders.keys()], ['b', 'd'])
   })
 
-  t.test('what can’t be asked for after that is left to others', async t => {
+  t.test('a name of many that can’t be asked for by itself is left to others', async t => {
     const { mine, locks } = dogpileOf(t)
     locks.hold(['d'])
     const { acquire } = locks
@@ -145,7 +145,7 @@ t.test('election', async t => {
     t.equal(locks.released, 1)
   })
 
-  t.test('one that can’t be released when it comes late is left alone', async t => {
+  t.test('a lock that comes late and can’t be released is left alone', async t => {
     const answer = deferred<HeldLock | undefined>()
     const { mine, locks, pass, settle } = dogpileOf(t, { lock: { acquire: () => answer.promise } })
     const electing = mine.elect(['a'])

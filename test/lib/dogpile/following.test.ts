@@ -5,7 +5,7 @@ import { dogpileOf, dogpileWith, done, following } from '../../helpers/dogpile.j
 import { deferred } from '../../helpers/doubles.js'
 
 t.test('those who wait', async t => {
-  t.test('have it at once if it is there', async t => {
+  t.test('those who wait have it at once if it is there', async t => {
     const { theirs, locks } = dogpileOf(t)
     locks.hold(['a'])
     const two = following(theirs, ['a'], new Set(['a']))
@@ -13,7 +13,7 @@ t.test('those who wait', async t => {
     t.strictSame([two.looks(), two.led], [1, []])
   })
 
-  t.test('look by themselves when the news are lost', async t => {
+  t.test('those who wait look by themselves when the news are lost', async t => {
     const { mine, theirs, line, pass } = dogpileOf(t)
     line.lossy = true
     const { elected: one } = await mine.elect(['a'])
@@ -30,7 +30,7 @@ t.test('those who wait', async t => {
     await one!.release()
   })
 
-  t.test('look by themselves where there is no line', async t => {
+  t.test('those who wait look by themselves where there is no line', async t => {
     const { theirs, locks, pass } = dogpileOf(t, { line: undefined })
     locks.hold(['a'])
     const known = new Set<string>()
@@ -43,7 +43,7 @@ t.test('those who wait', async t => {
     t.strictSame(two.led, [])
   })
 
-  t.test('look by themselves however much others have to tell each other', async t => {
+  t.test('those who wait look by themselves however much others have to tell each other', async t => {
     const { theirs, locks, line, pass } = dogpileOf(t)
     locks.hold(['a'])
     const known = new Set<string>()
@@ -58,7 +58,7 @@ t.test('those who wait', async t => {
     t.equal(two.looks(), 2)
   })
 
-  t.test('take over together what is nobody’s any more: what a lost lock was for, one of them tells', async t => {
+  t.test('those who wait take over together what is nobody’s any more: what a lost lock was for, one of them tells', async t => {
     const { mine, theirs, locks, pass } = dogpileOf(t)
     t.intercept(Math, 'random', { value: () => 0.5 })
     locks.hold(['d'])
@@ -77,7 +77,7 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
-  t.test('take over all of them where all are free', async t => {
+  t.test('those who wait take over all of them where all are free', async t => {
     const { theirs, locks, pass } = dogpileOf(t)
     locks.hold(['a', 'b', 'c'])
     const two = following(theirs, ['a', 'b', 'c'], new Set())
@@ -90,7 +90,7 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
-  t.test('take over the rest as well where it is let go while one of them is tried', async t => {
+  t.test('those who wait take over the rest as well where it is let go while one of them is tried', async t => {
     const { theirs, locks, pass } = dogpileOf(t)
     t.intercept(Math, 'random', { value: () => 0 })
     locks.hold(['a', 'b', 'c'])
@@ -109,7 +109,7 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
-  t.test('take nothing over where one of them can’t be asked for', async t => {
+  t.test('those who wait take nothing over where one of them can’t be asked for', async t => {
     const { theirs, locks, pass } = dogpileOf(t)
     locks.hold(['a'])
     const { acquire } = locks
@@ -126,7 +126,7 @@ t.test('those who wait', async t => {
     await two.end
   })
 
-  t.test('who follow many names ask once each time, where the lock can take some', async t => {
+  t.test('those who wait for many names ask once each time, where the lock can take some', async t => {
     const { locks, pass } = dogpileOf(t)
     const some = dogpileWith(locks)
     locks.hold(['a', 'b', 'c'])
@@ -144,7 +144,7 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
-  t.test('take over when nobody is at work any more', async t => {
+  t.test('those who wait take over when nobody is at work any more', async t => {
     const { mine, theirs, locks, pass } = dogpileOf(t)
     t.intercept(Math, 'random', { value: () => 0.99 })
     await mine.elect(['a', 'b'])
@@ -162,7 +162,7 @@ t.test('those who wait', async t => {
     for (const one of two.led) await one.release()
   })
 
-  t.test('take over what was done and can’t be seen: it was revoked meanwhile', async t => {
+  t.test('those who wait take over what was done and can’t be seen: it was revoked meanwhile', async t => {
     const { mine, theirs, settle, locks } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a', 'b'])
     const known = new Set<string>()
@@ -183,7 +183,7 @@ t.test('those who wait', async t => {
     await two.led[0]!.release()
   })
 
-  t.test('take over what is left to them, and hear of it from nobody else', async t => {
+  t.test('those who wait take over what is left to them, and hear of it from nobody else', async t => {
     const { mine, theirs, settle, locks, line, pass } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a', 'b'])
     const two = following(theirs, ['a', 'b'], new Set())
@@ -209,7 +209,7 @@ t.test('those who wait', async t => {
     for (const elected of two.led) await elected.release()
   })
 
-  t.test('are left nothing by a lock that can’t be released in parts, nor without a lock', async t => {
+  t.test('those who wait are left nothing by a lock that can’t be released in parts, nor without a lock', async t => {
     const { mine, locks, line } = dogpileOf(t)
     locks.partial = false
     const { elected: one } = await mine.elect(['a', 'b'])
@@ -221,7 +221,7 @@ t.test('those who wait', async t => {
     t.equal(locks.holders.size, 0)
   })
 
-  t.test('are told of what is left to them though the lock is silent, or fails', async t => {
+  t.test('those who wait are told of what is left to them though the lock is silent, or fails', async t => {
     const { mine, locks, line, pass } = dogpileOf(t)
     for (const releaseSome of [() => new Promise<void>(() => {}), async () => { throw new Error('away') }]) {
       const acquire = t.capture(locks, 'acquire', async names => ({ ...locks.hold(names), releaseSome }))
@@ -236,7 +236,7 @@ t.test('those who wait', async t => {
     }
   })
 
-  t.test('do the work themselves when they have waited long enough', async t => {
+  t.test('those who wait do the work themselves when they have waited long enough', async t => {
     const { theirs, locks, pass } = dogpileOf(t, { wait: 1100 })
     locks.hold(['a', 'b', 'c'])
     const known = new Set(['b'])
@@ -251,7 +251,7 @@ t.test('those who wait', async t => {
     t.equal(locks.released, 0, 'without a lock')
   })
 
-  t.test('do not wait at all where nobody is to be waited for', async t => {
+  t.test('those who wait do not wait at all where nobody is to be waited for', async t => {
     const { theirs, locks } = dogpileOf(t, { wait: 0 })
     locks.hold(['a'])
     const two = following(theirs, ['a'], new Set())
@@ -260,7 +260,7 @@ t.test('those who wait', async t => {
     t.equal(two.led.length, 1)
   })
 
-  t.test('look by themselves when the line can’t be heard', async t => {
+  t.test('those who wait look by themselves when the line can’t be heard', async t => {
     for (const silent of [false, true]) {
       const { theirs, locks, line, logger, pass } = dogpileOf(t)
       locks.hold(['a'])
@@ -288,7 +288,7 @@ t.test('those who wait', async t => {
     }
   })
 
-  t.test('stop listening even if looking fails', async t => {
+  t.test('those who wait stop listening even if looking fails', async t => {
     const { theirs, line } = dogpileOf(t)
     const error = new Error('broken')
     await t.rejects(theirs.follow(['a'], { look: async () => { throw error }, failed: () => {}, lead: async () => {} }), error)

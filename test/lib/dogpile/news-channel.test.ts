@@ -3,7 +3,7 @@ import { dogpileOf, done, following } from '../../helpers/dogpile.js'
 import { deferred } from '../../helpers/doubles.js'
 
 t.test('news', async t => {
-  t.test('wake those who wait for these names, in every process', async t => {
+  t.test('news wake those who wait for these names, in every process', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a', 'b', 'c'])
     const known = new Set<string>()
@@ -26,7 +26,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('of a failure bring the error along, for its names only', async t => {
+  t.test('news of a failure bring the error along, for its names only', async t => {
     const { mine, theirs, settle } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a', 'b'])
     const known = new Set<string>()
@@ -48,7 +48,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('of a failure that is no error, or has no plain code, are an error all the same', async t => {
+  t.test('news of a failure that is no error, or has no plain code, are an error all the same', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
     const names = ['a', 'b', 'c', 'd', 'e', 'f']
     const { elected: one } = await mine.elect(names)
@@ -73,7 +73,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('of a result that can’t be shared let the others do the work, without an election', async t => {
+  t.test('news of a result that can’t be shared let the others do the work, without an election', async t => {
     const { mine, theirs, settle, locks } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a', 'b'])
     const two = following(theirs, ['a', 'b'], new Set())
@@ -88,7 +88,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('of somebody else, or that are none, are ignored', async t => {
+  t.test('news of somebody else, or that are none, are ignored', async t => {
     const { mine, theirs, settle, line } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     const known = new Set<string>()
@@ -104,7 +104,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('that come while it looks for the first time are not lost', async t => {
+  t.test('news that come while it looks for the first time are not lost', async t => {
     const { theirs, locks, line, settle } = dogpileOf(t)
     locks.hold(['a'])
     const known = new Set<string>()
@@ -127,7 +127,7 @@ t.test('news', async t => {
     t.equal(before, 1)
   })
 
-  t.test('that can’t be sent cost nobody anything', async t => {
+  t.test('news that can’t be sent cost nobody anything', async t => {
     const { mine, line, logger, pass } = dogpileOf(t)
     const { elected: one } = await mine.elect(['a'])
     line.publish = async () => { throw new Error('away') }
@@ -140,7 +140,7 @@ t.test('news', async t => {
     await one!.release()
   })
 
-  t.test('are not sent where there is no line', async t => {
+  t.test('news are not sent where there is no line', async t => {
     const { mine } = dogpileOf(t, { line: undefined })
     const { elected: one } = await mine.elect(['a'])
     await one!.announce(['a'], done)

@@ -11,7 +11,7 @@ function lockOf (name: string, extend: () => boolean, asked: string[]): HeldLock
   }
 }
 
-t.test('it is held until the last of its parts is lost', async t => {
+t.test('a lock of several parts is held until the last of them is lost', async t => {
   const asked: string[] = []
   const answers: (() => boolean)[] = [() => true, () => false]
   const held = new HeldTogether([{ names: ['a'], held: lockOf('1', () => answers[0]!(), asked) }, { names: ['b'], held: lockOf('2', () => answers[1]!(), asked) }])
@@ -26,14 +26,14 @@ t.test('it is held until the last of its parts is lost', async t => {
   t.equal(await held.extend(5), false)
 })
 
-t.test('each part is released, though another can’t be', async t => {
+t.test('each part of a lock is released, though another can’t be', async t => {
   const asked: string[] = []
   const broken: HeldLock = { token: '0', extend: async () => true, release: () => { throw new Error('away') } }
   await new HeldTogether([{ names: ['a'], held: broken }, { names: ['b'], held: lockOf('1', () => true, asked) }]).release()
   t.strictSame(asked, ['1: released'])
 })
 
-t.test('a part is let go with the last of its names, or before where it can be divided', async t => {
+t.test('a part of a lock is let go with the last of its names, or before where it can be divided', async t => {
   const asked: string[] = []
   const divisible: DivisibleLock = { ...lockOf('1', () => true, asked), releaseSome: async names => { asked.push(`1: without ${names.join(' ')}`) } }
   const held = new HeldTogether([{ names: ['a', 'b', 'c'], held: divisible }, { names: ['d'], held: lockOf('2', () => true, asked) }, { names: ['e', 'f'], held: lockOf('3', () => true, asked) }])

@@ -77,7 +77,7 @@ t.test('a lock ends by itself, and who held it is told when it asks', async t =>
   t.ok(await lock.acquire([name], 60_000))
 })
 
-t.test('renewing lengthens it', async t => {
+t.test('a lock that is renewed lasts longer', async t => {
   const client = await connected(t, server)
   const name = newName()
   const held = await redlock([client]).acquire([name], 10_000)
@@ -133,13 +133,13 @@ t.test('three independent servers', async t => {
   const [lock, other] = [redlock(mine), redlock(theirs)]
   t.equal(lock.connection, undefined)
 
-  await t.test('elect one holder for each name', async t => {
+  await t.test('three independent servers elect one holder for each name', async t => {
     await elects(t, lock, other)
   })
 
   const count = async (...names: string[]) => await Promise.all(mine.map(client => client.exists(...names).catch(() => 'away')))
 
-  await t.test('give of many names those that nobody else holds', async t => {
+  await t.test('three independent servers give of many names those that nobody else holds', async t => {
     const names = Array.from({ length: 200 }, newName)
     const theirs = await other.acquire([names[3]!, names[7]!], 60_000)
     await mine[1]!.set(names[5]!, 'somebody else')
@@ -153,7 +153,7 @@ t.test('three independent servers', async t => {
     await theirs!.release()
   })
 
-  await t.test('renew each name by itself, whichever of them have given it', async t => {
+  await t.test('three independent servers renew each name by itself, whichever of them have given it', async t => {
     const [one, another, lost] = [newName(), newName(), newName()]
     await mine[2]!.set(one, 'somebody else')
     await mine[0]!.set(another, 'somebody else')
@@ -167,13 +167,13 @@ t.test('three independent servers', async t => {
     t.equal(await some!.held.extend(60_000), false)
   })
 
-  await t.test('elect one of several who want the same', async t => {
+  await t.test('three independent servers elect one of several who want the same', async t => {
     const names = Array.from({ length: 50 }, newName)
     const all = await Promise.all([lock, other, lock, other].map(async one => (await one.acquireSome!(names, 60_000))?.names ?? []))
     t.equal(new Set(all.flat()).size, all.flat().length, 'no name has two holders')
   })
 
-  await t.test('of which one is silent still do', async t => {
+  await t.test('three independent servers of which one is silent still elect', async t => {
     servers[0].pause()
     await elects(t, lock, other)
     const [free, split] = [newName(), newName()]
@@ -186,7 +186,7 @@ t.test('three independent servers', async t => {
     await eventually(t, async () => JSON.stringify(await count(free)) === '[0,0,0]', 'by all')
   })
 
-  await t.test('take too long: then nothing is held', async t => {
+  await t.test('three independent servers that take too long give nothing', async t => {
     servers[0].pause()
     servers[1].pause()
     const name = newName()
@@ -200,7 +200,7 @@ t.test('three independent servers', async t => {
     await eventually(t, async () => JSON.stringify(await count(name)) === '[0,0,0]', 'it is let go')
   })
 
-  await t.test('of which one is dead still do', async t => {
+  await t.test('three independent servers of which one is dead still elect', async t => {
     const before = await lock.acquire([newName()], 60_000)
     await servers[2].kill()
     await elects(t, lock, other)
@@ -213,7 +213,7 @@ t.test('three independent servers', async t => {
     await before!.release()
   })
 
-  await t.test('of which two are dead elect nobody, and say so', async t => {
+  await t.test('three independent servers of which two are dead elect nobody, and say so', async t => {
     const name = newName()
     const before = await lock.acquire([name], 60_000)
     await servers[1].kill()
@@ -245,7 +245,7 @@ t.test('a lock that could not be had leaves nothing behind', async t => {
   t.equal(await client.exists(free), 0)
 })
 
-t.test('a time that is none is refused', async t => {
+t.test('a ttl that is none is refused', async t => {
   const client = await connected(t, server)
   const name = newName()
   const lock = redlock([client])
@@ -278,7 +278,7 @@ t.test('as many names as there may be are one lock', async t => {
   t.strictSame(await Promise.all([client.exists(...names), client.get(names[2499]!)]), [1, 'somebody else'])
 })
 
-t.test('it excludes who uses the Redlock library, and is excluded by it', async t => {
+t.test('a lock excludes who uses the Redlock library, and is excluded by it', async t => {
   const client = await connected(t, server)
   const [lock, library] = [redlock([client]), new Redlock([client], { retryCount: 0 })]
   const name = newName()
@@ -328,7 +328,7 @@ t.test('an acquisition that the client sends again, since its connection was los
   t.equal(await client.exists(...names), 0)
 })
 
-t.test('it keeps its names, whatever becomes of the list that it was given', async t => {
+t.test('a lock keeps its names, whatever becomes of the list that it was given', async t => {
   const client = await connected(t, server)
   const [name, another] = [newName(), newName()]
   const names = [name]
@@ -383,7 +383,7 @@ t.test('while the client connects anew, a lock is held on', async t => {
   t.equal(await client.exists(name), 0)
 })
 
-t.test('without a connection nothing is asked', async t => {
+t.test('a lock without a connection asks for nothing', async t => {
   const client = await connected(t, server, { enableOfflineQueue: true })
   const lock = redlock([client])
   const held = await lock.acquire([newName()], 60_000)
@@ -395,13 +395,13 @@ t.test('without a connection nothing is asked', async t => {
   await t.resolves(held!.release())
 })
 
-t.test('the connection that it works on is told where there is one', async t => {
+t.test('a lock tells the connection that it works on, where there is one', async t => {
   const client = await connected(t, server)
   t.equal(redlock([client]).connection, client)
   t.equal(redlock([client, await connected(t, server), await connected(t, server)]).connection, undefined)
 })
 
-t.test('of one server it is prepared by connecting', async t => {
+t.test('a lock on one server is prepared by connecting', async t => {
   const client = clientOf(t, server, { enableOfflineQueue: true })
   t.equal(client.status, 'wait')
   const lock = redlock([client])
@@ -415,7 +415,7 @@ t.test('of one server it is prepared by connecting', async t => {
   t.strictSame((await recorder.commands()).filter(command => command.startsWith('eval')), ['eval', 'eval', 'eval'], 'each step is one round trip')
 })
 
-t.test('of several servers it is prepared by connecting to a quorum', async t => {
+t.test('a lock on several servers is prepared by connecting to a quorum', async t => {
   const servers = await Promise.all([startRedis(t), startRedis(t), startRedis(t)])
   const clients = servers.map(server => clientOf(t, server, { enableOfflineQueue: true }))
   const lock = redlock(clients)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { afterTick } from '../../../lib/read-path/after-tick.js'
 
-t.test('after all that a tick has promised, and before anything from outside', async t => {
+t.test('what is to run after a tick runs after all that the tick has promised, and before anything from outside', async t => {
   const order: string[] = []
   afterTick(() => { order.push('after') })
   setImmediate(() => { order.push('immediate') })

@@ -60,7 +60,7 @@ t.test('of two failures the first one is told, whenever one asks', async t => {
   t.equal(await join().catch(reason => reason), one)
 })
 
-t.test('even a failure without a reason is one', async t => {
+t.test('even a failure without a reason is a failure', async t => {
   const { flight, first, join } = take()
   first.catch(() => {})
   flight.fail(undefined)

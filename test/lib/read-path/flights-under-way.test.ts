@@ -6,7 +6,7 @@ import { nobody } from '../../../lib/read-path/landed.js'
 const flightOf = (key: string) => new Flight({ key, maxAge: undefined, load: undefined, isRefresh: false }, undefined, nobody)
 const states = (...flights: Flight[]) => flights.map(({ detached, revoked }) => revoked ? 'revoked' : detached ? 'detached' : 'joinable')
 
-t.test('one of each key may be joined, until it ends', async t => {
+t.test('one flight of each key may be joined, until it ends', async t => {
   const flights = new FlightsUnderWay()
   const [a, b, newer] = [flightOf('a'), flightOf('b'), flightOf('a')]
   flights.addJoinable(a)
@@ -21,7 +21,7 @@ t.test('one of each key may be joined, until it ends', async t => {
   t.equal(flights.get('b'), b)
 })
 
-t.test('an invalidation reaches the one that may be joined, and those that were overtaken or stray', async t => {
+t.test('an invalidation reaches the flight that may be joined, and those that were overtaken or stray', async t => {
   const flights = new FlightsUnderWay()
   const [first, second, stray, other] = [flightOf('a'), flightOf('a'), flightOf('a'), flightOf('b')]
   flights.addJoinable(first)
@@ -45,7 +45,7 @@ t.test('an invalidation reaches the one that may be joined, and those that were 
   t.strictSame(states(other, ended), ['revoked', 'joinable'])
 })
 
-t.test('one that was detached leads again when it is the newest', async t => {
+t.test('a flight that was detached leads again when it is the newest', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
   flights.addJoinable(flight)
@@ -55,7 +55,7 @@ t.test('one that was detached leads again when it is the newest', async t => {
   t.equal(flights.get('a'), flight)
 })
 
-t.test('of one that is abandoned nothing is kept', async t => {
+t.test('of a flight that is abandoned nothing is kept', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
   flights.addJoinable(flight)
@@ -63,7 +63,7 @@ t.test('of one that is abandoned nothing is kept', async t => {
   t.strictSame([states(flight), flights.get('a')], [['revoked'], undefined])
 })
 
-t.test('those that were revoked let others load', async t => {
+t.test('flights that were revoked let others load', async t => {
   const flights = new FlightsUnderWay()
   const yielded: string[] = []
   for (const key of ['a', 'b', 'c']) {
@@ -79,7 +79,7 @@ t.test('those that were revoked let others load', async t => {
   t.strictSame(yielded, ['a'])
 })
 
-t.test('the weightiest of what has overtaken it counts, and of these the last, until it begins anew', async t => {
+t.test('the weightiest of what has overtaken a flight counts, and of these the last, until it begins anew', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
   flights.addUnjoinable(flight)

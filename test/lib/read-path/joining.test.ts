@@ -145,7 +145,7 @@ t.test('what was loaded, and is not written yet, is for a flight that has found 
   t.strictSame(second.got, [['new', 'waited']])
 })
 
-t.test('one that comes to load first is the one to be joined from then on', async t => {
+t.test('of two flights, the one that comes to load first is the one to be joined from then on', async t => {
   const { joining, flights, take } = setUp()
   const [first, second] = [take(), take()]
   t.equal(joining.takeLead(second.flight), true)
@@ -154,7 +154,7 @@ t.test('one that comes to load first is the one to be joined from then on', asyn
   t.strictSame(flights.of('a'), [second.flight])
 })
 
-t.test('one that was overtaken by an invalidation loads, but later readers don’t join it', async t => {
+t.test('a flight that was overtaken by an invalidation loads, but later readers don’t join it', async t => {
   const { joining, flights, take } = setUp()
   const { flight } = take()
   flights.detach(flight)
@@ -162,7 +162,7 @@ t.test('one that was overtaken by an invalidation loads, but later readers don�
   t.equal(flights.get('a'), undefined)
 })
 
-t.test('one that may have missed an invalidation loads, but later readers don’t join it', async t => {
+t.test('a flight that may have missed an invalidation loads, but later readers don’t join it', async t => {
   const { joining, flights, take, trust } = setUp()
   const [{ flight: other }, { flight }] = [take(), take()]
   flights.end(other)

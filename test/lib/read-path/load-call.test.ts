@@ -29,7 +29,7 @@ t.test('a loader that asks for one of its own keys would wait for ever', async t
   t.notOk(call.isWaitedForBy('c'))
 })
 
-t.test('so would one that asks for a key of whoever waits for it, over any number of loaders', async t => {
+t.test('a loader that asks for a key of whoever waits for it would wait for ever, over any number of loaders', async t => {
   const [a, b, c] = [callOf('a'), callOf('b', 'b2'), callOf('c')]
   waitFor(a, b, 'b2')
   waitFor(b, c, 'c')

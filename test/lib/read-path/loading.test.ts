@@ -63,7 +63,7 @@ const value = (value: unknown): Loaded => ({ value, tags: [] })
 /** When everything that can happen without waiting has happened. */
 const settled = () => new Promise(setImmediate)
 
-t.test('callers first: what they wait for is written after they have it', async t => {
+t.test('what callers wait for is written after they have it', async t => {
   const { loading, source, take, events, flights, written } = setUp({ a: value(1), b: { error } })
   const [a, b] = [take('a'), take('b')]
   const called = loading.call(source, [a, b], undefined)

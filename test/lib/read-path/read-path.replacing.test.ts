@@ -109,7 +109,7 @@ for (const [name, tiers] of Object.entries(tiersOf)) {
       t.equal(await load(), 'new')
     })
 
-    t.test('the one that a set has overtaken leaves what was set', async t => {
+    t.test('a refresh that a set has overtaken leaves what was set', async t => {
       const { region, manager } = await processOf(t, tiers(t))
       const load = source(region, 'old')
       const held = gate()
@@ -245,7 +245,7 @@ t.test('what a look finds late does not take the place of what a refresh has put
   }
 })
 
-t.test('nor what a load’s claim finds, of what a set has put there', async t => {
+t.test('what a load’s claim finds late does not take the place of what a set has put into memory', async t => {
   const namespace = randomUUID()
   const [mine, theirs] = [await processOf(t, [memory(), redis(clientOf(t))], { namespace }), await processOf(t, [memory(), redis(clientOf(t))], { namespace })]
   await theirs.region.set('k', 'v1') // whereupon this process looks no more before it claims

@@ -75,7 +75,7 @@ t.test('a reload that fails gives the stale value, says so, and is not tried aga
   t.equal(stale.isPaused('a'), false)
 })
 
-t.test('a load that fails without one fails for all, and may be tried at once', async t => {
+t.test('a load that fails where nothing is stale fails for all, and may be tried at once', async t => {
   const { stale, logger, take } = setUp()
   const { flight, first } = take('a', false)
   const other = heard()

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { TransientMap, type MapNode } from '../../../lib/read-path/transient-map.js'
 
-t.test('it keeps what a Map would keep, whatever comes and goes', async t => {
+t.test('a transient map keeps what a Map would keep, whatever comes and goes', async t => {
   const key = fc.nat(600).map(String)
   const step = fc.oneof(
     { weight: 5, arbitrary: fc.record({ set: key }) },

@@ -7,7 +7,7 @@ const [memory, redis] = [{ tier: 'memory' }, { tier: 'redis' }]
 const landed = (origin: Origin, more: Partial<Recorded> = {}): Recorded => ({ origin, stale: false, trip: { waits: [] }, ...more })
 const hit = landed(memory, { trip: noTrip })
 
-t.test('a request that has read nothing', async t => {
+t.test('the stats of a request that has read nothing are zero', async t => {
   const recorder = new Recorder()
   t.strictSame(recorder.stats, { local: 0, tiers: {}, stale: 0, loaded: 0, loads: 0, waited: 0 })
   t.equal(recorder.serverTiming, 'cache-local;desc="0"')

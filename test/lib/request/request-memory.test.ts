@@ -26,7 +26,7 @@ t.test('a single argument that is no object is found without a key', async t => 
   t.equal(memory.get(method, [-0], noKey), memory.get(method, [0], noKey))
 })
 
-t.test('other arguments are found by their key', async t => {
+t.test('several arguments, and objects, are found by their key', async t => {
   const memory = new RequestMemory()
   const method = aMethod()
   for (const args of [[], [null], [{ a: 1 }], [1, 2], [[1]]]) {

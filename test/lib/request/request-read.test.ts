@@ -50,7 +50,7 @@ t.test('what could not be read fails everybody who asks, and nobody else', async
   t.strictSame(unhandled, [])
 })
 
-t.test('several are one promise, in their order', async t => {
+t.test('several reads are one promise, in their order', async t => {
   const together = new Together(4)
   const readings = [new Reading(method, 1), new Reading(method, 1)] as const
   new Read('read', method, 1).join(together, 1)
@@ -67,7 +67,7 @@ t.test('several are one promise, in their order', async t => {
   t.strictSame(await new Together(0).promise, [])
 })
 
-t.test('one that fails fails them all, with its error', async t => {
+t.test('one read of several that fails fails them all, with its error', async t => {
   const error = new Error('no')
   for (const already of [true, false]) {
     const [failing, other] = [new Reading(method, 1), new Reading(method, 1)]

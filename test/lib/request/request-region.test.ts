@@ -11,11 +11,11 @@ function managerOf (t: Pick<Test, 'teardown'>, region: Partial<RegionOptions> = 
   return manager
 }
 
-t.test('it is what a request\'s region(name) gives', async t => {
+t.test('a request\'s region is what its region(name) gives', async t => {
   t.type(managerOf(t).createApi().region('objects'), RequestRegion)
 })
 
-t.test('the same key gives the same promise and the same object', async t => {
+t.test('the same key of a request\'s region gives the same promise and the same object', async t => {
   const region = managerOf(t).createApi().region('objects')
   await region.set('known', { a: 1 })
   const first = region.get('known')
@@ -29,7 +29,7 @@ t.test('the same key gives the same promise and the same object', async t => {
   t.equal((await region.getOrCreateMany(['new'], () => [{ b: 3 }]))[0], value)
 })
 
-t.test('it sees its own writes and deletes at once, before the tiers have them', async t => {
+t.test('a request\'s region sees its own writes and deletes at once, before the tiers have them', async t => {
   const region = managerOf(t).createApi().region('objects')
   await region.getOrCreate('k', () => 'old')
   const written = region.set('k', 'new')
@@ -44,7 +44,7 @@ t.test('it sees its own writes and deletes at once, before the tiers have them',
   t.strictSame(await region.getMany(['a', 'b']), [undefined, undefined])
 })
 
-t.test('it sees what it writes though the tiers don\'t have it yet; not what could not be written', async t => {
+t.test('a request\'s region sees what it writes though the tiers don\'t have it yet; not what could not be written', async t => {
   const held = gate()
   const inner = memory()
   const slow = { name: 'slow', getMany: inner.getMany.bind(inner), setMany: async () => { await held.opened }, deleteMany: inner.deleteMany.bind(inner) }
@@ -60,7 +60,7 @@ t.test('it sees what it writes though the tiers don\'t have it yet; not what cou
   t.strictSame(other, { made: true })
 })
 
-t.test('what could not be written leaves what it has read', async t => {
+t.test('what could not be written leaves what the request has read', async t => {
   const refusing = { encode: () => { throw new Error('not this') }, decode: () => undefined }
   const inner = memory()
   const files = { name: 'files', getMany: inner.getMany.bind(inner), setMany: inner.setMany.bind(inner), deleteMany: inner.deleteMany.bind(inner) }
@@ -123,7 +123,7 @@ t.test('a creator that waits for its own key by the request gets an error', asyn
   t.equal(await region.getOrCreate('f', async () => { await region.getOrCreate('e', () => 6); return 6 }), 6)
 })
 
-t.test('it sees nobody else\'s writes and deletes', async t => {
+t.test('a request\'s region sees nobody else\'s writes and deletes', async t => {
   const manager = managerOf(t)
   const mine = manager.createApi().region('objects')
   const seen = await mine.getOrCreate('k', () => ({ from: 'me' }))
@@ -133,7 +133,7 @@ t.test('it sees nobody else\'s writes and deletes', async t => {
   t.equal(await mine.get('k'), seen)
 })
 
-t.test('what it writes, others read', async t => {
+t.test('what a request\'s region writes, others read', async t => {
   const manager = managerOf(t)
   const region = manager.createApi().region('objects')
   await region.set('k', 1)
@@ -141,7 +141,7 @@ t.test('what it writes, others read', async t => {
   t.strictSame(await manager.region('objects').getMany(['k', 'm']), [1, 2])
 })
 
-t.test('what it has written is read back as anybody reads it', async t => {
+t.test('what a request\'s region has written is read back as anybody reads it', async t => {
   class Point { x = 1 }
   const manager = managerOf(t)
   const region = manager.createApi().region('objects')
@@ -235,7 +235,7 @@ t.test('options reach the region: maxAge, ttl, shouldCache', async t => {
   t.equal(await manager.createApi().region('objects').get('k'), 'old')
 })
 
-t.test('its reads are part of the request\'s stats', async t => {
+t.test('reads of a request\'s region are part of the request\'s stats', async t => {
   const manager = managerOf(t)
   await manager.region('objects').set('k', 1)
   const api = manager.createApi()

@@ -9,7 +9,7 @@ import { claim, fill, load, onEachPlace, patchedTier, read, tierOn, twoTiers } f
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { fenced, make }) => {
-  t.test('that answered before it was told to forget, and is heard after, isn’t believed', async t => {
+  t.test('a tier that answered before it was told to forget, and is heard after, isn’t believed', async t => {
     for (const farther of [false, true]) {
       for (const [question, ask] of [
         ['a read', async (tier: SharedTier, key: string) => await tier.readMany([key])],
@@ -38,7 +38,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     }
   })
 
-  t.test('warns once of bytes that it doesn’t understand, and puts them right', async t => {
+  t.test('a tier warns once of bytes that it doesn’t understand, and puts them right', async t => {
     const { tier, theirs, logger, raw, a, b } = twoTiers(t, make(t))
     await load(tier, a, 1)
     await raw.setMany([{ key: a, value: Buffer.from('{"id":1,"name":"of somebody else"}'), ttl: 60_000 }, { key: b, value: Buffer.alloc(100, 0xfc), ttl: 60_000 }])
@@ -51,7 +51,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(theirs, a, b), [1, 2])
   })
 
-  t.test('whose stamp was lost, or overwritten, has forgotten everything', async t => {
+  t.test('a tier whose stamp was lost, or overwritten, has forgotten everything', async t => {
     const stampKeys = ({ keyspace }: Place) => fenced ? [keyspace.stamp] : (['epoch', 'softened', 'tagged', 'deleted'] as const).map(part => keyspace.stampPart(part))
     for (const lose of stampKeys(twoTiers(t, make(t))).flatMap((_, i) => [
       async (place: Place) => await place.raw.deleteMany([stampKeys(place)[i]!]),

@@ -9,7 +9,7 @@ import { claim, fill, load, onEachPlace, read, tierOn, twoTiers } from '../../he
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { fenced, make }) => {
-  t.test(`${fenced ? 'refuses' : 'can not refuse'} a fill whose load began before its key was forgotten`, async t => {
+  t.test(`a tier ${fenced ? 'refuses' : 'can not refuse'} a fill whose load began before its key was forgotten`, async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     const claims = await claim(tier, a, b)
     await theirs.forgetMany([a])
@@ -18,7 +18,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
   })
 })
 
-t.test('one that loads anew takes the lease from who loads already', async t => {
+t.test('who loads anew takes the lease from who loads already', async t => {
   const place = onRedis(t, server)
   const { tier } = tierOn(t, place, place.another())
   const a = place.keyspace.entry('k', 'a')

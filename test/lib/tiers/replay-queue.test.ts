@@ -37,7 +37,7 @@ t.test('what a tier takes is done: nothing is kept, and nothing is doubted', asy
   t.equal(tier.emptied, 0)
 })
 
-t.test('when it is closed it says whether anything is left', async t => {
+t.test('close says whether anything is left to be told', async t => {
   const { queue, tier } = queueTo(t)
   tier.away = true
   await queue.deliver({ keys: ['a'] })
@@ -54,7 +54,7 @@ t.test('when it is closed it says whether anything is left', async t => {
   t.equal(other.close(), true, 'nobody knows yet')
 })
 
-t.test('while it is on its way, the tier is not believed about it', async t => {
+t.test('while an invalidation is on its way, the tier is not believed about it', async t => {
   const { queue, tier } = queueTo(t)
   const held = deferred()
   tier.hold = held.promise
@@ -76,7 +76,7 @@ t.test('while it is on its way, the tier is not believed about it', async t => {
   t.notOk(queue.concerns('a', ['t']))
 })
 
-t.test('of two that tell of one key, the first to arrive does not end the doubt', async t => {
+t.test('of two invalidations of one key, the first to arrive does not end the doubt', async t => {
   const { queue, tier } = queueTo(t)
   const late = deferred()
   tier.hold = late.promise
@@ -109,7 +109,7 @@ t.test('what a tier could not take is doubted until it was replayed', async t =>
   t.equal(told.length, 1, 'once')
 })
 
-t.test('while it is replayed, the tier is still not believed', async t => {
+t.test('while an invalidation is replayed, the tier is still not believed', async t => {
   const { queue, tier, pass } = queueTo(t)
   tier.away = true
   await queue.deliver({ keys: ['a'], tags: ['t'] })
@@ -124,7 +124,7 @@ t.test('while it is replayed, the tier is still not believed', async t => {
   t.notOk(queue.concerns('a', ['t']))
 })
 
-t.test('what is replaced while it is replayed is not to be forgotten any more, though the replay fails', async t => {
+t.test('a key that is replaced while its invalidation is replayed is not to be forgotten any more, though the replay fails', async t => {
   const { queue, tier, told, pass } = queueTo(t)
   tier.away = true
   await queue.deliver({ keys: ['a', 'b'] })
@@ -179,7 +179,7 @@ t.test('what fails while something is replayed is replayed after it', async t =>
   t.equal(tier.emptied, 1)
 })
 
-t.test('each kind that fails during a replay that succeeds is kept for the next', async t => {
+t.test('each kind of invalidation that fails during a replay that succeeds is kept for the next', async t => {
   for (const work of [{ keys: ['b'] }, { tags: ['t'] }, { hard: true }, { soft: true }]) {
     const { queue, tier, told, pass } = queueTo(t)
     tier.away = true
@@ -204,7 +204,7 @@ t.test('each kind that fails during a replay that succeeds is kept for the next'
   }
 })
 
-t.test('the whole region stands for all of its keys and tags', async t => {
+t.test('an invalidation of the region stands for all of its keys and tags', async t => {
   const { queue, tier, told, pass } = queueTo(t)
   tier.away = true
   await queue.deliver({ keys: ['a'], tags: ['t'], soft: true })
@@ -216,7 +216,7 @@ t.test('the whole region stands for all of its keys and tags', async t => {
   t.strictSame(told, [{ ...nothingLeft, hard: true }])
 })
 
-t.test('ten thousand are kept one by one; one more becomes one invalidation of the region', async t => {
+t.test('ten thousand keys are kept one by one; one more becomes one invalidation of the region', async t => {
   const { queue, tier, told, pass } = queueTo(t)
   tier.away = true
   await queue.deliver({ keys: Array.from({ length: 9_999 }, (_, i) => `key-${i}`) })

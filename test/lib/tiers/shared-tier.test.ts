@@ -9,7 +9,7 @@ import { claim, entryOf, fill, load, onEachPlace, patchedTier, read, tierOn, two
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { make }) => {
-  t.test('brings what was filled, in the order of the keys, to every process', async t => {
+  t.test('a tier brings what was filled, in the order of the keys, to every process', async t => {
     const { tier, theirs, a, b, c } = twoTiers(t, make(t))
     t.strictSame(await read(tier, a, b), [undefined, undefined], 'nothing yet')
     const claims = await claim(tier, a, b)
@@ -19,7 +19,7 @@ onEachPlace(t, server, (t, { make }) => {
     t.strictSame(await tier.readMany([]), [])
   })
 
-  t.test('shows at a second look what was filled meanwhile', async t => {
+  t.test('a tier shows at a second look what was filled meanwhile', async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     await load(theirs, a, 'theirs')
     const [found, missing] = await claim(tier, a, b)
@@ -28,7 +28,7 @@ onEachPlace(t, server, (t, { make }) => {
     t.ok(missing!.lease)
   })
 
-  t.test('that is away counts as missing, and never rejects', async t => {
+  t.test('a tier that is away counts as missing, and never rejects', async t => {
     const { tier, state, logger, a } = twoTiers(t, make(t))
     await load(tier, a, 1)
     const claims = await claim(tier, a)
@@ -41,7 +41,7 @@ onEachPlace(t, server, (t, { make }) => {
     t.strictSame(logger.lines.error, [])
   })
 
-  t.test('copies what a farther tier still has, and only where there is nothing', async t => {
+  t.test('a tier copies what a farther tier still has, and only where there is nothing', async t => {
     const { tier, theirs, a, b, c } = twoTiers(t, make(t))
     await load(theirs, b, 'here already')
     const asked: string[][] = []
@@ -58,7 +58,7 @@ onEachPlace(t, server, (t, { make }) => {
     t.strictSame(await read(tier, a), [undefined], 'its tags are held here as well')
   })
 
-  t.test('that is away is not copied to, and what can’t be encoded isn’t copied', async t => {
+  t.test('a tier that is away is not copied to, and what can’t be encoded isn’t copied', async t => {
     const { tier, state, theirs, a, keyspace, another, raw } = twoTiers(t, make(t))
     state.away = true
     await tier.copyMany([a], async () => [entryOf(1)])

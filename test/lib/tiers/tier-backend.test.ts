@@ -8,7 +8,7 @@ import { entryOf, load, onEachPlace, read, tierOn } from '../../helpers/shared-t
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { make }) => {
-  t.test('that says nothing counts as missing when its time is over', async t => {
+  t.test('a tier that says nothing counts as missing when its time is over', async t => {
     const place = make(t)
     const { backend, state } = switchable(place.another())
     const { tier, logger } = tierOn(t, place, backend, { timeout: 1 })
@@ -17,7 +17,7 @@ onEachPlace(t, server, (t, { make }) => {
     t.match(logger.lines.debug, [{ details: { err: { message: `${backend.name} of region objects did not answer within 1 ms` } } }])
   })
 
-  t.test('that answers another number of values than it was asked for counts as away', async t => {
+  t.test('a tier that answers another number of values than it was asked for counts as away', async t => {
     const place = make(t)
     for (const answer of [[], [undefined, undefined, undefined], 'text']) {
       const { tier, logger } = tierOn(t, place, { ...place.raw, name: 'wrong', getMany: async () => answer as [], setMany: async () => {}, deleteMany: async () => {} })

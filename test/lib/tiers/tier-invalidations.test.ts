@@ -9,7 +9,7 @@ import { claim, clock, fill, load, onEachPlace, read, twoTiers } from '../../hel
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { fenced, make }) => {
-  t.test('forgets keys for every process, and no others', async t => {
+  t.test('a tier forgets keys for every process, and no others', async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     await load(tier, a, 1)
     await load(tier, b, 2)
@@ -20,7 +20,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.not((await tier.stamp())!.deleted, deleted, 'its stamp tells of it')
   })
 
-  t.test('forgets everything with a hard invalidation, and what was being loaded', async t => {
+  t.test('a tier forgets everything with a hard invalidation, and what was being loaded', async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     await load(tier, a, 1)
     const claims = await claim(tier, b)
@@ -32,7 +32,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(theirs, a), [2])
   })
 
-  t.test('keeps to each of several invalidations at once', async t => {
+  t.test('a tier keeps to each of several invalidations at once', async t => {
     const all: Invalidation[] = [{ hard: true }, { soft: true }, { tags: ['t'] }, { keys: ['other'] }]
     for (const [one, another] of all.flatMap(one => all.filter(another => another !== one).map(another => [one, another] as const))) {
       const { tier, theirs, a } = twoTiers(t, make(t))
@@ -43,7 +43,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     }
   })
 
-  t.test('softens everything with a soft invalidation, and what was being loaded', async t => {
+  t.test('a tier softens everything with a soft invalidation, and what was being loaded', async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     await load(tier, a, 1)
     const claims = await claim(tier, b)
@@ -55,7 +55,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(theirs, a), [3], 'what is loaded later is fresh')
   })
 
-  t.test(`forgets what has a tag, and ${fenced ? 'nothing else' : 'whatever else has tags'}`, async t => {
+  t.test(`a tier forgets what has a tag, and ${fenced ? 'nothing else' : 'whatever else has tags'}`, async t => {
     const { tier, theirs, a, b, c } = twoTiers(t, make(t))
     await load(tier, a, 1, ['s', 't'])
     await load(tier, b, 2, ['s'])
@@ -71,7 +71,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(theirs, a), [4])
   })
 
-  t.test('that nobody used before can be told to forget', async t => {
+  t.test('a tier that nobody used before can be told to forget', async t => {
     for (const tell of [
       (tier: SharedTier, a: string) => tier.forgetMany([a]), (tier: SharedTier) => tier.forget({ hard: true }),
       (tier: SharedTier) => tier.forget({ soft: true }), (tier: SharedTier) => tier.forget({ tags: ['t'] })
@@ -84,7 +84,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     }
   })
 
-  t.test('that could not be told to forget isn’t believed until it was', async t => {
+  t.test('a tier that could not be told to forget isn’t believed until it was', async t => {
     const { tier, theirs, state, logger, a, b } = twoTiers(t, make(t))
     await load(tier, a, 'old')
     await load(tier, b, 'other')
@@ -101,7 +101,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
   })
 
   for (const [kind, what] of Object.entries({ hard: { hard: true }, soft: { soft: true }, tags: { tags: ['t'] } })) {
-    t.test(`that was away for an invalidation (${kind}) isn’t believed until it has it`, async t => {
+    t.test(`a tier that was away for an invalidation (${kind}) isn’t believed until it has it`, async t => {
       const { tier, theirs, state, logger, a } = twoTiers(t, make(t))
       await load(tier, a, 'old', ['t'])
       state.away = true

@@ -9,7 +9,7 @@ import { claim, entryOf, fill, load, onEachPlace, patchedTier, read, tierOn, two
 const server = await startRedis(t)
 
 onEachPlace(t, server, (t, { fenced, make }) => {
-  t.test('replaces whatever is there by what is set', async t => {
+  t.test('a tier replaces whatever is there by what is set', async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     const claims = await claim(tier, a)
     await theirs.setMany([{ key: a, entry: entryOf('set') }, { key: b, entry: entryOf('too', ['t']) }])
@@ -21,14 +21,14 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(tier, b), ['again'])
   })
 
-  t.test('that nobody used before is ready to be set', async t => {
+  t.test('a tier that nobody used before is ready to be set', async t => {
     const { tier, theirs, a } = twoTiers(t, make(t))
     await tier.setMany([{ key: a, entry: entryOf(1) }])
     t.strictSame(await read(theirs, a), [1])
     t.strictSame(await tier.stamp(), await theirs.stamp())
   })
 
-  t.test('that is away when something is set has the old value forgotten', async t => {
+  t.test('a tier that is away when something is set has the old value forgotten', async t => {
     const { tier, theirs, state, a } = twoTiers(t, make(t))
     await load(tier, a, 'old')
     state.away = true
@@ -38,7 +38,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     await eventually(t, async () => (await read(theirs, a))[0] === undefined, 'it is replayed')
   })
 
-  t.test('that is away forgets nothing for a set that was set again meanwhile', async t => {
+  t.test('a tier that is away forgets nothing for a set that was set again meanwhile', async t => {
     const { tier, state, a } = twoTiers(t, make(t))
     await load(tier, a, 'the later value')
     state.away = true
@@ -47,7 +47,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(tier, a), ['the later value'])
   })
 
-  t.test('that fails just when the value is written has the old one forgotten', async t => {
+  t.test('a tier that fails just when the value is written has the old one forgotten', async t => {
     const place = make(t)
     const own = place.another()
     let full = false
@@ -64,7 +64,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     t.strictSame(await read(tier, a), [undefined])
   })
 
-  t.test('rejects a set that its serializer can’t encode, and only that', async t => {
+  t.test('a tier rejects a set that its serializer can’t encode, and only that', async t => {
     const place = make(t)
     const error = new Error('never')
     const { tier } = tierOn(t, place, place.another(), { serializer: { encode: () => { throw error }, decode: () => 1 } })
