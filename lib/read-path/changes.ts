@@ -52,9 +52,11 @@ export class Changes {
   readonly #untold: ReplayQueue | undefined
   /** By key: when this process was told to forget it. */
   readonly #forgottenAt = new LRUCache<string, number>({ max: 1000 })
-  /** Sets and invalidations under way, by their number: a later one has a higher number. */
+  /** Sets and invalidations under way, by their number. A later one has a higher number. */
   readonly #underWay = new Map<number, Promise<void>>()
   #begun = 0
+  /** By key: the number of the last set that is under way. */
+  readonly #lastSets = new Map<string, number>()
 
   constructor (options: ChangesOptions) {
     this.#options = options
@@ -93,12 +95,16 @@ export class Changes {
     for (const { key } of sets) this.#flights.revoke(key, 'set')
     const underWay = sets.map(({ key, entry }, i) => this.#beginSet(key, entry, values[i]!))
     await this.#change(async number => {
+      for (const { key } of underWay) this.#lastSets.set(key, number)
       try {
         await this.#writeSets(underWay)
         // A later set that has taken this one's place must be there when this one resolves, or what was there before would still be read.
-        if (underWay.some(one => one.isSuperseded())) await this.#changesAfter(number)
+        await this.#endOfLaterSets(underWay.filter(one => one.isSuperseded()), number)
       } finally {
-        for (const { flight } of underWay) this.#flights.end(flight) // even where something is broken, such as a logger that throws
+        for (const { key, flight } of underWay) {
+          this.#flights.end(flight) // even where something is broken, such as a logger that throws
+          if (this.#lastSets.get(key) === number) this.#lastSets.delete(key)
+        }
       }
       this.#flights.yieldRevoked()
       await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // their memory holds the old values
@@ -116,6 +122,12 @@ export class Changes {
     const isSuperseded = () => flight.revokedBy === 'set'
     const isOvertaken = () => !isSuperseded() && (flight.revokedBy === 'invalidation' || flight.revokedBy === 'refresh' || flight.swept)
     return { key, entry, value, flight, isOvertaken, isSuperseded }
+  }
+
+  /** A set waits for later ones only, so that no two wait for each other. */
+  async #endOfLaterSets (superseded: readonly SetUnderWay[], number: number): Promise<void> {
+    const later = new Set(superseded.map(({ key }) => this.#lastSets.get(key)!).filter(last => last > number))
+    await Promise.allSettled(Array.from(later, last => this.#underWay.get(last)!))
   }
 
   async #writeSets (sets: readonly SetUnderWay[]): Promise<void> {
@@ -254,11 +266,6 @@ export class Changes {
   #startEmpty (): void {
     this.#flights.detachAll()
     for (const tier of this.#locals) tier.invalidate({ hard: true })
-  }
-
-  /** Changes never wait for earlier ones, so that no two wait for each other. */
-  async #changesAfter (number: number): Promise<void> {
-    await Promise.allSettled(Array.from(this.#underWay).filter(([other]) => other > number).map(([, change]) => change))
   }
 
   /** `change` is given its number. */

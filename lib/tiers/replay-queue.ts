@@ -58,7 +58,7 @@ export class ReplayQueue {
     return isDelivered
   }
 
-  /** How often something that was kept has been delivered. A read that began before may have been answered from before. */
+  /** How often something that was kept has been delivered, or discarded. A read that began before may have been answered from before. */
   get replays (): number {
     return this.#replays
   }
@@ -75,11 +75,11 @@ export class ReplayQueue {
     return false
   }
 
-  /** Nothing kept is to forget these keys any more: they have new values. */
+  /** Nothing kept is to forget these keys any more: they have new values. To reads under way that is as good as a replay. */
   discard (keys: readonly string[]): void {
     for (const key of keys) {
-      this.#kept.keys.delete(key)
-      this.#replaying.keys.delete(key)
+      const wasKept = this.#kept.keys.delete(key)
+      if (this.#replaying.keys.delete(key) || wasKept) this.#replays++
     }
   }
 

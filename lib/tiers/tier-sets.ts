@@ -57,7 +57,7 @@ export class TierSets {
     const fills = sets.flatMap((set, at) => {
       const lease = claims[at]?.lease
       // 2. Leave out what was invalidated or set again meanwhile: where that came before the claim, it hasn't revoked it.
-      if (lease === undefined || set.isOvertaken?.() === true || set.isSuperseded?.() === true) return []
+      if (lease === undefined || !isLast(set)) return []
       return [{ ...set, at, bytes: this.#encode(set.entry, lease.stamp, set.value), lease }]
     })
     // 3. Fill. What is refused was invalidated, or taken over by others in turn.
@@ -66,7 +66,8 @@ export class TierSets {
         const written = fills.length === 0 ? [] : await this.#setAgain(fills, await this.#fills.tryMany(fills), attempts - 1)
         const filled = sets.map((): Filled => false)
         for (const [i, { at }] of fills.entries()) filled[at] = written[i]!
-        this.#invalidations.discard(keys.filter((_, i) => filled[i] === true))
+        // What was to be forgotten before a set isn't there any more; what came after it has to forget the set.
+        this.#invalidations.discard(keys.filter((_, i) => filled[i] === true && isLast(sets[i]!)))
         return filled
       }
     } catch (error) {
@@ -115,3 +116,6 @@ export class TierSets {
 /** To take over changes an entry's identity, and nothing else. */
 const isSameValue = (one: Uint8Array | undefined, other: Uint8Array): boolean =>
   one !== undefined && Buffer.compare(one.subarray(identityLength), other.subarray(identityLength)) === 0
+
+/** Whether nothing has happened to the key in this process since it was set. */
+const isLast = (set: TierSet): boolean => set.isOvertaken?.() !== true && set.isSuperseded?.() !== true

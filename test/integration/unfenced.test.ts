@@ -150,6 +150,28 @@ t.test('a set resolves when the later one that has taken its place is there', as
   await second
 })
 
+t.test('a set that lands after its key was invalidated is not read, though the tier could not be told to forget it', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const { region } = peopleOf(t, [near, far])
+  await region.set('another', 'value')
+  const write = near.hold(':one')
+  const isLate = gate()
+  far.whenRead = key => key.endsWith(':one') ? isLate : undefined
+  const set = region.set('one', 'older')
+  await write.begun.opened
+  const { setMany } = near
+  near.setMany = async () => { throw new Error('the connection is lost') }
+  await t.rejects(region.delete('one'), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  write.end.open()
+  await settle()
+  far.whenRead = () => undefined
+  t.equal(await region.get('one'), undefined)
+  near.setMany = setMany
+  isLate.open()
+  await set
+  t.equal(await region.get('one'), undefined)
+})
+
 t.test('a refresh that can not be written leaves nothing old', async t => {
   const backend = new SlowBackend()
   const { database, manager, Person, read } = peopleOf(t, [backend])

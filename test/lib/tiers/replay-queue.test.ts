@@ -140,6 +140,18 @@ t.test('a key that is replaced while its invalidation is replayed is not to be f
   t.strictSame(told, [{ ...nothingLeft, keys: ['b'] }])
 })
 
+t.test('a read that began before a kept key was replaced counts as one from before a replay', async t => {
+  const { queue, tier } = queueTo(t)
+  tier.away = true
+  await queue.deliver({ keys: ['a'] })
+  const before = queue.replays
+  queue.discard(['b'])
+  t.equal(queue.replays, before)
+  queue.discard(['a'])
+  t.not(queue.replays, before)
+  queue.close()
+})
+
 t.test('a tier that stays away is tried again, ever more seldom', async t => {
   const { queue, tier, told, pass } = queueTo(t)
   tier.away = true
