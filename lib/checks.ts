@@ -6,19 +6,23 @@ import type { Backend } from './backends/backend.js'
  * What callers give is checked by the first code that gets it. `path` names the option in the error: 'regions.rows.tiers[0]'.
  */
 
-/** @throws InvalidOptionsError for what is no plain object, or has a property that isn't `known` */
+/** @throws InvalidOptionsError for what is no object, or has a property that isn't `known`. What is undefined counts as absent. */
 export function assertObject (value: unknown, path: string, known: readonly string[]): asserts value is Record<string, unknown> {
-  const unknown = entriesOf(value, path).find(([name]) => !known.includes(name))
-  if (unknown !== undefined) throw unknownOption(unknown, path, known)
-}
-
-function entriesOf (value: unknown, path: string): [name: string, value: unknown][] {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidOptionsError(path, 'an object', show(value))
-  return Object.entries(value)
+  for (const [name, given] of Object.entries(value)) {
+    if (given === undefined || known.includes(name)) continue
+    throw new InvalidOptionsError(`${path}.${name}`, `absent: ${known.length === 1 ? 'the only option is' : 'the options are'} ${known.join(', ')}`, show(given))
+  }
 }
 
-function unknownOption ([name, value]: [string, unknown], path: string, known: readonly string[]): Error {
-  return new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show(value))
+/** What stands in front of every key of a backend, from the options of its factory. @throws InvalidOptionsError */
+export function resolveKeyPrefix (options: unknown, path: string, { canHaveBraces }: { canHaveBraces: boolean }): string {
+  assertObject(options, path, ['keyPrefix'])
+  const { keyPrefix = '' } = options
+  if (typeof keyPrefix !== 'string' || !/^[!-~]{0,50}$/.test(keyPrefix) || (!canHaveBraces && /[{}]/.test(keyPrefix))) {
+    throw new InvalidOptionsError(`${path}.keyPrefix`, `up to 50 printable ASCII characters without blanks${canHaveBraces ? '' : ' and braces'}`, show(keyPrefix))
+  }
+  return keyPrefix
 }
 
 /** @throws InvalidOptionsError */
@@ -47,8 +51,7 @@ export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
 
 /** Of one read or write: a misspelt one would do nothing. What is undefined counts as absent. @throws InvalidOptionsError */
 export function assertCallOptions (options: unknown): void {
-  const unknown = entriesOf(options, 'options').find(([name, value]) => value !== undefined && !callOptions.includes(name))
-  if (unknown !== undefined) throw unknownOption(unknown, 'options', callOptions)
+  assertObject(options, 'options', callOptions)
 }
 
 /** Of any call: one object may be meant for several. */

@@ -49,10 +49,10 @@ export class LocalRedisBackend implements OpeningBackend {
   #connection: Connection | undefined
 
   constructor (options: LocalRedisOptions, load = (): Promise<unknown> => import('ioredis')) {
-    assertObject(options, 'localRedis', ['port', 'db'])
+    assertObject(options, 'localRedis(options)', ['port', 'db'])
     const { port = 6379, db = 0 } = options as LocalRedisOptions
-    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis.port', 'a port, such as 6379', show(port))
-    if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis.db', 'the number of a database, such as 0', show(db))
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis(options).port', 'a port, such as 6379', show(port))
+    if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis(options).db', 'the number of a database, such as 0', show(db))
     this.#options = { port, db }
     this.#import = load as () => Promise<Library>
   }

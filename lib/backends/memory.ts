@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { assertObject } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.js'
 
@@ -17,10 +18,9 @@ interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonl
 
 /** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
 export function memory (options: MemoryOptions = {}): Backend {
-  if (typeof options !== 'object' || options === null) throw new InvalidOptionsError('memory(options)', 'an object', show(options))
-  for (const [name, value] of Object.entries(options)) {
-    if (name !== 'maxEntries' && name !== 'maxBytes') throw new InvalidOptionsError(`memory.${name}`, 'absent: there are maxEntries and maxBytes', show(value))
-    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory.${name}`, 'a positive integer', show(value))
+  assertObject(options, 'memory(options)', ['maxEntries', 'maxBytes'])
+  for (const [name, value] of Object.entries(options as MemoryOptions)) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory(options).${name}`, 'a positive integer', show(value))
   }
   return new MemoryBackend(options)
 }

@@ -157,16 +157,18 @@ t.test('without ioredis it says what to install, and looks again the next time',
 
 t.test('options that can not work are refused', async t => {
   const cases: [options: unknown, message: string][] = [
-    [null, 'localRedis must be an object, got null'],
-    [{ host: 'elsewhere' }, "localRedis.host must be absent: the options are port, db, got 'elsewhere'"],
-    [{ port: 0 }, 'localRedis.port must be a port, such as 6379, got 0'],
-    [{ port: 65_536 }, 'localRedis.port must be a port, such as 6379, got 65536'],
-    [{ port: '6379' }, "localRedis.port must be a port, such as 6379, got '6379'"],
-    [{ db: -1 }, 'localRedis.db must be the number of a database, such as 0, got -1'],
-    [{ db: 0.5 }, 'localRedis.db must be the number of a database, such as 0, got 0.5']
+    [null, 'localRedis(options) must be an object, got null'],
+    [[], 'localRedis(options) must be an object, got an array of 0'],
+    [{ host: 'elsewhere' }, "localRedis(options).host must be absent: the options are port, db, got 'elsewhere'"],
+    [{ port: 0 }, 'localRedis(options).port must be a port, such as 6379, got 0'],
+    [{ port: 65_536 }, 'localRedis(options).port must be a port, such as 6379, got 65536'],
+    [{ port: '6379' }, "localRedis(options).port must be a port, such as 6379, got '6379'"],
+    [{ db: -1 }, 'localRedis(options).db must be the number of a database, such as 0, got -1'],
+    [{ db: 0.5 }, 'localRedis(options).db must be the number of a database, such as 0, got 0.5']
   ]
   for (const [options, message] of cases) t.throws(() => localRedis(options as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message })
   t.ok(localRedis())
+  t.ok(localRedis({ port: undefined, other: undefined } as never), 'what is undefined counts as absent')
 })
 
 t.test('a connection that is idle does not keep the process alive', async t => {
