@@ -1,7 +1,7 @@
 import { BoundObject, type BoundMethod } from './bound-object.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
 import { CachingApi } from './caching-api.js'
-import { assertObject } from './checks.js'
+import { assertObject, isObject, namesOf } from './checks.js'
 import { Coherence } from './coherence/coherence.js'
 import { longestLease } from './coherence/messages.js'
 import { isSystemTime, recentTime } from './clock.js'
@@ -42,7 +42,7 @@ export interface CachingManagerOptions {
   now?: () => number
 }
 
-export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
+export const managerOptionNames = namesOf<CachingManagerOptions>({ regions: true, namespace: true, context: true, lock: true, bus: true, lineLease: true, logger: true, now: true })
 
 /** The longest that `ready` waits: it only warms up. Milliseconds. */
 const longestBoot = 2000
@@ -219,7 +219,7 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   assertObject(options, 'options', managerOptionNames)
   const { regions, namespace = 'caching-api', context, lock, bus, lineLease = 500, logger = silent, now = Date.now } = options as CachingManagerOptions
   assertName(namespace, 'namespace')
-  if (typeof regions !== 'object' || regions === null || Array.isArray(regions)) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
+  if (!isObject(regions)) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
   if (Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', 'an empty object')
   const resolved = new Map<string, ResolvedRegionOptions>()
   for (const [name, region] of Object.entries(regions)) {

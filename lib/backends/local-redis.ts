@@ -1,4 +1,4 @@
-import { assertObject } from '../checks.js'
+import { assertObject, namesOf } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import { within } from '../within.js'
 import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
@@ -11,6 +11,8 @@ export interface LocalRedisOptions {
   /** Default 0. */
   db?: number
 }
+
+const optionNames = namesOf<LocalRedisOptions>({ port: true, db: true })
 
 /** As much of ioredis as is called here. */
 interface Library { Redis: new (options: object) => LocalClient }
@@ -49,7 +51,7 @@ export class LocalRedisBackend implements OpeningBackend {
   #connection: Connection | undefined
 
   constructor (options: LocalRedisOptions, load = (): Promise<unknown> => import('ioredis')) {
-    assertObject(options, 'localRedis(options)', ['port', 'db'])
+    assertObject(options, 'localRedis(options)', optionNames)
     const { port = 6379, db = 0 } = options as LocalRedisOptions
     if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis(options).port', 'a port, such as 6379', show(port))
     if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis(options).db', 'the number of a database, such as 0', show(db))

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { assertObject } from '../checks.js'
+import { assertObject, namesOf } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.js'
 
@@ -10,6 +10,8 @@ export interface MemoryOptions {
   maxBytes?: number
 }
 
+const optionNames = namesOf<MemoryOptions>({ maxEntries: true, maxBytes: true })
+
 /** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its node in the LRU list. */
 const overhead = 400
 
@@ -18,7 +20,7 @@ interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonl
 
 /** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
 export function memory (options: MemoryOptions = {}): Backend {
-  assertObject(options, 'memory(options)', ['maxEntries', 'maxBytes'])
+  assertObject(options, 'memory(options)', optionNames)
   for (const [name, value] of Object.entries(options as MemoryOptions)) {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory(options).${name}`, 'a positive integer', show(value))
   }
