@@ -14,6 +14,7 @@ import type { LoaderContext } from './loader-context.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { Logger } from './logger.js'
 import { ReadPath } from './read-path/read-path.js'
+import { promiseTry } from './promise-try.js'
 import { Region } from './region.js'
 import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
 import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './backends/backend.js'
@@ -106,7 +107,7 @@ export class CachingManager {
     for (const used of this.#used) hold(used)
     this.#prepared = Promise.all([
       coherence?.start(),
-      prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
+      promiseTry(() => lock?.prepare?.()).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
   }
 
@@ -162,7 +163,7 @@ export class CachingManager {
     await this.#coherence?.close()
     const closed = await Promise.allSettled([
       ...Array.from(this.#held, async backend => await backend.release(this)),
-      ...this.#used.filter(letGo).map(async used => await used.close?.())
+      ...this.#used.filter(letGo).map(used => promiseTry(() => used.close?.()))
     ])
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
@@ -208,7 +209,7 @@ export class CachingManager {
     const context = this.#context
     if (typeof context !== 'function') return context ?? ({} as LoaderContext)
     if (this.#opened === undefined) {
-      const opened = this.#opened = (async () => await context())()
+      const opened = this.#opened = promiseTry(context)
       opened.catch(() => { this.#opened = undefined }) // the next load tries again
     }
     return this.#opened
@@ -241,9 +242,6 @@ const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(
 
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
-
-/** By an async function: an application's own lock may throw synchronously. */
-const prepare = async (lock: DogpileLock | undefined): Promise<void> => { await lock?.prepare?.() }
 
 /** How many managers use a backend or a bus. It is closed with the last of them. */
 const users = new WeakMap<object, number>()

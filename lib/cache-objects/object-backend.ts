@@ -1,6 +1,7 @@
 import { afterTick } from '../read-path/after-tick.js'
 import { groupBy } from '../group-by.js'
 import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from '../backends/backend.js'
+import { promiseTry } from '../promise-try.js'
 import { within } from '../within.js'
 
 interface Read {
@@ -56,8 +57,8 @@ export class ObjectBackend {
   async write (entries: readonly BackendEntry[], deletions: readonly string[]): Promise<void> {
     // Both before anything is awaited: on one connection they are one round trip.
     const done = await this.#run(() => Promise.allSettled([
-      entries.length === 0 ? undefined : this.backend.setMany(entries),
-      deletions.length === 0 ? undefined : this.backend.deleteMany(deletions)
+      entries.length === 0 ? undefined : promiseTry(() => this.backend.setMany(entries)),
+      deletions.length === 0 ? undefined : promiseTry(() => this.backend.deleteMany(deletions))
     ]))
     const errors = done.flatMap(one => one.status === 'rejected' ? [one.reason as unknown] : [])
     if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]

@@ -1,4 +1,5 @@
 import { isDivisible, type HeldLock } from '../locks/lock.js'
+import { promiseTry } from '../promise-try.js'
 import { within } from '../within.js'
 import { newsOf, type News, type Outcome } from './news.js'
 
@@ -42,7 +43,7 @@ export class Elected {
     if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(budget, asked(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
+    await within(budget, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
     await publish(newsOf([name], { kind: 'done' }))
   }
 
@@ -51,7 +52,7 @@ export class Elected {
     clearInterval(this.#renewal)
     if (this.#holding === undefined || this.#yielded.size === this.names.length) return
     const { held, budget } = this.#holding
-    await within(budget, asked(() => held.release()), 'the lock').catch(() => {})
+    await within(budget, promiseTry(() => held.release()), 'the lock').catch(() => {})
   }
 
   #renew ({ held, ttl, renewFor }: Holding): NodeJS.Timeout {
@@ -59,11 +60,8 @@ export class Elected {
     const renewal = setInterval(() => {
       if (performance.now() > until) return clearInterval(renewal)
       // The work goes on though the lock is lost, and another process may hold it: both results are equally good.
-      asked(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(renewal) }, () => {})
+      promiseTry(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(renewal) }, () => {})
     }, ttl / 3)
     return renewal.unref()
   }
 }
-
-/** What an application's own lock throws synchronously becomes a rejection. */
-export const asked = async <T>(question: () => Promise<T>): Promise<T> => await question()

@@ -2,7 +2,8 @@ import { Breaker } from '../breaker.js'
 import { HeldTogether } from '../locks/held-together.js'
 import type { DogpileLock, HeldLock } from '../locks/lock.js'
 import type { Logger } from '../logger.js'
-import { Elected, asked, type Holding } from './elected.js'
+import { promiseTry } from '../promise-try.js'
+import { Elected, type Holding } from './elected.js'
 
 export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'budget' | 'publish'> {
   lock: DogpileLock
@@ -102,7 +103,7 @@ export class Elections {
     if (lock.acquireSome !== undefined) {
       const some = await lock.acquireSome(names, ttl)
       if (some == null || some.names.length > 0) return some ?? undefined
-      asked(() => some.held.release()).catch(() => {})
+      promiseTry(() => some.held.release()).catch(() => {})
       return undefined
     }
     const held = await lock.acquire(names, ttl)

@@ -1,4 +1,5 @@
 import type { Logger } from '../logger.js'
+import { promiseTry } from '../promise-try.js'
 
 /** An object with assignments that may not have been saved yet. */
 export interface Saveable { save (): Promise<void> }
@@ -83,8 +84,7 @@ export class UnsavedObjects {
   async #saveAll (): Promise<void> {
     const objects = this.#objects ?? []
     this.#objects = undefined
-    // By an async function: the save() of an application's own class may throw synchronously.
-    const saved = await Promise.allSettled(Array.from(objects, async object => await object.save()))
+    const saved = await Promise.allSettled(Array.from(objects, object => promiseTry(() => object.save())))
     for (const result of saved) {
       if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'what was assigned to a cache object could not be saved')
     }

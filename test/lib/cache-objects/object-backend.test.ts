@@ -90,6 +90,10 @@ t.test('a failure reaches all who read in that tick, and nobody later', async t 
 t.test('a backend that throws instead of rejecting, or answers with something else, has failed', async t => {
   const throwing: Backend = { ...recordedBackend().backend, getMany: () => { throw new Error('at once') } }
   await t.rejects(ObjectBackend.of(throwing, plenty).read('a'), /at once/)
+  const { backend, calls } = recordedBackend()
+  const refusing: Backend = { ...backend, setMany: () => { throw new Error('at once') } }
+  await t.rejects(ObjectBackend.of(refusing, plenty).write([{ key: 'a', value: bytes('1'), ttl: 1000 }], ['b']), /at once/)
+  t.strictSame(calls, [['deleteMany', 'b']], 'what is deleted is deleted all the same')
   const strange = { ...recordedBackend().backend, getMany: async () => undefined } as unknown as Backend
   await t.rejects(ObjectBackend.of(strange, plenty).read('a'), TypeError)
   for (const answers of [[], [bytes('1')], [bytes('1'), undefined, undefined]]) {
