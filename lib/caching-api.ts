@@ -178,7 +178,7 @@ export class CachingApi {
     if (byId === undefined) {
       const model = modelOf(cacheObject)
       if (model === undefined) throw new InvalidDefinitionError(`a cache object's class must be made by cacheObject(…), got ${show(cacheObject)}`)
-      this.#manager.hold(model.backends)
+      this.#manager.useForObjects(model.backends)
       objects.set(cacheObject, byId = new Map())
     }
     const known = byId.get(idOf(id, cacheObject.name))

@@ -17,8 +17,9 @@ import { ReadPath } from './read-path/read-path.js'
 import { promiseTry } from './promise-try.js'
 import { Region } from './region.js'
 import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
-import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './backends/backend.js'
+import { isLeasing, isLocal, isOpening, type Backend } from './backends/backend.js'
 import type { UnsavedObjects } from './request/unsaved.js'
+import { endUse, startUse } from './shared-use.js'
 import { within } from './within.js'
 
 export interface CachingManagerOptions {
@@ -63,10 +64,8 @@ export class CachingManager {
   readonly unsaved = new Set<UnsavedObjects>()
   readonly #context: CachingManagerOptions['context']
   readonly #logger: Logger
-  /** Tiers and the bus. Those that no other manager uses are closed with this one. */
-  readonly #used: readonly (Backend | InvalidationBus)[]
-  /** Backends of cache objects that have opened their connections themselves. */
-  readonly #held = new Set<OpeningBackend>()
+  /** Tiers, the bus, and what cache objects use. Those that no other manager uses are closed with this one. */
+  readonly #used = new Set<Backend | InvalidationBus>()
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   #lastObject: AnyCachedObject | undefined
   #lastName: string | undefined
@@ -85,7 +84,6 @@ export class CachingManager {
     this.#context = context
     this.#logger = logger
     const backends = [...new Set([...regions.values()].flatMap(region => region.tiers))]
-    this.#used = bus === undefined ? backends : [...backends, bus]
     const line = bus ?? lineOf(backends)
     const outside = new Outside()
     const shortestTimeout = Math.min(...Array.from(regions.values(), region => region.tierTimeout))
@@ -104,7 +102,7 @@ export class CachingManager {
       logWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence, joined, logger, now, recently, outside }))]
     }))
-    for (const used of this.#used) hold(used)
+    for (const used of bus === undefined ? backends : [...backends, bus]) this.#use(used)
     this.#prepared = Promise.all([
       coherence?.start(),
       promiseTry(() => lock?.prepare?.()).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
@@ -161,21 +159,20 @@ export class CachingManager {
     this.#closed = true
     for (const region of this.regions.values()) region.path.close()
     await this.#coherence?.close()
-    const closed = await Promise.allSettled([
-      ...Array.from(this.#held, async backend => await backend.release(this)),
-      ...this.#used.filter(letGo).map(used => promiseTry(() => used.close?.()))
-    ])
+    const closed = await Promise.allSettled(Array.from(this.#used, endUse))
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
 
-  /** @internal Connections that these backends of a cache object open are closed with this manager. @throws ClosedError */
-  hold (backends: Iterable<Backend>): void {
+  /** @internal These backends of a cache object are used. The connections that they open are closed with this manager. @throws ClosedError */
+  useForObjects (backends: Iterable<Backend>): void {
     if (this.#closed) throw new ClosedError('The manager')
-    for (const backend of backends) {
-      if (!isOpening(backend) || this.#held.has(backend)) continue
-      backend.hold(this)
-      this.#held.add(backend)
-    }
+    for (const backend of backends) if (isOpening(backend)) this.#use(backend)
+  }
+
+  #use (used: Backend | InvalidationBus): void {
+    if (this.#used.has(used)) return
+    this.#used.add(used)
+    startUse(used)
   }
 
   /** @internal A method of a cached object, bound to its region. @throws InvalidDefinitionError, UnknownRegionError */
@@ -242,22 +239,6 @@ const isLonely = (region: ResolvedRegionOptions): boolean => region.tiers.every(
 
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
-
-/** How many managers use a backend or a bus. It is closed with the last of them. */
-const users = new WeakMap<object, number>()
-
-function hold (used: object): void {
-  const others = users.get(used) ?? 0
-  if (others === 0 && isReopening(used)) used.reopen()
-  users.set(used, others + 1)
-}
-
-/** Returns whether no manager uses it any more. */
-function letGo (used: object): boolean {
-  const left = users.get(used)! - 1
-  users.set(used, left)
-  return left === 0
-}
 
 /** Logs, once at boot, what a region has to do without. */
 function logWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {

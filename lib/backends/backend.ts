@@ -119,13 +119,10 @@ export type Shortcuts = Map<unknown, LocalEntry>
 /** A stamp of a region in this process: its own invalidations, and those that it has heard of. */
 export type Generation = Stamp
 
-/** A backend that opens its connection itself when it is first used. */
+/** A backend that opens its connection itself when it is first used, and closes it. */
 export interface OpeningBackend extends Backend {
-  /** Work in this process before the first operation; it counts for no budget. */
-  prepare (): Promise<void>
-  /** It is closed when its last holder releases it. */
-  hold (holder: object): void
-  release (holder: object): Promise<void>
+  /** Loads the library that it needs. That takes its time before the first operation, and counts for no budget. */
+  loadLibrary (): Promise<unknown>
 }
 
 /** What can be used again after it was closed, by one manager after another. */
@@ -146,7 +143,7 @@ export const isSpread = (backend: Backend): backend is SpreadBackend => 'serverO
 
 export const isReopening = (used: object): used is Reopening => 'reopen' in used
 
-export const isOpening = (backend: Backend): backend is OpeningBackend => 'prepare' in backend && 'hold' in backend && 'release' in backend
+export const isOpening = (backend: Backend): backend is OpeningBackend => 'loadLibrary' in backend
 
 export const isLeasing = (backend: Backend): backend is LeasingBackend => 'leaseMany' in backend && 'fillMany' in backend
 

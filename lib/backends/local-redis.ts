@@ -46,7 +46,6 @@ export class LocalRedisBackend implements OpeningBackend {
   readonly name = 'redis'
   readonly #options: { readonly port: number, readonly db: number }
   readonly #import: () => Promise<Library>
-  readonly #holders = new Set<object>()
   #library: Promise<Library> | undefined
   #connection: Connection | undefined
 
@@ -71,18 +70,6 @@ export class LocalRedisBackend implements OpeningBackend {
     await (await this.#backend()).deleteMany(keys)
   }
 
-  async prepare (): Promise<void> {
-    await this.#ioredis()
-  }
-
-  hold (holder: object): void {
-    this.#holders.add(holder)
-  }
-
-  async release (holder: object): Promise<void> {
-    if (this.#holders.delete(holder) && this.#holders.size === 0) await this.close()
-  }
-
   /** Ends the connection, if there is one. The next operation opens another. */
   async close (): Promise<void> {
     const connection = this.#connection
@@ -95,7 +82,8 @@ export class LocalRedisBackend implements OpeningBackend {
     }
   }
 
-  #ioredis (): Promise<Library> {
+  /** @throws InvalidOptionsError where ioredis isn't installed */
+  loadLibrary (): Promise<Library> {
     if (this.#library === undefined) {
       const library = this.#library = this.#import()
       library.catch(() => { this.#library = undefined })
@@ -106,7 +94,7 @@ export class LocalRedisBackend implements OpeningBackend {
   }
 
   async #backend (): Promise<Backend> {
-    const library = await this.#ioredis()
+    const library = await this.loadLibrary()
     this.#connection ??= this.#connect(library)
     return await this.#connection.backend
   }

@@ -82,7 +82,7 @@ export class ObjectBackend {
   }
 
   async #run<T> (operation: () => Promise<T>): Promise<T> {
-    if (isOpening(this.backend)) await this.backend.prepare()
+    if (isOpening(this.backend)) await this.backend.loadLibrary()
     return await within(this.#timeout, operation(), this.backend.name)
   }
 }

@@ -125,18 +125,18 @@ t.test('an operation has its budget', async t => {
   await t.rejects(one.write([], ['a']), /recorded did not answer within 5 ms/)
 })
 
-t.test('what a backend has to prepare counts for no budget', async t => {
+t.test('the library that a backend has to load counts for no budget', async t => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
-  const [preparing, prepared] = [gate(), gate()]
+  const [loading, loaded] = [gate(), gate()]
   const { backend, calls } = recordedBackend()
-  const opening = Object.assign(backend, { prepare: async () => { preparing.open(); await prepared.opened }, hold () {}, release: async () => {} })
+  const opening = Object.assign(backend, { loadLibrary: async () => { loading.open(); await loaded.opened } })
   const reading = ObjectBackend.of(opening, 1).read('a')
-  await preparing.opened
+  await loading.opened
   mock.timers.tick(1000) // longer than the budget
   await new Promise(setImmediate)
   t.strictSame(calls, [])
-  prepared.open()
+  loaded.open()
   t.equal(await reading, undefined)
   t.strictSame(calls, [['getMany', 'a']])
 })
