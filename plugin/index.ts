@@ -48,7 +48,7 @@ function decorate (fastify: FastifyInstance, manager: CachingManager, logger: Ca
 
 function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {
   (request as Request)[kResponse] = raw
-  ;(request as Request)[kApi]?.answeredBy(raw) // an earlier hook has used it
+  ;(request as Request)[kApi]?.setResponse(raw) // an earlier hook has used it
 }
 
 /** With a callback where nothing is to be saved: most requests don't wait for a promise. */

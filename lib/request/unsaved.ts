@@ -28,7 +28,7 @@ export class UnsavedObjects {
   #objects: Set<Saveable> | undefined
   #saving: Promise<void> | undefined
 
-  /** `response`: null until `answeredBy` is called with it. */
+  /** `response`: null until `setResponse` is called with it. */
   constructor (all: Set<UnsavedObjects>, logger: Pick<Logger, 'warn'>, response: Response | null) {
     this.#all = all
     this.#logger = logger
@@ -40,7 +40,7 @@ export class UnsavedObjects {
     return this.#saving
   }
 
-  answeredBy (response: Response): void {
+  setResponse (response: Response): void {
     this.#response = response
     if (this.#objects !== undefined) this.#follow(response)
   }
