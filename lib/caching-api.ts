@@ -64,6 +64,10 @@ export class CachingApi {
   /**
    * One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`;
    * unless that is an array, which is taken for the list of arguments: `[[ids], [otherIds]]`.
+   *
+   * Rejects with the first error of any of them. For the values of the others, in the same one batch:
+   *
+   *     await Promise.allSettled(ids.map(id => api.get(User, 'getById', [id])))
    */
   async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
     const bound = this.#manager.method(object, method)
@@ -81,7 +85,7 @@ export class CachingApi {
     return await together.promise as Array<ResultOf<O, M>>
   }
 
-  /** What this request already holds, or undefined; never touches a tier. */
+  /** What this request already holds, or undefined; never touches a tier. @throws InvalidArgumentError */
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -91,6 +95,7 @@ export class CachingApi {
   /**
    * A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it, and no
    * process finds the old one; where a tier is away, it forgets the old one later, and this resolves all the same.
+   * @throws InvalidArgumentError, also for a row that can't be kept
    */
   async set<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, row: RowOf<O, M> | null, options: WriteOptions = {}): Promise<void> {
     const bound = this.#manager.method(object, method)
@@ -114,7 +119,7 @@ export class CachingApi {
     await presented
   }
 
-  /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */
+  /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError, InvalidArgumentError */
   async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -123,7 +128,12 @@ export class CachingApi {
     await bound.region.path.invalidate({ keys: [key] })
   }
 
-  /** Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; as `set`, if a tier is away. */
+  /**
+   * Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; where a tier is
+   * away, it forgets the old one later, and this resolves all the same. Rejects with what the loader throws: then everything
+   * stays as it was.
+   * @throws InvalidArgumentError
+   */
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -135,6 +145,7 @@ export class CachingApi {
   /**
    * Defines `property` on `target`, loaded when it is first read: `await user.photo`. Those read in the same tick share
    * one batch. Returns `target`. The property is not enumerable: serialising the object loads nothing.
+   * @throws InvalidArgumentError, also for a target that is frozen
    */
   lazyload<T extends object, P extends string, O extends AnyCachedObject, M extends MethodName<O>> (target: T, property: P, object: O, method: M, args: ArgsOf<O, M>): T & { readonly [K in P]: Promise<ResultOf<O, M>> } {
     const bound = this.#manager.method(object, method)

@@ -15,13 +15,22 @@ export interface Backend {
   readonly name: string
   /** In the order of `keys`; `undefined` in the gaps. */
   getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
-  /** `ttl` in milliseconds, a positive integer. */
+  /** Replaces what is there, its ttl too. Of two for one key the later one stays. @throws UnstorableError where some can't be kept */
   setMany (entries: readonly BackendEntry[]): Promise<void>
+  /** Resolves when no `getMany` that begins later finds them. What isn't there can be deleted. */
   deleteMany (keys: readonly string[]): Promise<void>
+  /** Ends what the backend has opened itself: a client that was handed in stays open. Called when the last manager that has it in a region is closed. */
   close? (): Promise<void>
 }
 
-export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
+export interface BackendEntry {
+  /** Any string without lone surrogates: it may have blanks and line breaks, and ten thousand characters. */
+  key: string
+  /** To be given back byte by byte. */
+  value: Uint8Array
+  /** How long it is found. Milliseconds, a positive integer. */
+  ttl: number
+}
 
 /** `setMany` has stored all values but these, which the backend will not keep: they are too large, or there is no room. */
 export class UnstorableError extends Error {
