@@ -51,7 +51,7 @@ const longestBoot = 2000
 /** How long the first reads wait for the line, where nobody has awaited `ready`; then they go on without trust. Milliseconds. */
 const longestJoining = 100
 /** How long `close` waits for work under way. Milliseconds. */
-const patience = 10_000
+const closeTimeout = 10_000
 
 const ignore = () => {}
 const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
@@ -93,7 +93,7 @@ export class CachingManager {
         line,
         channel: coherenceChannel(namespace),
         lease: lineLease,
-        budget: shortestTimeout,
+        timeout: shortestTimeout,
         logger
       })
     const joined = coherence && within(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
@@ -152,7 +152,7 @@ export class CachingManager {
     // Responses of connections that have just been closed may not have said so yet.
     for (const unsaved of this.unsaved) unsaved.end()
     try {
-      await within(patience, this.idle(), 'what is under way')
+      await within(closeTimeout, this.idle(), 'what is under way')
     } catch (error) {
       this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
     }

@@ -130,7 +130,7 @@ export type Generation = Stamp
 
 /** A backend that opens its connection itself when it is first used, and closes it. */
 export interface OpeningBackend extends Backend {
-  /** Loads the library that it needs. That takes its time before the first operation, and counts for no budget. */
+  /** Loads the library that it needs. That takes its time before the first operation, and counts for no timeout. */
   loadLibrary (): Promise<unknown>
 }
 

@@ -46,7 +46,7 @@ function serverOf (client: unknown, path: string): MemcachedServer {
 }
 
 /** Other keys are hashed: memcached takes 250 bytes, of which a prefix may take 50. */
-const safeKey = /^(?!#)[!-~]{1,200}$/
+const unhashedKey = /^(?!#)[!-~]{1,200}$/
 
 /** Under a tag's key, until there is a version. */
 const noVersion = Buffer.from('-')
@@ -196,7 +196,7 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   readonly #key = (key: string): string => {
     const prefixed = this.#prefix + key
     // The client collects what it finds in a plain object.
-    if (safeKey.test(key) && prefixed !== '__proto__') return prefixed
+    if (unhashedKey.test(key) && prefixed !== '__proto__') return prefixed
     return `${this.#prefix}#${createHash('sha256').update(key, 'utf16le').digest('base64url')}`
   }
 }

@@ -173,7 +173,7 @@ export class RedisLine implements Line {
     } catch (error) {
       if (connection !== undefined) return this.#dropConnection(connection)
       if (this.#session !== session) return
-      if (isRefusal(error)) for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, error)
+      if (isPermanentError(error)) for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, error)
       this.#reconnectLater()
     }
   }
@@ -208,9 +208,9 @@ export class RedisLine implements Line {
     try {
       await within(answerTimeout, this.#client.isCluster ? subscribeAtMaster(connection, name) : connection.subscribe(name), 'the line')
     } catch (error) {
-      // A refusal ends a new channel. Anything else is temporary (the slot has moved, the server is busy or silent); and so
-      // is a refusal of a channel that was heard before, since its listeners can't be told that it is over.
-      if (isRefusal(error) && channel.subscribedOver === undefined) this.#rejectListeners(name, channel, error)
+      // A permanent error ends a new channel, but not one that was heard before: its listeners can't be told that it is over.
+      // Any other error is temporary, as when the slot has moved or the server is busy or silent.
+      if (isPermanentError(error) && channel.subscribedOver === undefined) this.#rejectListeners(name, channel, error)
       else this.#dropConnection(connection)
       return
     }
@@ -263,5 +263,5 @@ function notify ({ listeners }: Channel, what: (listener: Listener) => void): vo
   }
 }
 
-/** It lasts until the server is reconfigured, unlike the errors while a slot moves or a script runs. */
-const isRefusal = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)
+/** Whether the error lasts until the server is reconfigured, unlike those while a slot moves or a script runs. */
+const isPermanentError = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)

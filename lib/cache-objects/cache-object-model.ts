@@ -48,14 +48,14 @@ export function resolveModel (definition: CacheObjectDefinition<Properties> & { 
     // 'then' would be called by whatever awaits the object.
     if (base?.properties.has(own) !== true && (own in inherited || own === 'id' || own === 'then')) refuse(`${name}: a property can't be named '${own}': that is a member of the object`)
   }
-  const budget = refusing(name, () => {
+  const milliseconds = refusing(name, () => {
     if (backend !== undefined) assertBackend(backend, 'backend')
     return resolveDuration(timeout, 'timeout', 1, longestTimer)
   })
   const made = Object.freeze({ ...base?.made, ...properties })
-  const resolved = new Map(Object.entries(made).map(([own, property]) => [own, resolveProperty(own, property, { name, backend, timeout: budget })]))
+  const resolved = new Map(Object.entries(made).map(([own, property]) => [own, resolveProperty(own, property, { name, backend, timeout: milliseconds })]))
   const backends = new Set(Array.from(resolved.values(), property => property.backend.backend))
-  return { name, backend, timeout: budget, properties: resolved, backends, made }
+  return { name, backend, timeout: milliseconds, properties: resolved, backends, made }
 }
 
 function resolveProperty (name: string, property: unknown, model: Pick<Model, 'name' | 'backend' | 'timeout'>): ModelProperty {

@@ -14,7 +14,7 @@ interface Read {
 const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
 
 /**
- * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
+ * A backend as cache objects use it: every operation has a timeout, and the reads of one tick, of all properties of all
  * objects, are one getMany, or one for each server where the backend is spread over several.
  */
 export class ObjectBackend {
@@ -23,7 +23,7 @@ export class ObjectBackend {
   /** By key: the reads of this tick. */
   #batch = new Map<string, Read>()
 
-  /** The same one for all classes that give a backend the same budget: their reads share batches. */
+  /** The same one for all classes that give a backend the same timeout: their reads share batches. */
   static of (backend: Backend, timeout: number): ObjectBackend {
     let byTimeout = all.get(backend)
     if (byTimeout === undefined) all.set(backend, byTimeout = new Map())

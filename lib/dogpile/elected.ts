@@ -11,7 +11,7 @@ export interface Holding {
   /** How long the lock is renewed at all. Milliseconds. */
   readonly renewFor: number
   /** How long its release may take. Milliseconds. */
-  readonly budget: number
+  readonly timeout: number
   readonly publish: (news: News) => Promise<void>
 }
 
@@ -38,12 +38,12 @@ export class Elected {
   /** Leaves a name to its followers, who can't use the result of the work that is done here. Never rejects. */
   async yield (name: string): Promise<void> {
     if (this.#holding === undefined || this.#yielded.has(name)) return
-    const { held, budget, publish } = this.#holding
+    const { held, timeout, publish } = this.#holding
     const isLast = this.#yielded.size + 1 === this.names.length
     if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(budget, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
+    await within(timeout, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
     await publish(newsOf([name], { kind: 'done' }))
   }
 
@@ -51,8 +51,8 @@ export class Elected {
   async release (): Promise<void> {
     clearInterval(this.#renewal)
     if (this.#holding === undefined || this.#yielded.size === this.names.length) return
-    const { held, budget } = this.#holding
-    await within(budget, promiseTry(() => held.release()), 'the lock').catch(() => {})
+    const { held, timeout } = this.#holding
+    await within(timeout, promiseTry(() => held.release()), 'the lock').catch(() => {})
   }
 
   #renew ({ held, ttl, renewFor }: Holding): NodeJS.Timeout {

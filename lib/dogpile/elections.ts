@@ -5,7 +5,7 @@ import type { Logger } from '../logger.js'
 import { promiseTry } from '../promise-try.js'
 import { Elected, type Holding } from './elected.js'
 
-export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'budget' | 'publish'> {
+export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'timeout' | 'publish'> {
   lock: DogpileLock
   /** As the log shows it. */
   name: string
@@ -29,7 +29,7 @@ export class Elections {
 
   constructor (options: ElectionsOptions) {
     this.#options = options
-    this.#breaker = new Breaker({ name: options.name, timeout: options.budget, logger: options.logger })
+    this.#breaker = new Breaker({ name: options.name, timeout: options.timeout, logger: options.logger })
   }
 
   /**
@@ -78,9 +78,9 @@ export class Elections {
     if (parts.length === 0) return { elected: undefined, others: names }
     const locked = parts.filter(isLocked)
     if (locked.length === 0) return { elected: new Elected(names), others: [] }
-    const { ttl, renewFor, budget, publish } = this.#options
+    const { ttl, renewFor, timeout, publish } = this.#options
     const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
-    const elected = new Elected(locked.flatMap(part => part.names), { held, ttl, renewFor, budget, publish })
+    const elected = new Elected(locked.flatMap(part => part.names), { held, ttl, renewFor, timeout, publish })
     const taken = new Set(elected.names)
     return { elected, others: names.filter(name => !taken.has(name)) }
   }

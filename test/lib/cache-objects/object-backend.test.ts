@@ -30,7 +30,7 @@ t.test('what the promise jobs of a tick ask for is in its batch, wherever in the
   t.strictSame(calls, [['getMany', 'a', 'b']])
 })
 
-t.test('all who give a backend the same budget share its batches', async t => {
+t.test('all who give a backend the same timeout share its batches', async t => {
   const { backend, calls } = recordedBackend()
   t.equal(ObjectBackend.of(backend, plenty), ObjectBackend.of(backend, plenty))
   t.not(ObjectBackend.of(backend, plenty), ObjectBackend.of(backend, plenty + 1))
@@ -55,7 +55,7 @@ t.test('what is on several servers is one getMany for each, and they fail apart'
 t.test('a backend on several servers hears how long they may take', t => {
   const allowed: unknown[] = []
   const backend = { ...recordedBackend().backend, serverOf: () => ({}), allow: (...what: unknown[]) => { allowed.push(what) } } as Backend
-  for (const budget of [plenty, plenty, 1]) ObjectBackend.of(backend, budget)
+  for (const timeout of [plenty, plenty, 1]) ObjectBackend.of(backend, timeout)
   t.strictSame(allowed, [[plenty], [1]])
   t.end()
 })
@@ -117,7 +117,7 @@ t.test('a value that can not be kept doesn\'t hide that a deletion failed', asyn
   await t.rejects(write(), /away/)
 })
 
-t.test('an operation has its budget', async t => {
+t.test('an operation has its timeout', async t => {
   const never = deferred()
   const { backend } = recordedBackend('recorded', () => never.promise)
   const one = ObjectBackend.of(backend, 5)
@@ -125,7 +125,7 @@ t.test('an operation has its budget', async t => {
   await t.rejects(one.write([], ['a']), /recorded did not answer within 5 ms/)
 })
 
-t.test('the library that a backend has to load counts for no budget', async t => {
+t.test('the library that a backend has to load counts for no timeout', async t => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
   const [loading, loaded] = [gate(), gate()]
@@ -133,7 +133,7 @@ t.test('the library that a backend has to load counts for no budget', async t =>
   const opening = Object.assign(backend, { loadLibrary: async () => { loading.open(); await loaded.opened } })
   const reading = ObjectBackend.of(opening, 1).read('a')
   await loading.opened
-  mock.timers.tick(1000) // longer than the budget
+  mock.timers.tick(1000) // longer than the timeout
   await new Promise(setImmediate)
   t.strictSame(calls, [])
   loaded.open()
