@@ -1,5 +1,5 @@
 import type { Logger } from './logger.js'
-import { within } from './within.js'
+import { withTimeout } from './with-timeout.js'
 
 export interface BreakerOptions {
   /** As the log shows it. */
@@ -61,7 +61,7 @@ export class Breaker {
       this.#probing = true
     }
     try {
-      const result = await within(this.#timeout, operation(), this.#name)
+      const result = await withTimeout(this.#timeout, operation(), this.#name)
       this.#succeeded(probing)
       return result
     } catch (error) {

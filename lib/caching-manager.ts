@@ -20,7 +20,7 @@ import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } 
 import { isLeasing, isLocal, isOpening, type Backend } from './backends/backend.js'
 import type { UnsavedObjects } from './request/unsaved.js'
 import { endUse, startUse } from './shared-use.js'
-import { within } from './within.js'
+import { withTimeout } from './with-timeout.js'
 
 export interface CachingManagerOptions {
   /** Region name → its configuration. At least one. */
@@ -96,7 +96,7 @@ export class CachingManager {
         timeout: shortestTimeout,
         logger
       })
-    const joined = coherence && within(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
+    const joined = coherence && withTimeout(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       logWhatIsMissing(name, region, { lock, line, logger })
@@ -127,7 +127,7 @@ export class CachingManager {
    */
   async ready (): Promise<void> {
     const longestTimeout = Math.max(...Array.from(this.regions.values(), region => region.path.options.tierTimeout))
-    await within(Math.min(longestBoot, longestTimeout), this.#prepared, 'the line').catch(() => {})
+    await withTimeout(Math.min(longestBoot, longestTimeout), this.#prepared, 'the line').catch(() => {})
   }
 
   /** Resolves when no load, no reload, no write and no save of a request's objects is under way any more. For tests and scripts. */
@@ -152,7 +152,7 @@ export class CachingManager {
     // Responses of connections that have just been closed may not have said so yet.
     for (const unsaved of this.unsaved) unsaved.end()
     try {
-      await within(closeTimeout, this.idle(), 'what is under way')
+      await withTimeout(closeTimeout, this.idle(), 'what is under way')
     } catch (error) {
       this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
     }

@@ -1,6 +1,6 @@
 import { assertObject, namesOf } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
 import { redis } from './redis.js'
 import type { RedisLike } from './redis-client.js'
@@ -76,7 +76,7 @@ export class LocalRedisBackend implements OpeningBackend {
     if (connection === undefined) return
     this.#connection = undefined
     try {
-      await within(longestQuit, connection.client.quit(), this.name)
+      await withTimeout(longestQuit, connection.client.quit(), this.name)
     } catch {
       connection.client.disconnect()
     }

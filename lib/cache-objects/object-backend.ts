@@ -2,7 +2,7 @@ import { afterTick } from '../read-path/after-tick.js'
 import { groupBy } from '../group-by.js'
 import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from '../backends/backend.js'
 import { promiseTry } from '../promise-try.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 
 interface Read {
   readonly promise: Promise<Uint8Array | undefined>
@@ -83,7 +83,7 @@ export class ObjectBackend {
 
   async #run<T> (operation: () => Promise<T>): Promise<T> {
     if (isOpening(this.backend)) await this.backend.loadLibrary()
-    return await within(this.#timeout, operation(), this.backend.name)
+    return await withTimeout(this.#timeout, operation(), this.backend.name)
   }
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Breaker } from '../breaker.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { Acknowledgements } from './acknowledgements.js'
 import { readMessage, type Invalidation, type Message, type MessageBody } from './messages.js'
 import { Outbox, split } from './outbox.js'
@@ -224,7 +224,7 @@ export class Coherence {
     // 2. A question to the line. Its answer comes after everything that was published before.
     const question = this.#trust.ask()
     try {
-      await within(lease, line.catchUp(), 'the line')
+      await withTimeout(lease, line.catchUp(), 'the line')
     } catch {
       return this.#reconnectIfSilent()
     }

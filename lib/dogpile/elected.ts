@@ -1,6 +1,6 @@
 import { isDivisible, type HeldLock } from '../locks/lock.js'
 import { promiseTry } from '../promise-try.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { newsOf, type News, type Outcome } from './news.js'
 
 /** A lock that was taken, and how it is held. */
@@ -43,7 +43,7 @@ export class Elected {
     if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(timeout, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
+    await withTimeout(timeout, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
     await publish(newsOf([name], { kind: 'done' }))
   }
 
@@ -52,7 +52,7 @@ export class Elected {
     clearInterval(this.#renewal)
     if (this.#holding === undefined || this.#yielded.size === this.names.length) return
     const { held, timeout } = this.#holding
-    await within(timeout, promiseTry(() => held.release()), 'the lock').catch(() => {})
+    await withTimeout(timeout, promiseTry(() => held.release()), 'the lock').catch(() => {})
   }
 
   #renew ({ held, ttl, renewFor }: Holding): NodeJS.Timeout {

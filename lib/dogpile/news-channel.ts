@@ -1,6 +1,6 @@
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { parseNews, type News } from './news.js'
 
 export interface NewsChannelOptions {
@@ -27,7 +27,7 @@ export class NewsChannel {
     const { line, channel, timeout, logger } = this.#options
     if (line === undefined) return
     try {
-      await within(timeout, line.publish(channel, JSON.stringify(news)), 'the line')
+      await withTimeout(timeout, line.publish(channel, JSON.stringify(news)), 'the line')
     } catch (error) {
       logger.debug({ err: error }, 'those who wait could not be woken: they will look by themselves')
     }
@@ -42,7 +42,7 @@ export class NewsChannel {
       if (news !== undefined) mailbox.post(news)
     })
     try {
-      return await within(timeout, listening, 'the line')
+      return await withTimeout(timeout, listening, 'the line')
     } catch (error) {
       logger.debug({ err: error }, 'the line can not be heard: looking from time to time')
       this.#isDeaf = true
