@@ -1,5 +1,5 @@
 import type { Logger } from './logger.js'
-import { within } from './within.js'
+import { withTimeout } from './with-timeout.js'
 
 export interface BreakerOptions {
   /** As the log shows it. */
@@ -22,7 +22,7 @@ const shortestPause = 100
 const longestPause = 2000
 
 /**
- * A circuit breaker with a budget for each operation. After several failures in a row it opens: for a growing while every
+ * A circuit breaker with a timeout for each operation. After several failures in a row it opens: for a growing while every
  * operation is refused at once, then one probes whether the tier is back.
  */
 export class Breaker {
@@ -48,12 +48,12 @@ export class Breaker {
     return this.#failing
   }
 
-  /** From now on each operation has at least this budget; never a smaller one than before. */
+  /** From now on each operation may take at least this long; never less than before. */
   raiseTimeout (milliseconds: number): void {
     this.#timeout = Math.max(this.#timeout, milliseconds)
   }
 
-  /** @throws what `operation` throws, an error after the budget, or BreakerOpenError */
+  /** @throws what `operation` throws, an error after the timeout, or BreakerOpenError */
   async run<T> (operation: () => Promise<T>): Promise<T> {
     const probing = this.#pause > 0
     if (probing) {
@@ -61,7 +61,7 @@ export class Breaker {
       this.#probing = true
     }
     try {
-      const result = await within(this.#timeout, operation(), this.#name)
+      const result = await withTimeout(this.#timeout, operation(), this.#name)
       this.#succeeded(probing)
       return result
     } catch (error) {

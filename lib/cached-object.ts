@@ -1,7 +1,8 @@
 import type { CachingApi } from './caching-api.js'
+import { isObject, namesOf, refuse, refuseUnknown, refusing } from './checks.js'
 import { resolveDuration, type Duration } from './duration.js'
-import { InvalidDefinitionError, show } from './errors.js'
-import { validName } from './keys.js'
+import { show } from './errors.js'
+import { isName, nameRule } from './keys.js'
 import type { LoaderContext } from './loader-context.js'
 
 /** A row goes loader → `preCache` → tiers → `postCache` → request, whichever of these it came from. */
@@ -89,35 +90,33 @@ export function loadMany<Id extends string | number | bigint, T, Stored = T, Out
   /** Larger batches are split. Default 1000. */
   maxBatch?: number
 } & MethodOptions<T, Stored, Out>): LoadMethod<[id: Id], NoInfer<Awaited<Out>> | null, T> {
-  if (typeof method !== 'object' || method === null) throw new InvalidDefinitionError(`loadMany(method) must be an object with load and idOf, got ${show(method)}`)
+  if (!isObject(method)) refuse(`loadMany(method) must be an object with load and idOf, got ${show(method)}`)
   const { load, idOf, maxBatch = 1000, ...options } = method
   assertFunction(load, 'loadMany: load')
   assertFunction(idOf, 'loadMany: idOf')
-  if (!Number.isInteger(maxBatch) || maxBatch < 1) throw new InvalidDefinitionError(`loadMany: maxBatch must be a positive integer, got ${show(maxBatch)}`)
+  if (!Number.isInteger(maxBatch) || maxBatch < 1) refuse(`loadMany: maxBatch must be a positive integer, got ${show(maxBatch)}`)
   return makeMethod('loadMany', ['load', 'idOf', 'maxBatch', ...optionNames], options, { kind: 'many', load, idOf, maxBatch })
 }
 
-const optionNames = ['preCache', 'postCache', 'primes', 'tags', 'ttl', 'grace', 'negativeTtl']
+const optionNames = namesOf<MethodOptions<unknown>>({ preCache: true, postCache: true, primes: true, tags: true, ttl: true, grace: true, negativeTtl: true })
 
 function makeMethod<A extends readonly unknown[], Result, Row> (where: string, known: readonly string[], options: object, own: Pick<MethodDefinition, 'kind' | 'maxBatch'> & { load: unknown, idOf: unknown }): LoadMethod<A, Result, Row> {
-  if (typeof options !== 'object' || options === null) throw new InvalidDefinitionError(`${where}: options must be an object, got ${show(options)}`)
-  for (const name of Object.keys(options)) if (!optionNames.includes(name)) throw new InvalidDefinitionError(`${where}: '${name}' is not an option; the options are ${known.join(', ')}`)
+  if (!isObject(options)) refuse(`${where}: options must be an object, got ${show(options)}`)
+  refuseUnknown(options, where, known)
   const { preCache, postCache, primes = {}, tags, ttl, grace, negativeTtl } = options as MethodOptions<unknown>
-  if (typeof primes !== 'object' || primes === null) throw new InvalidDefinitionError(`${where}: primes must be an object of functions, got ${show(primes)}`)
+  if (!isObject(primes)) refuse(`${where}: primes must be an object of functions, got ${show(primes)}`)
   for (const [name, fn] of Object.entries({ preCache, postCache, tags })) if (fn !== undefined) assertFunction(fn, `${where}: ${name}`)
   for (const [name, fn] of Object.entries(primes)) assertFunction(fn, `${where}: primes.${name}`)
-  const definition = {
-    ...own,
-    preCache,
-    postCache,
-    primes: Object.entries(primes),
-    tags,
-    ttl: durationOf(ttl, `${where}: ttl`, 1),
-    grace: durationOf(grace, `${where}: grace`),
-    negativeTtl: durationOf(negativeTtl, `${where}: negativeTtl`)
-  }
+  const durations = refusing(where, () => ({
+    ttl: durationOf(ttl, 'ttl', 1),
+    grace: durationOf(grace, 'grace'),
+    negativeTtl: durationOf(negativeTtl, 'negativeTtl')
+  }))
+  const definition = { ...own, preCache, postCache, primes: Object.entries(primes), tags, ...durations }
   return { [kMethod]: definition } as unknown as LoadMethod<A, Result, Row>
 }
+
+const definitionNames = namesOf<CachedObjectDefinition<Methods>>({ name: true, region: true, version: true, methods: true })
 
 /**
  * A kind of row, and the ways to load it. Its values live in `region` under its name, its version and a method's
@@ -125,24 +124,23 @@ function makeMethod<A extends readonly unknown[], Result, Row> (where: string, k
  * @throws InvalidDefinitionError; two objects of one name in one region are refused when they are first used.
  */
 export function cachedObject<const M extends Methods> (definition: CachedObjectDefinition<M>): CachedObject<M> {
-  if (typeof definition !== 'object' || definition === null) throw new InvalidDefinitionError(`cachedObject(definition) must be an object, got ${show(definition)}`)
-  const { name, region, version = 1, methods, ...rest } = definition
-  if (typeof name !== 'string' || !validName.test(name)) throw new InvalidDefinitionError(`cachedObject: name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(name)}`)
-  const [unknown] = Object.keys(rest)
-  if (unknown !== undefined) throw new InvalidDefinitionError(`${name}: '${unknown}' is not an option; the options are name, region, version, methods`)
-  if (typeof region !== 'string' || region === '') throw new InvalidDefinitionError(`${name}: region must be the name of a region, got ${show(region)}`)
-  if (!Number.isSafeInteger(version) || version < 0) throw new InvalidDefinitionError(`${name}: version must be a whole number, got ${show(version)}`)
-  if (typeof methods !== 'object' || methods === null || Object.keys(methods).length === 0) throw new InvalidDefinitionError(`${name}: methods must be an object of at least one loadOne(…) or loadMany(…), got ${show(methods)}`)
+  if (!isObject(definition)) refuse(`cachedObject(definition) must be an object, got ${show(definition)}`)
+  const { name, region, version = 1, methods } = definition
+  if (!isName(name)) refuse(`cachedObject: name must be ${nameRule}, got ${show(name)}`)
+  refuseUnknown(definition, name, definitionNames)
+  if (typeof region !== 'string' || region === '') refuse(`${name}: region must be the name of a region, got ${show(region)}`)
+  if (!Number.isSafeInteger(version) || version < 0) refuse(`${name}: version must be a whole number, got ${show(version)}`)
+  if (!isObject(methods) || Object.keys(methods).length === 0) refuse(`${name}: methods must be an object of at least one loadOne(…) or loadMany(…), got ${show(methods)}`)
   assertMethods(methods, name)
   return Object.freeze({ name, region, methods: Object.freeze({ ...methods }), [kVersion]: version })
 }
 
 function assertMethods (methods: Methods, name: string): void {
   for (const [method, made] of Object.entries(methods)) {
-    if (!validName.test(method)) throw new InvalidDefinitionError(`${name}: a method's name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(method)}`)
-    if (definitionOf(made) === undefined) throw new InvalidDefinitionError(`${name}.${method} must be made by loadOne or loadMany, got ${show(made)}`)
+    if (!isName(method)) refuse(`${name}: a method's name must be ${nameRule}, got ${show(method)}`)
+    if (definitionOf(made) === undefined) refuse(`${name}.${method} must be made by loadOne or loadMany, got ${show(made)}`)
     for (const [primed] of definitionOf(made)!.primes) {
-      if (!Object.hasOwn(methods, primed)) throw new InvalidDefinitionError(`${name}.${method} primes '${primed}', which is not a method of ${name}`)
+      if (!Object.hasOwn(methods, primed)) refuse(`${name}.${method} primes '${primed}', which is not a method of ${name}`)
     }
   }
 }
@@ -154,15 +152,9 @@ export const definitionOf = (method: unknown): MethodDefinition | undefined =>
 /** @internal Undefined for anything that cachedObject didn't make. */
 export const versionOf = (object: unknown): number | undefined => (Object(object) as { [kVersion]?: number })[kVersion]
 
-function durationOf (value: Duration | undefined, where: string, least = 0): number | undefined {
-  if (value === undefined) return undefined
-  try {
-    return resolveDuration(value, where, least)
-  } catch (error) {
-    throw new InvalidDefinitionError((error as Error).message)
-  }
-}
+const durationOf = (value: Duration | undefined, path: string, least?: number): number | undefined =>
+  value === undefined ? undefined : resolveDuration(value, path, least)
 
 function assertFunction (value: unknown, where: string): void {
-  if (typeof value !== 'function') throw new InvalidDefinitionError(`${where} must be a function, got ${show(value)}`)
+  if (typeof value !== 'function') refuse(`${where} must be a function, got ${show(value)}`)
 }

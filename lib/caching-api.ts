@@ -16,7 +16,7 @@ import type { Region } from './region.js'
 import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
 import { Fetching, SharedRefresh } from './request/request-fetching.js'
 import { RequestMemory, hasPlainArgument } from './request/request-memory.js'
-import { Read, Together } from './request/request-read.js'
+import { Read, ReadsTogether } from './request/request-read.js'
 import { RequestRegion } from './request/request-region.js'
 import type { Primed } from './read-path/source.js'
 import { UnsavedObjects, type Response } from './request/unsaved.js'
@@ -64,24 +64,28 @@ export class CachingApi {
   /**
    * One value for each entry of `argsList`, in its order. A method of one argument also takes the bare arguments: `[1, 2, 3]`;
    * unless that is an array, which is taken for the list of arguments: `[[ids], [otherIds]]`.
+   *
+   * Rejects with the first error of any of them. For the values of the others, in the same one batch:
+   *
+   *     await Promise.allSettled(ids.map(id => api.get(User, 'getById', [id])))
    */
   async getMany<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, argsList: ReadonlyArray<ArgsOf<O, M> | SoleArg<ArgsOf<O, M>>>, options?: GetOptions): Promise<Array<ResultOf<O, M>>> {
     const bound = this.#manager.method(object, method)
     if (!Array.isArray(argsList)) throw new InvalidArgumentError('argsList', 'an array with the arguments of each read', show(argsList))
-    const how = options === undefined ? undefined : resolveOptions(options)
-    const together = new Together(argsList.length)
+    const resolved = options === undefined ? undefined : resolveOptions(options)
+    const together = new ReadsTogether(argsList.length)
     try {
       for (let i = 0; i < argsList.length; i++) {
         const args: unknown = argsList[i]
-        this.#read(bound, Array.isArray(args) ? args : [args], how).join(together, i)
+        this.#read(bound, Array.isArray(args) ? args : [args], resolved).join(together, i)
       }
     } catch (error) {
-      together.fail(error) // for all: those that are under way may fail as well
+      together.reject(error) // for all: those that are under way may fail as well
     }
     return await together.promise as Array<ResultOf<O, M>>
   }
 
-  /** What this request already holds, or undefined; never touches a tier. */
+  /** What this request already holds, or undefined; never touches a tier. @throws InvalidArgumentError */
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -91,6 +95,7 @@ export class CachingApi {
   /**
    * A row as the loader would give it, or `null`; into the tiers and this request. Resolves when the tiers have it, and no
    * process finds the old one; where a tier is away, it forgets the old one later, and this resolves all the same.
+   * @throws InvalidArgumentError, also for a row that can't be kept
    */
   async set<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>, row: RowOf<O, M> | null, options: WriteOptions = {}): Promise<void> {
     const bound = this.#manager.method(object, method)
@@ -114,7 +119,7 @@ export class CachingApi {
     await presented
   }
 
-  /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError */
+  /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError, InvalidArgumentError */
   async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -123,7 +128,12 @@ export class CachingApi {
     await bound.region.path.invalidate({ keys: [key] })
   }
 
-  /** Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; as `set`, if a tier is away. */
+  /**
+   * Loads anew, past every tier, and replaces what they hold. Resolves when no process finds the old value; where a tier is
+   * away, it forgets the old one later, and this resolves all the same. Rejects with what the loader throws: then everything
+   * stays as it was.
+   * @throws InvalidArgumentError
+   */
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
@@ -135,6 +145,7 @@ export class CachingApi {
   /**
    * Defines `property` on `target`, loaded when it is first read: `await user.photo`. Those read in the same tick share
    * one batch. Returns `target`. The property is not enumerable: serialising the object loads nothing.
+   * @throws InvalidArgumentError, also for a target that is frozen
    */
   lazyload<T extends object, P extends string, O extends AnyCachedObject, M extends MethodName<O>> (target: T, property: P, object: O, method: M, args: ArgsOf<O, M>): T & { readonly [K in P]: Promise<ResultOf<O, M>> } {
     const bound = this.#manager.method(object, method)
@@ -178,7 +189,7 @@ export class CachingApi {
     if (byId === undefined) {
       const model = modelOf(cacheObject)
       if (model === undefined) throw new InvalidDefinitionError(`a cache object's class must be made by cacheObject(…), got ${show(cacheObject)}`)
-      this.#manager.hold(model.backends)
+      this.#manager.useForObjects(model.backends)
       objects.set(cacheObject, byId = new Map())
     }
     const known = byId.get(idOf(id, cacheObject.name))
@@ -199,10 +210,10 @@ export class CachingApi {
   }
 
   /** @internal Its response, where that isn't known yet. */
-  answeredBy (response: Response): void {
+  setResponse (response: Response): void {
     if (this.#response !== null) return
     this.#response = response
-    this.#extras?.unsaved?.answeredBy(response)
+    this.#extras?.unsaved?.setResponse(response)
   }
 
   /** @internal Undefined: it has no objects, or nobody but its maker saves them. */
@@ -242,10 +253,10 @@ export class CachingApi {
   }
 
   /** Little code, since every hit comes this way: V8 inlines only so much. What has options or needs a key goes to `#readOther`. */
-  #read (bound: BoundMethod, args: readonly unknown[], how: How | undefined): Read {
-    return how === undefined && hasPlainArgument(args)
+  #read (bound: BoundMethod, args: readonly unknown[], resolved: ResolvedGetOptions | undefined): Read {
+    return resolved === undefined && hasPlainArgument(args)
       ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
-      : this.#readOther(bound, args, how ?? asUsual)
+      : this.#readOther(bound, args, resolved ?? noGetOptions)
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
@@ -262,18 +273,18 @@ export class CachingApi {
   }
 
   /** What the memory tier finds without a key. */
-  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, before?: Read): Read | undefined {
+  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, previous?: Read): Read | undefined {
     if (this.#extras?.primed !== undefined) return undefined
     const { path } = bound.region
     const known = path.recalled(bound.shortcuts, args[0], maxAge)
     if (known === undefined) return undefined
     if (this.#memory === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
     this.#counts.hit(path.hit)
-    return this.#hand(bound, args, undefined, known, before)
+    return this.#hand(bound, args, undefined, known, previous)
   }
 
   /** With options, or arguments that are looked up by their key. */
-  #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: How): Read {
+  #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: ResolvedGetOptions): Read {
     const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
     const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge, seen) : undefined
@@ -281,7 +292,7 @@ export class CachingApi {
   }
 
   /** What came along with another row, what the memory tier has, or a flight. */
-  #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean, before?: Read): Read {
+  #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean, previous?: Read): Read {
     const key = bound.key(args)
     const primed = this.#extras?.primed?.get(key)
     if (primed !== undefined) {
@@ -293,16 +304,16 @@ export class CachingApi {
     }
     const { path } = bound.region
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
-    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, before), maxAge, remembered)
+    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, previous), maxAge, remembered)
     this.#counts.hit(path.hit)
-    return this.#hand(bound, args, key, remembered, before)
+    return this.#hand(bound, args, key, remembered, previous)
   }
 
   /** `remembered`: what memory has. A refresh loads whatever the tiers have. */
   #fetch (fetching: Fetching, maxAge: number | undefined, remembered: Entry | undefined, isRefresh = false): Read {
     const { method: bound, args, key } = fetching
     if (bound.definition.postCache !== undefined) fetching.context = new AsyncResource('fastify-caching-api', { requireManualDestroy: true })
-    if (isRefresh && fetching.before !== undefined) fetching.sharedRefresh = new SharedRefresh(fetching, fetching.before)
+    if (isRefresh && fetching.previous !== undefined) fetching.sharedRefresh = new SharedRefresh(fetching, fetching.previous)
     this.#reads.set(args, key, fetching.sharedRefresh ?? fetching)
     this.#fetching++
     bound.region.path.fetch(new Want({ key: key!, maxAge, load: bound, arg: args, isRefresh }), fetching, remembered)
@@ -315,7 +326,7 @@ export class CachingApi {
     this.#counts.landed(landed)
     if (landed.primed !== undefined) this.#prime(landed.primed)
     this.#ended()
-    if (bound.definition.postCache === undefined) this.#done(fetching, landed.shared)
+    if (bound.definition.postCache === undefined) this.#resolve(fetching, landed.shared)
     // Later, since it may do anything, and whoever calls this isn't done yet.
     else this.#settle(fetching, fetching.context!.runInAsyncScope(() => settled.then(() => this.#present(bound, landed.shared))))
   }
@@ -326,9 +337,9 @@ export class CachingApi {
     this.#forget(fetching, error)
   }
 
-  #done (fetching: Fetching, shared: Shared): void {
+  #resolve (fetching: Fetching, shared: Shared): void {
     try {
-      fetching.done(own(shared))
+      fetching.resolve(own(shared))
     } catch (error) {
       this.#forget(fetching, error)
     }
@@ -336,19 +347,19 @@ export class CachingApi {
 
   /** What could not be read is tried again by the next read; what could not be read anew stays as it was read. */
   #forget (fetching: Fetching, error: unknown): void {
-    const { method: bound, args, key, sharedRefresh, before } = fetching
-    fetching.failed(error)
-    this.#restore(bound, args, key, sharedRefresh ?? fetching, before)
+    const { method: bound, args, key, sharedRefresh, previous } = fetching
+    fetching.reject(error)
+    this.#restore(bound, args, key, sharedRefresh ?? fetching, previous)
   }
 
   /**
    * Puts back what was read before, unless that has failed meanwhile, where the request still has `read` for this key; without
    * `read`, where it has nothing.
    */
-  #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, before: Read | undefined): void {
+  #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, previous: Read | undefined): void {
     if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
-    while ((before instanceof SharedRefresh && before.isOver) || (before instanceof Fetching && before.hasFailed)) before = before.before
-    if (before !== undefined) this.#reads.set(args, key, before)
+    while ((previous instanceof SharedRefresh && previous.isOver) || (previous instanceof Fetching && previous.hasFailed)) previous = previous.previous
+    if (previous !== undefined) this.#reads.set(args, key, previous)
   }
 
   #ensureExtras (): RequestExtras {
@@ -360,7 +371,7 @@ export class CachingApi {
   }
 
   #settle (fetching: Fetching, promise: Promise<unknown>): void {
-    promise.then(value => fetching.done(value), error => this.#forget(fetching, error))
+    promise.then(value => fetching.resolve(value), error => this.#forget(fetching, error))
   }
 
   /** What came along with other rows for this key is older than what has happened to it now, and so is what is on its way. */
@@ -382,20 +393,20 @@ export class CachingApi {
   }
 
   /** A value that is here already. @throws what `postCache` throws */
-  #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before?: Read): Read {
-    if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared, before)
+  #hand (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, previous?: Read): Read {
+    if (bound.definition.postCache !== undefined) return this.#handPresented(bound, args, key, shared, previous)
     const read = new Read(own(shared), bound, args[0])
     this.#reads.set(args, key, read)
     return read
   }
 
-  #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, before: Read | undefined): Read {
-    const fetching = new Fetching(this, bound, args, key, before)
+  #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, previous: Read | undefined): Read {
+    const fetching = new Fetching(this, bound, args, key, previous)
     this.#reads.set(fetching.args, key, fetching) // first: it may read this very key
     try {
       const value = this.#present(bound, shared)
       if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
-      else fetching.done(value)
+      else fetching.resolve(value)
     } catch (error) {
       this.#forget(fetching, error)
       throw error
@@ -408,14 +419,14 @@ export class CachingApi {
    * told at the end: the row is written all the same.
    */
   #handWritten (bound: BoundMethod, args: readonly unknown[], key: string, entry: Shared, primed: readonly Written[]): { presented: Promise<void>, takeBack: () => void } {
-    const before = this.#reads.get(bound, args, () => key)
+    const previous = this.#reads.get(bound, args, () => key)
     const presented = (async () => { this.#hand(bound, args, key, entry) })()
     presented.catch(() => {})
     const handed = this.#reads.get(bound, args, () => key)
     this.#overtake(key)
     const takeBackPrimed = primed.map(prime => this.#handPrimed(prime))
     const takeBack = () => {
-      this.#restore(bound, args, key, handed, before)
+      this.#restore(bound, args, key, handed, previous)
       for (const takeBack of takeBackPrimed.toReversed()) takeBack()
     }
     return { presented, takeBack }
@@ -444,12 +455,12 @@ export class CachingApi {
 }
 
 /** The options of a read, checked. `maxAge` in milliseconds. */
-interface How { readonly force: boolean, readonly maxAge: number | undefined }
+interface ResolvedGetOptions { readonly force: boolean, readonly maxAge: number | undefined }
 
-const asUsual: How = { force: false, maxAge: undefined }
+const noGetOptions: ResolvedGetOptions = { force: false, maxAge: undefined }
 
 /** @throws InvalidOptionsError */
-function resolveOptions (options: GetOptions): How {
+function resolveOptions (options: GetOptions): ResolvedGetOptions {
   assertCallOptions(options)
   return { force: options.force === true, maxAge: resolveMaxAge(options.maxAge) }
 }

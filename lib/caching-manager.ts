@@ -1,7 +1,7 @@
 import { BoundObject, type BoundMethod } from './bound-object.js'
 import { versionOf, type AnyCachedObject } from './cached-object.js'
 import { CachingApi } from './caching-api.js'
-import { assertObject } from './checks.js'
+import { assertObject, isObject, namesOf } from './checks.js'
 import { Coherence } from './coherence/coherence.js'
 import { longestLease } from './coherence/messages.js'
 import { isSystemTime, recentTime } from './clock.js'
@@ -14,11 +14,13 @@ import type { LoaderContext } from './loader-context.js'
 import type { DogpileLock } from './locks/lock.js'
 import type { Logger } from './logger.js'
 import { ReadPath } from './read-path/read-path.js'
+import { promiseTry } from './promise-try.js'
 import { Region } from './region.js'
 import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
-import { isLeasing, isLocal, isOpening, isReopening, type Backend, type OpeningBackend } from './backends/backend.js'
+import { isLeasing, isLocal, isOpening, type Backend } from './backends/backend.js'
 import type { UnsavedObjects } from './request/unsaved.js'
-import { within } from './within.js'
+import { endUse, startUse } from './shared-use.js'
+import { withTimeout } from './with-timeout.js'
 
 export interface CachingManagerOptions {
   /** Region name → its configuration. At least one. */
@@ -42,14 +44,14 @@ export interface CachingManagerOptions {
   now?: () => number
 }
 
-export const managerOptionNames = ['regions', 'namespace', 'context', 'lock', 'bus', 'lineLease', 'logger', 'now']
+export const managerOptionNames = namesOf<CachingManagerOptions>({ regions: true, namespace: true, context: true, lock: true, bus: true, lineLease: true, logger: true, now: true })
 
 /** The longest that `ready` waits: it only warms up. Milliseconds. */
 const longestBoot = 2000
 /** How long the first reads wait for the line, where nobody has awaited `ready`; then they go on without trust. Milliseconds. */
 const longestJoining = 100
 /** How long `close` waits for work under way. Milliseconds. */
-const patience = 10_000
+const closeTimeout = 10_000
 
 const ignore = () => {}
 const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
@@ -62,10 +64,8 @@ export class CachingManager {
   readonly unsaved = new Set<UnsavedObjects>()
   readonly #context: CachingManagerOptions['context']
   readonly #logger: Logger
-  /** Tiers and the bus. Those that no other manager uses are closed with this one. */
-  readonly #used: readonly (Backend | InvalidationBus)[]
-  /** Backends of cache objects that have opened their connections themselves. */
-  readonly #held = new Set<OpeningBackend>()
+  /** Tiers, the bus, and what cache objects use. Those that no other manager uses are closed with this one. */
+  readonly #used = new Set<Backend | InvalidationBus>()
   readonly #bound = new Map<AnyCachedObject, BoundObject>()
   #lastObject: AnyCachedObject | undefined
   #lastName: string | undefined
@@ -84,7 +84,6 @@ export class CachingManager {
     this.#context = context
     this.#logger = logger
     const backends = [...new Set([...regions.values()].flatMap(region => region.tiers))]
-    this.#used = bus === undefined ? backends : [...backends, bus]
     const line = bus ?? lineOf(backends)
     const outside = new Outside()
     const shortestTimeout = Math.min(...Array.from(regions.values(), region => region.tierTimeout))
@@ -96,19 +95,19 @@ export class CachingManager {
         line,
         channel: coherenceChannel(namespace),
         lease: lineLease,
-        budget: shortestTimeout,
+        timeout: shortestTimeout,
         logger
       })
-    const joined = coherence && within(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
+    const joined = coherence && withTimeout(Math.min(longestJoining, shortestTimeout), coherence.joined, 'the line').catch(() => {})
     this.regions = new Map([...regions].map(([name, region]) => {
       const keyspace = new Keyspace(namespace, name)
       logWhatIsMissing(name, region, { lock, line, logger })
       return [name, new Region(keyspace, new ReadPath(keyspace, region, { lock, line, coherence: isShared(region) ? coherence : undefined, joined, logger, now, recently, outside }))]
     }))
-    for (const used of this.#used) hold(used)
+    for (const used of bus === undefined ? backends : [...backends, bus]) this.#use(used)
     this.#prepared = Promise.all([
       coherence?.start(),
-      prepare(lock).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
+      promiseTry(() => lock?.prepare?.()).catch(error => logger.debug({ err: error }, 'the lock could not be prepared'))
     ])
   }
 
@@ -130,7 +129,7 @@ export class CachingManager {
    */
   async ready (): Promise<void> {
     const longestTimeout = Math.max(...Array.from(this.regions.values(), region => region.path.options.tierTimeout))
-    await within(Math.min(longestBoot, longestTimeout), this.#prepared, 'the line').catch(() => {})
+    await withTimeout(Math.min(longestBoot, longestTimeout), this.#prepared, 'the line').catch(() => {})
   }
 
   /** Resolves when no load, no reload, no write and no save of a request's objects is under way any more. For tests and scripts. */
@@ -155,28 +154,27 @@ export class CachingManager {
     // Responses of connections that have just been closed may not have said so yet.
     for (const unsaved of this.unsaved) unsaved.end()
     try {
-      await within(patience, this.idle(), 'what is under way')
+      await withTimeout(closeTimeout, this.idle(), 'what is under way')
     } catch (error) {
       this.#logger.warn({ err: error }, 'closing while loads or writes are still under way')
     }
     this.#closed = true
     for (const region of this.regions.values()) region.path.close()
     await this.#coherence?.close()
-    const closed = await Promise.allSettled([
-      ...Array.from(this.#held, async backend => await backend.release(this)),
-      ...this.#used.filter(letGo).map(async used => await used.close?.())
-    ])
+    const closed = await Promise.allSettled(Array.from(this.#used, endUse))
     for (const result of closed) if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'a backend could not be closed')
   }
 
-  /** @internal Connections that these backends of a cache object open are closed with this manager. @throws ClosedError */
-  hold (backends: Iterable<Backend>): void {
+  /** @internal These backends of a cache object are used. The connections that they open are closed with this manager. @throws ClosedError */
+  useForObjects (backends: Iterable<Backend>): void {
     if (this.#closed) throw new ClosedError('The manager')
-    for (const backend of backends) {
-      if (!isOpening(backend) || this.#held.has(backend)) continue
-      backend.hold(this)
-      this.#held.add(backend)
-    }
+    for (const backend of backends) if (isOpening(backend)) this.#use(backend)
+  }
+
+  #use (used: Backend | InvalidationBus): void {
+    if (this.#used.has(used)) return
+    this.#used.add(used)
+    startUse(used)
   }
 
   /** @internal A method of a cached object, bound to its region. @throws InvalidDefinitionError, UnknownRegionError */
@@ -210,7 +208,7 @@ export class CachingManager {
     const context = this.#context
     if (typeof context !== 'function') return context ?? ({} as LoaderContext)
     if (this.#opened === undefined) {
-      const opened = this.#opened = (async () => await context())()
+      const opened = this.#opened = promiseTry(context)
       opened.catch(() => { this.#opened = undefined }) // the next load tries again
     }
     return this.#opened
@@ -221,7 +219,7 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   assertObject(options, 'options', managerOptionNames)
   const { regions, namespace = 'caching-api', context, lock, bus, lineLease = 500, logger = silent, now = Date.now } = options as CachingManagerOptions
   assertName(namespace, 'namespace')
-  if (typeof regions !== 'object' || regions === null || Array.isArray(regions)) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
+  if (!isObject(regions)) throw new InvalidOptionsError('regions', 'an object of at least one region', show(regions))
   if (Object.keys(regions).length === 0) throw new InvalidOptionsError('regions', 'an object of at least one region', 'an empty object')
   const resolved = new Map<string, ResolvedRegionOptions>()
   for (const [name, region] of Object.entries(regions)) {
@@ -241,25 +239,6 @@ function resolveManagerOptions (options: CachingManagerOptions) {
 /** No other process sees what the region keeps. */
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
-
-/** By an async function: an application's own lock may throw synchronously. */
-const prepare = async (lock: DogpileLock | undefined): Promise<void> => { await lock?.prepare?.() }
-
-/** How many managers use a backend or a bus. It is closed with the last of them. */
-const users = new WeakMap<object, number>()
-
-function hold (used: object): void {
-  const others = users.get(used) ?? 0
-  if (others === 0 && isReopening(used)) used.reopen()
-  users.set(used, others + 1)
-}
-
-/** Returns whether no manager uses it any more. */
-function letGo (used: object): boolean {
-  const left = users.get(used)! - 1
-  users.set(used, left)
-  return left === 0
-}
 
 /** Logs, once at boot, what a region has to do without. */
 function logWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { lock, line, logger }: { lock: DogpileLock | undefined, line: Line | undefined, logger: Logger }): void {

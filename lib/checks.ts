@@ -1,4 +1,6 @@
-import { InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
+import { InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, show } from './errors.js'
+import type { GetOptions } from './caching-api.js'
+import type { CreateOptions, WriteOptions } from './region-options.js'
 import type { Serializer } from './serializer.js'
 import type { Backend } from './backends/backend.js'
 
@@ -6,19 +8,29 @@ import type { Backend } from './backends/backend.js'
  * What callers give is checked by the first code that gets it. `path` names the option in the error: 'regions.rows.tiers[0]'.
  */
 
-/** @throws InvalidOptionsError for what is no plain object, or has a property that isn't `known` */
+/** The names of all properties of `T`, in this order: one that is left out, or that `T` doesn't have, is an error of the compiler. */
+export const namesOf = <T>(names: Record<keyof T, true>): readonly string[] => Object.keys(names)
+
+/** Whether it has options by name: arrays have none. */
+export const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** @throws InvalidOptionsError for what is no object, or has a property that isn't `known`. What is undefined counts as absent. */
 export function assertObject (value: unknown, path: string, known: readonly string[]): asserts value is Record<string, unknown> {
-  const unknown = entriesOf(value, path).find(([name]) => !known.includes(name))
-  if (unknown !== undefined) throw unknownOption(unknown, path, known)
+  if (!isObject(value)) throw new InvalidOptionsError(path, 'an object', show(value))
+  for (const [name, given] of Object.entries(value)) {
+    if (given === undefined || known.includes(name)) continue
+    throw new InvalidOptionsError(`${path}.${name}`, `absent: ${known.length === 1 ? 'the only option is' : 'the options are'} ${known.join(', ')}`, show(given))
+  }
 }
 
-function entriesOf (value: unknown, path: string): [name: string, value: unknown][] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidOptionsError(path, 'an object', show(value))
-  return Object.entries(value)
-}
-
-function unknownOption ([name, value]: [string, unknown], path: string, known: readonly string[]): Error {
-  return new InvalidOptionsError(`${path}.${name}`, `absent: the options are ${known.join(', ')}`, show(value))
+/** What stands in front of every key of a backend, from the options of its factory. @throws InvalidOptionsError */
+export function resolveKeyPrefix (options: unknown, path: string, { canHaveBraces }: { canHaveBraces: boolean }): string {
+  assertObject(options, path, ['keyPrefix'])
+  const { keyPrefix = '' } = options
+  if (typeof keyPrefix !== 'string' || !/^[!-~]{0,50}$/.test(keyPrefix) || (!canHaveBraces && /[{}]/.test(keyPrefix))) {
+    throw new InvalidOptionsError(`${path}.keyPrefix`, `up to 50 printable ASCII characters without blanks${canHaveBraces ? '' : ' and braces'}`, show(keyPrefix))
+  }
+  return keyPrefix
 }
 
 /** @throws InvalidOptionsError */
@@ -47,14 +59,36 @@ export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
 
 /** Of one read or write: a misspelt one would do nothing. What is undefined counts as absent. @throws InvalidOptionsError */
 export function assertCallOptions (options: unknown): void {
-  const unknown = entriesOf(options, 'options').find(([name, value]) => value !== undefined && !callOptions.includes(name))
-  if (unknown !== undefined) throw unknownOption(unknown, 'options', callOptions)
+  assertObject(options, 'options', callOptions)
 }
 
 /** Of any call: one object may be meant for several. */
-const callOptions = ['maxAge', 'force', 'ttl', 'grace', 'tags', 'shouldCache']
+const callOptions = namesOf<GetOptions & WriteOptions & CreateOptions<unknown>>({ maxAge: true, force: true, ttl: true, grace: true, tags: true, shouldCache: true })
 
 /** @throws InvalidArgumentError */
 export function assertTags (tags: unknown): asserts tags is readonly string[] {
   if (!Array.isArray(tags) || !tags.every(tag => typeof tag === 'string')) throw new InvalidArgumentError('tags', 'an array of strings', show(tags))
+}
+
+// ─── definitions ─────────────────────────────────────────────────────────────────────────────────
+
+/** @throws InvalidDefinitionError */
+export function refuse (what: string): never {
+  throw new InvalidDefinitionError(what)
+}
+
+/** Whatever `resolve` throws is wrong with the definition. @throws InvalidDefinitionError */
+export function refusing<T> (where: string, resolve: () => T): T {
+  try {
+    return resolve()
+  } catch (error) {
+    refuse(`${where}: ${(error as Error).message}`)
+  }
+}
+
+/** As `assertObject` does for options. @throws InvalidDefinitionError for a property that isn't `known` */
+export function refuseUnknown (definition: object, where: string, known: readonly string[]): void {
+  for (const [name, given] of Object.entries(definition)) {
+    if (given !== undefined && !known.includes(name)) refuse(`${where}: '${name}' is not an option; the options are ${known.join(', ')}`)
+  }
 }

@@ -17,13 +17,14 @@ const deepest = 100
 const longestUnhashed = 100
 const safe = /^[!-z|~]+$/ // printable ASCII without blanks and braces: braces choose a slot in a Redis Cluster
 
-/** A name that is part of keys: of a namespace, a region, a cached object, or a method. */
-export const validName = /^[\w.$@/-]{1,64}$/
+/** Whether it can be the name of a namespace, a region, a cached object, or a method: names are part of keys. */
+export const isName = (value: unknown): value is string => typeof value === 'string' && /^[\w.$@/-]{1,64}$/.test(value)
+/** The same in words. */
+export const nameRule = '1 to 64 letters, digits and . $ @ / - _'
 
+/** @throws InvalidOptionsError */
 export function assertName (value: unknown, path: string): asserts value is string {
-  if (typeof value !== 'string' || !validName.test(value)) {
-    throw new InvalidOptionsError(path, 'a name of 1 to 64 letters, digits and . $ @ / - _ (no colon, no blank)', show(value))
-  }
+  if (!isName(value)) throw new InvalidOptionsError(path, `a name of ${nameRule} (no colon, no blank)`, show(value))
 }
 
 /** `rest` as part of a backend's key: itself where that is safe, otherwise `#` and its SHA-256. */

@@ -1,5 +1,8 @@
 /** Carries invalidations and wake-ups between processes. */
-export interface InvalidationBus { close (): Promise<void> }
+export interface InvalidationBus {
+  /** Ends the connection that listens: the client that was handed in stays open. Called when the last manager that has it is closed. */
+  close (): Promise<void>
+}
 
 /** A bus as the regions use it: messages reach every listener of a channel, at most once, in their order. */
 export interface Line extends InvalidationBus {

@@ -1,2 +1,8 @@
-/** What every loader gets as its first argument. Applications extend it by declaration merging: `{ db: Pool }`. */
+/**
+ * What every loader gets as its first argument: the manager's `context`. Applications add to it by declaration merging:
+ *
+ *     declare module 'fastify-caching-api' {
+ *       interface LoaderContext { db: Pool }
+ *     }
+ */
 export interface LoaderContext {}

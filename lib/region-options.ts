@@ -1,4 +1,4 @@
-import { assertBackend, assertObject, assertOneOf, assertSerializer } from './checks.js'
+import { assertBackend, assertObject, assertOneOf, assertSerializer, namesOf } from './checks.js'
 import { longestTimer, resolveDuration, type Duration } from './duration.js'
 import { InvalidOptionsError, show } from './errors.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
@@ -72,11 +72,12 @@ export interface ResolvedRegionOptions {
   readonly coherence: 'acknowledged' | 'eventual'
 }
 
-const known = ['tiers', 'ttl', 'grace', 'refresh', 'negativeTtl', 'jitter', 'lockTtl', 'lockWait', 'loadTimeout', 'tierTimeout', 'serializer', 'coherence']
+const optionNames = namesOf<RegionOptions>({ tiers: true, ttl: true, grace: true, refresh: true, negativeTtl: true, jitter: true, lockTtl: true, lockWait: true, loadTimeout: true, tierTimeout: true, serializer: true, coherence: true })
+const loadTimeoutNames = namesOf<NonNullable<RegionOptions['loadTimeout']>>({ soft: true, hard: true })
 
 /** @throws InvalidOptionsError that names the option by its path */
 export function resolveRegionOptions (options: unknown, path: string): ResolvedRegionOptions {
-  assertObject(options, path, known)
+  assertObject(options, path, optionNames)
   const { jitter = 0.1, loadTimeout = {}, serializer = msgpackSerializer } = options
   const { refresh = 'background', coherence = 'acknowledged' } = options
   const duration = <F extends number | undefined>(name: string, fallback: F, least?: number, most?: number): number | F =>
@@ -114,7 +115,7 @@ function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
 }
 
 function resolveLoadTimeout (loadTimeout: unknown, path: string): { soft: number | undefined, hard: number | undefined } {
-  assertObject(loadTimeout, path, ['soft', 'hard'])
+  assertObject(loadTimeout, path, loadTimeoutNames)
   const timeout = (name: 'soft' | 'hard') => loadTimeout[name] === undefined ? undefined : resolveDuration(loadTimeout[name], `${path}.${name}`, 1, longestTimer)
   const [soft, hard] = [timeout('soft'), timeout('hard')]
   if (soft !== undefined && hard !== undefined && soft > hard) throw new InvalidOptionsError(`${path}.soft`, `no longer than ${path}.hard`, show(loadTimeout.soft))

@@ -126,7 +126,7 @@ const seenOnce = new LRUCache<string, true>({ max: 1000 })
 /** Most values have the shape of the one before. */
 let lastShape: Shape = makeShape('id')
 
-const validName = /^[\w$]{1,50}$/
+const shapeableName = /^[\w$]{1,50}$/
 const mostNames = 40
 
 /** `isShared`: otherwise damaged bytes could redefine the record in msgpackr, for all later values. */
@@ -145,7 +145,7 @@ function shapeOf (value: unknown): Shape | undefined {
   if (typeof row !== 'object' || row === null || Object.getPrototypeOf(row) !== Object.prototype) return undefined
   if (hasNames(lastShape.names, row)) return lastShape
   const names = Object.keys(row)
-  if (names.length === 0 || names.length > mostNames || !names.every(name => validName.test(name))) return undefined
+  if (names.length === 0 || names.length > mostNames || !names.every(name => shapeableName.test(name))) return undefined
   const text = names.join(',')
   if (text.length > 255) return undefined
   const known = shapes.get(text)
@@ -173,7 +173,7 @@ function shapeIn (bytes: Uint8Array, start: number): Shape {
   const length = bytes[start + 1]
   const text = Buffer.from(bytes.subarray(start + 2, start + 2 + length!)).toString('latin1')
   const names = text.split(',')
-  if (text.length !== length || names.length > mostNames || !names.every(name => validName.test(name))) throw new TypeError('damaged names of properties')
+  if (text.length !== length || names.length > mostNames || !names.every(name => shapeableName.test(name))) throw new TypeError('damaged names of properties')
   return (lastShape = shapes.get(text) ?? learn(text))
 }
 

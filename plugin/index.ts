@@ -6,10 +6,11 @@ import { InvalidOptionsError } from '../lib/errors.js'
 import type { Response } from '../lib/request/unsaved.js'
 import './augment.js'
 import { resolveOptions, type CachingApiOptions } from './options.js'
+import { addServerTiming } from './server-timing.js'
 
-/** Of a request: its CachingApi, from the first use on. */
+/** A request keeps its CachingApi here, from the first use on. */
 const kApi = Symbol('fastify-caching-api')
-/** Its raw response, which Fastify doesn't give it. */
+/** A request keeps its raw response here, since Fastify gives it none. */
 const kResponse = Symbol('fastify-caching-api: response')
 
 interface Request extends FastifyRequest { [kApi]: CachingApi | null, [kResponse]: Response | null }
@@ -27,9 +28,9 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
     await manager.close() // somebody else has one of these names, and nobody would close what was opened
     throw error
   }
-  fastify.addHook('onRequest', (request, reply, done) => { learnResponse(request, reply); done() })
+  fastify.addHook('onRequest', (request, reply, done) => { keepResponse(request, reply); done() })
   fastify.addHook('onSend', saveObjects)
-  if (serverTiming) fastify.addHook('onSend', addServerTiming)
+  if (serverTiming) fastify.addHook('onSend', sendTiming)
   await manager.ready()
 }
 
@@ -46,30 +47,21 @@ function decorate (fastify: FastifyInstance, manager: CachingManager, logger: Ca
   })
 }
 
-function learnResponse (request: FastifyRequest, { raw }: FastifyReply): void {
+function keepResponse (request: FastifyRequest, { raw }: FastifyReply): void {
   (request as Request)[kResponse] = raw
-  ;(request as Request)[kApi]?.answeredBy(raw) // an earlier hook has used it
+  ;(request as Request)[kApi]?.setResponse(raw) // an earlier hook has used it
 }
 
-/** With a callback where nothing is to be saved: most requests don't wait for a promise. */
+/** Calls `done` where nothing is to be saved: most requests don't wait for a promise. */
 function saveObjects (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): Promise<void> | void {
-  learnResponse(request, reply) // an earlier hook may have answered
-  // By a promise, since what `done` throws must get back to Fastify: a handler may have sent twice.
+  keepResponse(request, reply) // an earlier hook may have answered
+  // The promise itself, not `save().then(done)`: what `done` throws must get back to Fastify, since a handler may have sent twice.
   return (request as Request)[kApi]?.unsaved?.save() ?? done()
 }
 
-/** What was added to the metrics of others: Fastify sends twice where a later hook fails. */
-const addedTimings = new WeakMap<FastifyReply, string>()
-
-function addServerTiming (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): void {
+function sendTiming (request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: DoneFuncWithErrOrRes): void {
   const api = (request as Request)[kApi]
-  if (api === null) return done()
-  const header = reply.getHeader('server-timing') ?? ''
-  const [sent, added] = [Array.isArray(header) ? header.join(', ') : String(header), addedTimings.get(reply)]
-  const others = added === undefined ? sent : sent.replace(added, '').replace(/^, /, '')
-  const timing = others === '' ? api.serverTiming : `, ${api.serverTiming}`
-  addedTimings.set(reply, timing)
-  reply.header('server-timing', others + timing)
+  if (api !== null) addServerTiming(reply, api.serverTiming)
   done()
 }
 

@@ -1,5 +1,5 @@
 import { managerOptionNames, type CachingManagerOptions } from '../lib/caching-manager.js'
-import { assertObject } from '../lib/checks.js'
+import { assertObject, namesOf } from '../lib/checks.js'
 import { InvalidOptionsError, show } from '../lib/errors.js'
 
 export interface CachingApiOptions extends CachingManagerOptions {
@@ -7,12 +7,13 @@ export interface CachingApiOptions extends CachingManagerOptions {
   serverTiming?: boolean
 }
 
+const ownOptionNames = namesOf<Omit<CachingApiOptions, keyof CachingManagerOptions>>({ serverTiming: true })
 /** Fastify's own: how a plugin is registered, not what it does. */
 const registerOptionNames = ['prefix', 'logLevel', 'logSerializers']
 
 /** The plugin's own options, and the manager's, which checks them itself. @throws InvalidOptionsError */
 export function resolveOptions (options: CachingApiOptions): { serverTiming: boolean, manager: CachingManagerOptions } {
-  assertObject(options, 'options', [...managerOptionNames, 'serverTiming', ...registerOptionNames])
+  assertObject(options, 'options', [...managerOptionNames, ...ownOptionNames, ...registerOptionNames])
   const { serverTiming = false } = options as CachingApiOptions
   if (typeof serverTiming !== 'boolean') throw new InvalidOptionsError('serverTiming', 'true or false', show(serverTiming))
   const given = Object.entries(options).filter(([name, value]) => managerOptionNames.includes(name) && value !== undefined)

@@ -218,7 +218,7 @@ t.test('region.invalidate refuses options that can not work', async t => {
   const region = managerOf(t).region('objects') as unknown as { invalidate: (options?: unknown) => Promise<void>, set: (key: string, value: unknown) => Promise<void>, get: (key: string) => Promise<unknown> }
   await region.set('k', 1)
   for (const wrong of [null, 'soft', []]) await t.rejects(region.invalidate(wrong), options(/^options must be an object, got /))
-  await t.rejects(region.invalidate({ Soft: true }), options(/^options\.Soft must be absent: the options are soft, got true$/))
+  await t.rejects(region.invalidate({ Soft: true }), options(/^options\.Soft must be absent: the only option is soft, got true$/))
   await t.rejects(region.invalidate({ soft: 1 }), options(/^options\.soft must be true or false, got 1$/))
   t.equal(await region.get('k'), 1, 'nothing was forgotten')
   await region.invalidate()
@@ -263,8 +263,8 @@ t.test('backends, buses and locks refuse what is no client', async t => {
     t.throws(() => redlock([client]), options(/^redlock\(clients\)\[0\] must be an ioredis client/))
   }
   for (const clients of [undefined, [], 'redis', [{}, {}]]) t.throws(() => redlock(clients as never), options(/^redlock\(clients\) must be an array of one ioredis client, or of an odd number/))
-  t.throws(() => memory({ maxEntries: 0 }), options('memory.maxEntries must be a positive integer, got 0'))
-  t.throws(() => memory({ max: 5 } as never), options(/^memory\.max must be absent/))
+  t.throws(() => memory({ maxEntries: 0 }), options('memory(options).maxEntries must be a positive integer, got 0'))
+  t.throws(() => memory({ max: 5 } as never), options(/^memory\(options\)\.max must be absent/))
   t.equal(nothing().name, 'nothing')
 })
 

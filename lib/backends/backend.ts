@@ -15,13 +15,22 @@ export interface Backend {
   readonly name: string
   /** In the order of `keys`; `undefined` in the gaps. */
   getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
-  /** `ttl` in milliseconds, a positive integer. */
+  /** Replaces what is there, its ttl too. Of two for one key the later one stays. @throws UnstorableError where some can't be kept */
   setMany (entries: readonly BackendEntry[]): Promise<void>
+  /** Resolves when no `getMany` that begins later finds them. What isn't there can be deleted. */
   deleteMany (keys: readonly string[]): Promise<void>
+  /** Ends what the backend has opened itself: a client that was handed in stays open. Called when the last manager that has it in a region is closed. */
   close? (): Promise<void>
 }
 
-export interface BackendEntry { key: string, value: Uint8Array, ttl: number }
+export interface BackendEntry {
+  /** Any string without lone surrogates: it may have blanks and line breaks, and ten thousand characters. */
+  key: string
+  /** To be given back byte by byte. */
+  value: Uint8Array
+  /** How long it is found. Milliseconds, a positive integer. */
+  ttl: number
+}
 
 /** `setMany` has stored all values but these, which the backend will not keep: they are too large, or there is no room. */
 export class UnstorableError extends Error {
@@ -119,13 +128,10 @@ export type Shortcuts = Map<unknown, LocalEntry>
 /** A stamp of a region in this process: its own invalidations, and those that it has heard of. */
 export type Generation = Stamp
 
-/** A backend that opens its connection itself when it is first used. */
+/** A backend that opens its connection itself when it is first used, and closes it. */
 export interface OpeningBackend extends Backend {
-  /** Work in this process before the first operation; it counts for no budget. */
-  prepare (): Promise<void>
-  /** It is closed when its last holder releases it. */
-  hold (holder: object): void
-  release (holder: object): Promise<void>
+  /** Loads the library that it needs. That takes its time before the first operation, and counts for no timeout. */
+  loadLibrary (): Promise<unknown>
 }
 
 /** What can be used again after it was closed, by one manager after another. */
@@ -146,7 +152,7 @@ export const isSpread = (backend: Backend): backend is SpreadBackend => 'serverO
 
 export const isReopening = (used: object): used is Reopening => 'reopen' in used
 
-export const isOpening = (backend: Backend): backend is OpeningBackend => 'prepare' in backend && 'hold' in backend && 'release' in backend
+export const isOpening = (backend: Backend): backend is OpeningBackend => 'loadLibrary' in backend
 
 export const isLeasing = (backend: Backend): backend is LeasingBackend => 'leaseMany' in backend && 'fillMany' in backend
 

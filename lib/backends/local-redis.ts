@@ -1,6 +1,6 @@
-import { assertObject } from '../checks.js'
+import { assertObject, namesOf } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import type { Backend, BackendEntry, OpeningBackend } from './backend.js'
 import { redis } from './redis.js'
 import type { RedisLike } from './redis-client.js'
@@ -11,6 +11,8 @@ export interface LocalRedisOptions {
   /** Default 0. */
   db?: number
 }
+
+const optionNames = namesOf<LocalRedisOptions>({ port: true, db: true })
 
 /** As much of ioredis as is called here. */
 interface Library { Redis: new (options: object) => LocalClient }
@@ -44,15 +46,14 @@ export class LocalRedisBackend implements OpeningBackend {
   readonly name = 'redis'
   readonly #options: { readonly port: number, readonly db: number }
   readonly #import: () => Promise<Library>
-  readonly #holders = new Set<object>()
   #library: Promise<Library> | undefined
   #connection: Connection | undefined
 
   constructor (options: LocalRedisOptions, load = (): Promise<unknown> => import('ioredis')) {
-    assertObject(options, 'localRedis', ['port', 'db'])
+    assertObject(options, 'localRedis(options)', optionNames)
     const { port = 6379, db = 0 } = options as LocalRedisOptions
-    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis.port', 'a port, such as 6379', show(port))
-    if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis.db', 'the number of a database, such as 0', show(db))
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new InvalidOptionsError('localRedis(options).port', 'a port, such as 6379', show(port))
+    if (!Number.isInteger(db) || db < 0) throw new InvalidOptionsError('localRedis(options).db', 'the number of a database, such as 0', show(db))
     this.#options = { port, db }
     this.#import = load as () => Promise<Library>
   }
@@ -69,31 +70,20 @@ export class LocalRedisBackend implements OpeningBackend {
     await (await this.#backend()).deleteMany(keys)
   }
 
-  async prepare (): Promise<void> {
-    await this.#ioredis()
-  }
-
-  hold (holder: object): void {
-    this.#holders.add(holder)
-  }
-
-  async release (holder: object): Promise<void> {
-    if (this.#holders.delete(holder) && this.#holders.size === 0) await this.close()
-  }
-
   /** Ends the connection, if there is one. The next operation opens another. */
   async close (): Promise<void> {
     const connection = this.#connection
     if (connection === undefined) return
     this.#connection = undefined
     try {
-      await within(longestQuit, connection.client.quit(), this.name)
+      await withTimeout(longestQuit, connection.client.quit(), this.name)
     } catch {
       connection.client.disconnect()
     }
   }
 
-  #ioredis (): Promise<Library> {
+  /** @throws InvalidOptionsError where ioredis isn't installed */
+  loadLibrary (): Promise<Library> {
     if (this.#library === undefined) {
       const library = this.#library = this.#import()
       library.catch(() => { this.#library = undefined })
@@ -104,7 +94,7 @@ export class LocalRedisBackend implements OpeningBackend {
   }
 
   async #backend (): Promise<Backend> {
-    const library = await this.#ioredis()
+    const library = await this.loadLibrary()
     this.#connection ??= this.#connect(library)
     return await this.#connection.backend
   }

@@ -1,5 +1,5 @@
 import { formatStamp, parseStamp, type Stamp } from '../stamp.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { never } from './memcached-protocol.js'
 import type { Item } from './memcached-server.js'
 import type { MemcachedShards } from './memcached-shards.js'
@@ -38,7 +38,7 @@ export class MemcachedStamps {
     }
     const changes = [change]
     const running = this.#running.get(key)
-    const turn = running === undefined ? Promise.resolve() : within(longestWait, running, 'an earlier change of the stamp').catch(() => {})
+    const turn = running === undefined ? Promise.resolve() : withTimeout(longestWait, running, 'an earlier change of the stamp').catch(() => {})
     const done = turn
       .then(() => {
         this.#next.delete(key)

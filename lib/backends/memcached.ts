@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { resolveKeyPrefix } from '../checks.js'
 import { identityLength } from '../entry-format.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { Logger } from '../logger.js'
@@ -25,12 +26,7 @@ export function memcached (client: unknown, options: MemcachedOptions = {}): Bac
   if (first === undefined) throw new InvalidOptionsError('memcached(clients)', 'at least one client', 'an empty array')
   const addresses = [first, ...others].map(server => server.address)
   if (new Set(addresses).size < addresses.length) throw new InvalidOptionsError('memcached(clients)', 'clients of different servers', addresses.join(', '))
-  if (typeof options !== 'object' || options === null) throw new InvalidOptionsError('memcached(options)', 'an object', show(options))
-  for (const [name, value] of Object.entries(options)) {
-    if (name !== 'keyPrefix') throw new InvalidOptionsError(`memcached.${name}`, 'absent: there is keyPrefix', show(value))
-    if (typeof value !== 'string' || !/^[!-~]{0,50}$/.test(value)) throw new InvalidOptionsError('memcached.keyPrefix', 'up to 50 printable ASCII characters without blanks', show(value))
-  }
-  return new MemcachedBackend(new MemcachedShards([first, ...others]), options.keyPrefix ?? '')
+  return new MemcachedBackend(new MemcachedShards([first, ...others]), resolveKeyPrefix(options, 'memcached(options)', { canHaveBraces: true }))
 }
 
 function serverOf (client: unknown, path: string): MemcachedServer {
@@ -50,7 +46,7 @@ function serverOf (client: unknown, path: string): MemcachedServer {
 }
 
 /** Other keys are hashed: memcached takes 250 bytes, of which a prefix may take 50. */
-const safeKey = /^(?!#)[!-~]{1,200}$/
+const unhashedKey = /^(?!#)[!-~]{1,200}$/
 
 /** Under a tag's key, until there is a version. */
 const noVersion = Buffer.from('-')
@@ -200,7 +196,7 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   readonly #key = (key: string): string => {
     const prefixed = this.#prefix + key
     // The client collects what it finds in a plain object.
-    if (safeKey.test(key) && prefixed !== '__proto__') return prefixed
+    if (unhashedKey.test(key) && prefixed !== '__proto__') return prefixed
     return `${this.#prefix}#${createHash('sha256').update(key, 'utf16le').digest('base64url')}`
   }
 }

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { assertObject, namesOf } from '../checks.js'
 import { InvalidOptionsError, show } from '../errors.js'
 import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.js'
 
@@ -9,6 +10,8 @@ export interface MemoryOptions {
   maxBytes?: number
 }
 
+const optionNames = namesOf<MemoryOptions>({ maxEntries: true, maxBytes: true })
+
 /** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its node in the LRU list. */
 const overhead = 400
 
@@ -17,10 +20,9 @@ interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonl
 
 /** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
 export function memory (options: MemoryOptions = {}): Backend {
-  if (typeof options !== 'object' || options === null) throw new InvalidOptionsError('memory(options)', 'an object', show(options))
-  for (const [name, value] of Object.entries(options)) {
-    if (name !== 'maxEntries' && name !== 'maxBytes') throw new InvalidOptionsError(`memory.${name}`, 'absent: there are maxEntries and maxBytes', show(value))
-    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory.${name}`, 'a positive integer', show(value))
+  assertObject(options, 'memory(options)', optionNames)
+  for (const [name, value] of Object.entries(options as MemoryOptions)) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory(options).${name}`, 'a positive integer', show(value))
   }
   return new MemoryBackend(options)
 }

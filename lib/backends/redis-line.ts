@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import type { Line } from '../line.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { assertConnected, type RedisLike } from './redis-client.js'
 
 /** A `Redis`, which can be copied. */
@@ -165,7 +165,7 @@ export class RedisLine implements Line {
       if (this.#session !== session) return
       this.#connection = made
       this.#observe(made)
-      await within(answerTimeout, made.connect(), 'the line')
+      await withTimeout(answerTimeout, made.connect(), 'the line')
       if (this.#connection !== made) return // lost in the meantime
       this.#open = made
       await Promise.all([...this.#channels].map(async ([name, channel]) => await this.#subscribe(made, name, channel)))
@@ -173,7 +173,7 @@ export class RedisLine implements Line {
     } catch (error) {
       if (connection !== undefined) return this.#dropConnection(connection)
       if (this.#session !== session) return
-      if (isRefusal(error)) for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, error)
+      if (isPermanentError(error)) for (const [name, channel] of this.#channels) this.#rejectListeners(name, channel, error)
       this.#reconnectLater()
     }
   }
@@ -193,10 +193,10 @@ export class RedisLine implements Line {
   async #duplicate (): Promise<ConnectionLike> {
     if (!this.#client.isCluster) return (this.#client as unknown as ServerLike).duplicate(connectionOptions)
     const cluster = this.#cluster
-    this.#slot ??= await within(answerTimeout, cluster.cluster('KEYSLOT', this.#nameOf('')), 'the cluster')
+    this.#slot ??= await withTimeout(answerTimeout, cluster.cluster('KEYSLOT', this.#nameOf('')), 'the cluster')
     // The client may not know the nodes yet; or, after a failover, still the old master, until one of its own commands fails.
     if (cluster.slots.length === 0 || this.#pause > shortestPause) {
-      await within(answerTimeout, new Promise<void>(resolve => { cluster.refreshSlotsCache(() => resolve()) }), 'the cluster')
+      await withTimeout(answerTimeout, new Promise<void>(resolve => { cluster.refreshSlotsCache(() => resolve()) }), 'the cluster')
     }
     const master = cluster.slots[this.#slot]?.[0]
     const node = cluster.nodes('master').find(({ options: { host, port } }) => `${host}:${port}` === master)
@@ -206,11 +206,11 @@ export class RedisLine implements Line {
 
   async #subscribe (connection: ConnectionLike, name: string, channel: Channel): Promise<void> {
     try {
-      await within(answerTimeout, this.#client.isCluster ? subscribeAtMaster(connection, name) : connection.subscribe(name), 'the line')
+      await withTimeout(answerTimeout, this.#client.isCluster ? subscribeAtMaster(connection, name) : connection.subscribe(name), 'the line')
     } catch (error) {
-      // A refusal ends a new channel. Anything else is temporary (the slot has moved, the server is busy or silent); and so
-      // is a refusal of a channel that was heard before, since its listeners can't be told that it is over.
-      if (isRefusal(error) && channel.subscribedOver === undefined) this.#rejectListeners(name, channel, error)
+      // A permanent error ends a new channel, but not one that was heard before: its listeners can't be told that it is over.
+      // Any other error is temporary, as when the slot has moved or the server is busy or silent.
+      if (isPermanentError(error) && channel.subscribedOver === undefined) this.#rejectListeners(name, channel, error)
       else this.#dropConnection(connection)
       return
     }
@@ -263,5 +263,5 @@ function notify ({ listeners }: Channel, what: (listener: Listener) => void): vo
   }
 }
 
-/** It lasts until the server is reconfigured, unlike the errors while a slot moves or a script runs. */
-const isRefusal = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)
+/** Whether the error lasts until the server is reconfigured, unlike those while a slot moves or a script runs. */
+const isPermanentError = (error: unknown): boolean => /^(?:NOPERM|ERR) /.test((error as Error).message)

@@ -1,5 +1,5 @@
+import { resolveKeyPrefix } from '../checks.js'
 import { identityLength } from '../entry-format.js'
-import { InvalidOptionsError, show } from '../errors.js'
 import type { InvalidationBus } from '../line.js'
 import type { Stamp } from '../stamp.js'
 import type { Backend, BackendEntry, LeaseRequest, LeasedEntry, LeasingBackend, Revision, SeenEntry } from './backend.js'
@@ -17,12 +17,8 @@ interface Evaluating { evalBuffer (script: string, keys: number, ...args: (strin
  * @throws InvalidOptionsError
  */
 export function redis (client: unknown, options: { keyPrefix?: string } = {}): Backend {
-  const { keyPrefix = '' } = options
   const used = useRedis(client, 'redis(client)')
-  for (const [name, value] of Object.entries(options)) {
-    if (name !== 'keyPrefix') throw new InvalidOptionsError(`redis.${name}`, 'absent: there is keyPrefix', show(value))
-    if (typeof value !== 'string' || !/^[!-z|~]{0,50}$/.test(value)) throw new InvalidOptionsError('redis.keyPrefix', 'up to 50 printable ASCII characters without blanks and braces', show(value))
-  }
+  const keyPrefix = resolveKeyPrefix(options, 'redis(options)', { canHaveBraces: false }) // braces choose a slot in a Redis Cluster
   return used.isCluster ? new RedisClusterBackend(used, keyPrefix) : new RedisBackend(used, keyPrefix)
 }
 

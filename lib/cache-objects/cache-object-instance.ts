@@ -1,4 +1,5 @@
-import { idOf, kModel, refuse, type Model, type ModelProperty } from './cache-object-model.js'
+import { idOf, kModel, type Model, type ModelProperty } from './cache-object-model.js'
+import { refuse } from '../checks.js'
 import { BackendFailedError, InvalidArgumentError, show, type FailedProperties } from '../errors.js'
 import { groupBy } from '../group-by.js'
 import { propertyKey } from '../keys.js'

@@ -1,8 +1,8 @@
 import type { CacheObjectDefinition, Properties } from './cache-object.js'
-import { assertBackend } from '../checks.js'
+import { assertBackend, isObject, namesOf, refuse, refuseUnknown, refusing } from '../checks.js'
 import { longestTimer, resolveDuration } from '../duration.js'
-import { InvalidArgumentError, InvalidDefinitionError, show } from '../errors.js'
-import { validName } from '../keys.js'
+import { InvalidArgumentError, show } from '../errors.js'
+import { isName, nameRule } from '../keys.js'
 import { ObjectBackend } from './object-backend.js'
 import type { Backend } from '../backends/backend.js'
 import type { Shared } from '../values.js'
@@ -36,25 +36,26 @@ export const kProperty = Symbol('property definition')
 /** @internal Undefined for a class, or anything else, that cacheObject didn't make. */
 export const modelOf = (object: unknown): Model | undefined => (Object(object) as { [kModel]?: Model })[kModel]
 
+const definitionNames = namesOf<CacheObjectDefinition<Properties> & { extends: unknown }>({ name: true, backend: true, properties: true, timeout: true, extends: true })
+
 /** `base`: the model of the class that it extends. `inherited`: that class's prototype. @throws InvalidDefinitionError */
 export function resolveModel (definition: CacheObjectDefinition<Properties> & { extends?: unknown }, base: Model | undefined, inherited: object): Model {
-  const { name, backend = base?.backend, properties, timeout = base?.timeout ?? 250, extends: _, ...rest } = definition
-  if (typeof name !== 'string' || !validName.test(name)) refuse(`cacheObject: name must be 1 to 64 letters, digits and . $ @ / - _, got ${show(name)}`)
-  const [unknown] = Object.keys(rest)
-  if (unknown !== undefined) refuse(`${name}: '${unknown}' is not an option; the options are name, backend, properties, timeout, extends`)
-  if (typeof properties !== 'object' || properties === null || Array.isArray(properties)) refuse(`${name}: properties must be an object of property(…), got ${show(properties)}`)
+  const { name, backend = base?.backend, properties, timeout = base?.timeout ?? 250 } = definition
+  if (!isName(name)) refuse(`cacheObject: name must be ${nameRule}, got ${show(name)}`)
+  refuseUnknown(definition, name, definitionNames)
+  if (!isObject(properties)) refuse(`${name}: properties must be an object of property(…), got ${show(properties)}`)
   for (const own of Object.keys(properties)) {
     // 'then' would be called by whatever awaits the object.
     if (base?.properties.has(own) !== true && (own in inherited || own === 'id' || own === 'then')) refuse(`${name}: a property can't be named '${own}': that is a member of the object`)
   }
-  const budget = refusing(name, () => {
+  const milliseconds = refusing(name, () => {
     if (backend !== undefined) assertBackend(backend, 'backend')
     return resolveDuration(timeout, 'timeout', 1, longestTimer)
   })
   const made = Object.freeze({ ...base?.made, ...properties })
-  const resolved = new Map(Object.entries(made).map(([own, property]) => [own, resolveProperty(own, property, { name, backend, timeout: budget })]))
+  const resolved = new Map(Object.entries(made).map(([own, property]) => [own, resolveProperty(own, property, { name, backend, timeout: milliseconds })]))
   const backends = new Set(Array.from(resolved.values(), property => property.backend.backend))
-  return { name, backend, timeout: budget, properties: resolved, backends, made }
+  return { name, backend, timeout: milliseconds, properties: resolved, backends, made }
 }
 
 function resolveProperty (name: string, property: unknown, model: Pick<Model, 'name' | 'backend' | 'timeout'>): ModelProperty {
@@ -69,17 +70,4 @@ const definitionOf = (property: unknown): PropertyDefinition | undefined => (Obj
 export function idOf (id: unknown, name: string): string {
   if (typeof id === 'string' || typeof id === 'bigint' || (typeof id === 'number' && Number.isFinite(id))) return String(id)
   throw new InvalidArgumentError(`An id of ${name}`, 'a string, a finite number or a bigint', show(id))
-}
-
-export function refuse (what: string): never {
-  throw new InvalidDefinitionError(what)
-}
-
-/** Whatever `resolve` throws is wrong with the definition. */
-export function refusing<T> (where: string, resolve: () => T): T {
-  try {
-    return resolve()
-  } catch (error) {
-    refuse(`${where}: ${(error as Error).message}`)
-  }
 }

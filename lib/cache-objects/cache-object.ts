@@ -1,6 +1,6 @@
 import { CacheObject, read, stage } from './cache-object-instance.js'
-import { kModel, kProperty, modelOf, refuse, refusing, resolveModel, type PropertyDefinition } from './cache-object-model.js'
-import { assertBackend } from '../checks.js'
+import { kModel, kProperty, modelOf, resolveModel, type PropertyDefinition } from './cache-object-model.js'
+import { assertBackend, isObject, namesOf, refuse, refuseUnknown, refusing } from '../checks.js'
 import { resolveDuration, type Duration } from '../duration.js'
 import { show } from '../errors.js'
 import type { Backend } from '../backends/backend.js'
@@ -73,15 +73,15 @@ export interface CacheObjectMethods<P extends Properties> {
   save (): Promise<void>
 }
 
+const optionNames = namesOf<PropertyOptions<unknown>>({ backend: true, default: true, ttl: true })
 const nothing: Shared = { value: null, loose: undefined }
 const year = 365 * 24 * 60 * 60 * 1000
 
 /** A property of a cache object. @throws InvalidDefinitionError */
 export function property<T> (options: PropertyOptions<T> = {}): Property<T> {
-  if (typeof options !== 'object' || options === null) refuse(`property(options) must be an object, got ${show(options)}`)
-  const { backend, default: fallback = null, ttl = year, ...rest } = options
-  const [unknown] = Object.keys(rest)
-  if (unknown !== undefined) refuse(`property: '${unknown}' is not an option; the options are backend, default, ttl`)
+  if (!isObject(options)) refuse(`property(options) must be an object, got ${show(options)}`)
+  const { backend, default: fallback = null, ttl = year } = options
+  refuseUnknown(options, 'property', optionNames)
   const definition: PropertyDefinition = refusing('property', () => {
     if (backend !== undefined) assertBackend(backend, 'backend')
     return { backend, fallback: fallback === null ? nothing : copyIn(fallback), ttl: Math.ceil(resolveDuration(ttl, 'ttl', 1)) }
@@ -105,7 +105,7 @@ export function property<T> (options: PropertyOptions<T> = {}): Property<T> {
 export function cacheObject<C extends AnyCacheObjectClass, P extends Properties> (definition: CacheObjectDefinition<P> & { extends: C }): ExtendedCacheObjectClass<C, P>
 export function cacheObject<P extends Properties> (definition: CacheObjectDefinition<P>): CacheObjectClass<P>
 export function cacheObject (definition: CacheObjectDefinition<Properties> & { extends?: AnyCacheObjectClass }): AnyCacheObjectClass {
-  if (typeof definition !== 'object' || definition === null) refuse(`cacheObject(definition) must be an object, got ${show(definition)}`)
+  if (!isObject(definition)) refuse(`cacheObject(definition) must be an object, got ${show(definition)}`)
   const { extends: Base = CacheObject } = definition
   const base = modelOf(Base)
   if (base === undefined && Base !== CacheObject) refuse(`cacheObject: extends must be a class made by cacheObject, got ${show(Base)}`)

@@ -1,7 +1,8 @@
 import { afterTick } from '../read-path/after-tick.js'
 import { groupBy } from '../group-by.js'
 import { UnstorableError, isOpening, isSpread, type Backend, type BackendEntry } from '../backends/backend.js'
-import { within } from '../within.js'
+import { promiseTry } from '../promise-try.js'
+import { withTimeout } from '../with-timeout.js'
 
 interface Read {
   readonly promise: Promise<Uint8Array | undefined>
@@ -13,7 +14,7 @@ interface Read {
 const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
 
 /**
- * A backend as cache objects use it: every operation has a budget, and the reads of one tick, of all properties of all
+ * A backend as cache objects use it: every operation has a timeout, and the reads of one tick, of all properties of all
  * objects, are one getMany, or one for each server where the backend is spread over several.
  */
 export class ObjectBackend {
@@ -22,7 +23,7 @@ export class ObjectBackend {
   /** By key: the reads of this tick. */
   #batch = new Map<string, Read>()
 
-  /** The same one for all classes that give a backend the same budget: their reads share batches. */
+  /** The same one for all classes that give a backend the same timeout: their reads share batches. */
   static of (backend: Backend, timeout: number): ObjectBackend {
     let byTimeout = all.get(backend)
     if (byTimeout === undefined) all.set(backend, byTimeout = new Map())
@@ -56,8 +57,8 @@ export class ObjectBackend {
   async write (entries: readonly BackendEntry[], deletions: readonly string[]): Promise<void> {
     // Both before anything is awaited: on one connection they are one round trip.
     const done = await this.#run(() => Promise.allSettled([
-      entries.length === 0 ? undefined : this.backend.setMany(entries),
-      deletions.length === 0 ? undefined : this.backend.deleteMany(deletions)
+      entries.length === 0 ? undefined : promiseTry(() => this.backend.setMany(entries)),
+      deletions.length === 0 ? undefined : promiseTry(() => this.backend.deleteMany(deletions))
     ]))
     const errors = done.flatMap(one => one.status === 'rejected' ? [one.reason as unknown] : [])
     if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]
@@ -81,8 +82,8 @@ export class ObjectBackend {
   }
 
   async #run<T> (operation: () => Promise<T>): Promise<T> {
-    if (isOpening(this.backend)) await this.backend.prepare()
-    return await within(this.#timeout, operation(), this.backend.name)
+    if (isOpening(this.backend)) await this.backend.loadLibrary()
+    return await withTimeout(this.#timeout, operation(), this.backend.name)
   }
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Breaker } from '../breaker.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { Acknowledgements } from './acknowledgements.js'
 import { readMessage, type Invalidation, type Message, type MessageBody } from './messages.js'
 import { Outbox, split } from './outbox.js'
@@ -16,7 +16,7 @@ export interface CoherenceOptions {
   /** How long a process believes its memory without hearing from the line. Milliseconds. */
   lease: number
   /** For one message. Milliseconds. */
-  budget: number
+  timeout: number
   logger: Logger
 }
 
@@ -61,9 +61,9 @@ export class Coherence {
   #warned = false
 
   constructor (options: CoherenceOptions) {
-    const { lease, budget, logger } = this.#options = options
+    const { lease, timeout, logger } = this.#options = options
     this.#trust = new Trust(lease)
-    this.#breaker = new Breaker({ name: 'the line between processes', timeout: budget, logger })
+    this.#breaker = new Breaker({ name: 'the line between processes', timeout, logger })
     this.#acknowledgements = new Acknowledgements(lease, async member => await this.#tell(member, { kind: 'doubt' }))
     this.#outbox = new Outbox(message => this.#publish(message), this.#acknowledgements)
     this.#receipts = new Receipts((member, message) => this.#tell(member, message))
@@ -71,8 +71,8 @@ export class Coherence {
   }
 
   /** Whether everything that others have invalidated, and that was acknowledged, is forgotten here. */
-  get trusted (): boolean {
-    return this.#trust.held
+  get isTrusted (): boolean {
+    return this.#trust.isHeld
   }
 
   /** Whether no other process shares the channel. */
@@ -224,7 +224,7 @@ export class Coherence {
     // 2. A question to the line. Its answer comes after everything that was published before.
     const question = this.#trust.ask()
     try {
-      await within(lease, line.catchUp(), 'the line')
+      await withTimeout(lease, line.catchUp(), 'the line')
     } catch {
       return this.#reconnectIfSilent()
     }

@@ -6,17 +6,17 @@
  */
 export class Trust {
   /** Milliseconds. */
-  readonly lease: number
+  readonly #lease: number
   /** By performance.now(), which goes on while the process is stopped. */
   #until = -Infinity
   /** Raised by whatever makes earlier questions worthless. */
   #term = 0
 
   constructor (lease: number) {
-    this.lease = lease
+    this.#lease = lease
   }
 
-  get held (): boolean {
+  get isHeld (): boolean {
     return performance.now() < this.#until
   }
 
@@ -28,7 +28,7 @@ export class Trust {
   /** Returns whether it was renewed. */
   renew ({ term, at }: { readonly term: number, readonly at: number }): boolean {
     if (term !== this.#term) return false
-    this.#until = at + this.lease
+    this.#until = at + this.#lease
     return true
   }
 

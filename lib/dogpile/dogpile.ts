@@ -16,7 +16,7 @@ export interface DogpileOptions {
   /** How long the others wait before they do the work themselves. Milliseconds. */
   wait: number
   /** How long one operation of the lock or the line may take. Milliseconds. */
-  budget: number
+  timeout: number
   /** How long a lock is renewed. Milliseconds. */
   renewFor: number
   logger: Logger
@@ -32,16 +32,16 @@ export class Dogpile {
   readonly #poll: number
   readonly #wait: number
 
-  constructor ({ lock, line, channel, ttl, wait, budget, renewFor, logger }: DogpileOptions) {
+  constructor ({ lock, line, channel, ttl, wait, timeout, renewFor, logger }: DogpileOptions) {
     this.#poll = Math.min(250, Math.max(10, ttl / 20))
     this.#wait = wait
-    this.#channel = new NewsChannel({ line, channel, budget, logger })
+    this.#channel = new NewsChannel({ line, channel, timeout, logger })
     this.#elections = new Elections({
       lock,
       name: `the lock for ${channel}`,
       ttl: Math.max(1, ttl - 2 * this.#poll), // it ends early enough for a poll before `ttl` is over
       renewFor,
-      budget,
+      timeout,
       publish: async news => await this.#channel.publish(news),
       logger
     })

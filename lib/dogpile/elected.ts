@@ -1,5 +1,6 @@
 import { isDivisible, type HeldLock } from '../locks/lock.js'
-import { within } from '../within.js'
+import { promiseTry } from '../promise-try.js'
+import { withTimeout } from '../with-timeout.js'
 import { newsOf, type News, type Outcome } from './news.js'
 
 /** A lock that was taken, and how it is held. */
@@ -10,7 +11,7 @@ export interface Holding {
   /** How long the lock is renewed at all. Milliseconds. */
   readonly renewFor: number
   /** How long its release may take. Milliseconds. */
-  readonly budget: number
+  readonly timeout: number
   readonly publish: (news: News) => Promise<void>
 }
 
@@ -37,12 +38,12 @@ export class Elected {
   /** Leaves a name to its followers, who can't use the result of the work that is done here. Never rejects. */
   async yield (name: string): Promise<void> {
     if (this.#holding === undefined || this.#yielded.has(name)) return
-    const { held, budget, publish } = this.#holding
+    const { held, timeout, publish } = this.#holding
     const isLast = this.#yielded.size + 1 === this.names.length
     if (!isLast && !isDivisible(held)) return
     this.#yielded.add(name)
     if (isLast) clearInterval(this.#renewal)
-    await within(budget, asked(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
+    await withTimeout(timeout, promiseTry(() => isLast || !isDivisible(held) ? held.release() : held.releaseSome([name])), 'the lock').catch(() => {})
     await publish(newsOf([name], { kind: 'done' }))
   }
 
@@ -50,8 +51,8 @@ export class Elected {
   async release (): Promise<void> {
     clearInterval(this.#renewal)
     if (this.#holding === undefined || this.#yielded.size === this.names.length) return
-    const { held, budget } = this.#holding
-    await within(budget, asked(() => held.release()), 'the lock').catch(() => {})
+    const { held, timeout } = this.#holding
+    await withTimeout(timeout, promiseTry(() => held.release()), 'the lock').catch(() => {})
   }
 
   #renew ({ held, ttl, renewFor }: Holding): NodeJS.Timeout {
@@ -59,11 +60,8 @@ export class Elected {
     const renewal = setInterval(() => {
       if (performance.now() > until) return clearInterval(renewal)
       // The work goes on though the lock is lost, and another process may hold it: both results are equally good.
-      asked(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(renewal) }, () => {})
+      promiseTry(() => held.extend(ttl)).then(kept => { if (!kept) clearInterval(renewal) }, () => {})
     }, ttl / 3)
     return renewal.unref()
   }
 }
-
-/** What an application's own lock throws synchronously becomes a rejection. */
-export const asked = async <T>(question: () => Promise<T>): Promise<T> => await question()

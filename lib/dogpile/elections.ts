@@ -2,9 +2,10 @@ import { Breaker } from '../breaker.js'
 import { HeldTogether } from '../locks/held-together.js'
 import type { DogpileLock, HeldLock } from '../locks/lock.js'
 import type { Logger } from '../logger.js'
-import { Elected, asked, type Holding } from './elected.js'
+import { promiseTry } from '../promise-try.js'
+import { Elected, type Holding } from './elected.js'
 
-export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'budget' | 'publish'> {
+export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'timeout' | 'publish'> {
   lock: DogpileLock
   /** As the log shows it. */
   name: string
@@ -28,7 +29,7 @@ export class Elections {
 
   constructor (options: ElectionsOptions) {
     this.#options = options
-    this.#breaker = new Breaker({ name: options.name, timeout: options.budget, logger: options.logger })
+    this.#breaker = new Breaker({ name: options.name, timeout: options.timeout, logger: options.logger })
   }
 
   /**
@@ -77,9 +78,9 @@ export class Elections {
     if (parts.length === 0) return { elected: undefined, others: names }
     const locked = parts.filter(isLocked)
     if (locked.length === 0) return { elected: new Elected(names), others: [] }
-    const { ttl, renewFor, budget, publish } = this.#options
+    const { ttl, renewFor, timeout, publish } = this.#options
     const held = locked.length === 1 ? locked[0]!.held : new HeldTogether(locked)
-    const elected = new Elected(locked.flatMap(part => part.names), { held, ttl, renewFor, budget, publish })
+    const elected = new Elected(locked.flatMap(part => part.names), { held, ttl, renewFor, timeout, publish })
     const taken = new Set(elected.names)
     return { elected, others: names.filter(name => !taken.has(name)) }
   }
@@ -102,7 +103,7 @@ export class Elections {
     if (lock.acquireSome !== undefined) {
       const some = await lock.acquireSome(names, ttl)
       if (some == null || some.names.length > 0) return some ?? undefined
-      asked(() => some.held.release()).catch(() => {})
+      promiseTry(() => some.held.release()).catch(() => {})
       return undefined
     }
     const held = await lock.acquire(names, ttl)

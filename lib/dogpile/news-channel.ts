@@ -1,6 +1,6 @@
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { parseNews, type News } from './news.js'
 
 export interface NewsChannelOptions {
@@ -8,7 +8,7 @@ export interface NewsChannelOptions {
   line: Pick<Line, 'publish' | 'listen'> | undefined
   channel: string
   /** How long one operation of the line may take. Milliseconds. */
-  budget: number
+  timeout: number
   logger: Pick<Logger, 'debug'>
 }
 
@@ -24,10 +24,10 @@ export class NewsChannel {
 
   /** Never rejects. */
   async publish (news: News): Promise<void> {
-    const { line, channel, budget, logger } = this.#options
+    const { line, channel, timeout, logger } = this.#options
     if (line === undefined) return
     try {
-      await within(budget, line.publish(channel, JSON.stringify(news)), 'the line')
+      await withTimeout(timeout, line.publish(channel, JSON.stringify(news)), 'the line')
     } catch (error) {
       logger.debug({ err: error }, 'those who wait could not be woken: they will look by themselves')
     }
@@ -35,14 +35,14 @@ export class NewsChannel {
 
   /** Posts all news from now on. Resolves to what ends that, whether or not the line can be heard. Never rejects. */
   async listen (mailbox: Mailbox): Promise<() => void> {
-    const { line, channel, budget, logger } = this.#options
+    const { line, channel, timeout, logger } = this.#options
     if (line === undefined || this.#isDeaf) return () => {}
     const listening = line.listen(channel, message => {
       const news = parseNews(message)
       if (news !== undefined) mailbox.post(news)
     })
     try {
-      return await within(budget, listening, 'the line')
+      return await withTimeout(timeout, listening, 'the line')
     } catch (error) {
       logger.debug({ err: error }, 'the line can not be heard: looking from time to time')
       this.#isDeaf = true

@@ -1,3 +1,4 @@
+import { promiseTry } from '../promise-try.js'
 import { isDivisible, type DivisibleLock, type HeldLock } from './lock.js'
 
 interface Part { readonly names: readonly string[], readonly held: HeldLock }
@@ -14,7 +15,7 @@ export class HeldTogether implements DivisibleLock {
 
   /** False: all of them were lost. */
   async extend (ttl: number): Promise<boolean> {
-    const extended = await Promise.allSettled(this.#parts.map(async ({ held }) => await held.extend(ttl)))
+    const extended = await Promise.allSettled(this.#parts.map(({ held }) => promiseTry(() => held.extend(ttl))))
     if (extended.some(one => one.status === 'fulfilled' && one.value)) return true
     const failed = extended.find(one => one.status === 'rejected')
     if (failed !== undefined) throw failed.reason
@@ -24,7 +25,7 @@ export class HeldTogether implements DivisibleLock {
   async release (): Promise<void> {
     const parts = this.#parts
     this.#parts = []
-    await Promise.allSettled(parts.map(async ({ held }) => { await held.release() }))
+    await Promise.allSettled(parts.map(({ held }) => promiseTry(() => held.release())))
   }
 
   async releaseSome (names: readonly string[]): Promise<void> {
@@ -33,13 +34,13 @@ export class HeldTogether implements DivisibleLock {
     const releases: (() => Promise<void>)[] = []
     for (const { names, held } of this.#parts) {
       const own = names.filter(name => released.has(name))
-      if (own.length === names.length) releases.push(async () => { await held.release() })
+      if (own.length === names.length) releases.push(() => held.release())
       else if (own.length > 0 && isDivisible(held)) {
         kept.push({ names: names.filter(name => !released.has(name)), held })
-        releases.push(async () => { await held.releaseSome(own) })
+        releases.push(() => held.releaseSome(own))
       } else kept.push({ names, held }) // all of its names, until `release`
     }
     this.#parts = kept // before waiting: others may be released meanwhile
-    await Promise.allSettled(releases.map(async release => { await release() }))
+    await Promise.allSettled(releases.map(release => promiseTry(release)))
   }
 }

@@ -15,7 +15,7 @@ export interface DogpileLock {
 export interface HeldLock {
   /** What tells this holder from any other one. */
   readonly token: string
-  /** False: none of its names is held any more, as far as is known. Rejects where nobody could be asked. */
+  /** Holds it for `ttl` milliseconds from now. False: none of its names is held any more, as far as is known. Rejects where nobody could be asked. */
   extend (ttl: number): Promise<boolean>
   /** Never throws. */
   release (): Promise<void>

@@ -143,16 +143,16 @@ export class QuorumLock implements DogpileLock {
 
   /**
    * Asks the servers that are connected. Resolves as soon as the remaining ones could change nothing, or are silent; for a quorum
-   * it waits for `patience`. Never rejects.
+   * it waits for `timeout`. Never rejects.
    */
-  async #count (names: readonly string[], ask: Ask, patience?: number): Promise<Count> {
+  async #count (names: readonly string[], ask: Ask, timeout?: number): Promise<Count> {
     const votes = new Array<number>(names.length).fill(0)
     let [answers, failures] = [0, 0]
     let error: unknown
     let timer: NodeJS.Timeout | undefined
     let deadline: NodeJS.Timeout | undefined
     await new Promise<void>(resolve => {
-      if (patience !== undefined) deadline = setTimeout(resolve, patience)
+      if (timeout !== undefined) deadline = setTimeout(resolve, timeout)
       const counted = () => {
         const left = this.#clients.length - answers - failures
         if (left === 0 || answers + left < this.#quorum) return resolve()

@@ -5,8 +5,10 @@ import { QuorumLock } from './quorum-lock.js'
 import { RedisLock } from './redis-lock.js'
 
 /**
- * The Redlock algorithm over one Redis, one Redis Cluster, or an odd number of independent ones. The clients are handed
- * in and stay open.
+ * The Redlock algorithm over one Redis, one Redis Cluster, or an odd number of independent ones. It is needed where several
+ * processes share a tier, so that one of them loads and the others wait for its value; within a process that is so without
+ * a lock. The clients are handed in and stay open.
+ * @throws InvalidOptionsError
  */
 export function redlock (clients: readonly unknown[]): DogpileLock {
   if (!Array.isArray(clients) || clients.length % 2 === 0) {

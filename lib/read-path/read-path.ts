@@ -69,7 +69,7 @@ export class ReadPath {
   readonly #recently: () => number
   readonly #leaseTtl: number
   /** Tells whether memory and flights may be believed. Undefined: always, no other process could invalidate anything. */
-  readonly #trust: { readonly trusted: boolean } | undefined
+  readonly #trust: { readonly isTrusted: boolean } | undefined
   readonly #stale: StaleValues
   readonly #fill: Fill
   readonly #changes: Changes
@@ -158,7 +158,7 @@ export class ReadPath {
     const { lockTtl, lockWait, tierTimeout } = this.options
     // Without a shared tier no process could see what another one has loaded.
     if (lock === undefined || this.#shared.length === 0) return undefined
-    return new Dogpile({ lock, line, channel: this.#keyspace.wakeUps, ttl: lockTtl, wait: lockWait, budget: tierTimeout, renewFor: this.#leaseTtl, logger })
+    return new Dogpile({ lock, line, channel: this.#keyspace.wakeUps, ttl: lockTtl, wait: lockWait, timeout: tierTimeout, renewFor: this.#leaseTtl, logger })
   }
 
   // ─── the request's side ────────────────────────────────────────────────────────────────────────
@@ -187,7 +187,7 @@ export class ReadPath {
 
   /** Whether this process would know of every invalidation that is over, whichever process made it. */
   #isTrusted (): boolean {
-    return this.#trust === undefined || this.#trust.trusted
+    return this.#trust === undefined || this.#trust.isTrusted
   }
 
   /**

@@ -7,10 +7,11 @@ export interface RequestStats {
   local: number
   /** Tier name → keys found there. */
   tiers: Readonly<Record<string, number>>
-  /** Keys served stale within grace. */
+  /** Keys served stale within grace. They are counted in `tiers` as well. */
   stale: number
-  /** Keys loaded, and calls of a loader. */
+  /** Keys that this request's reads made a loader load. */
   loaded: number
+  /** Calls of a loader for them: one call may load a thousand keys, for several requests. */
   loads: number
   /** Keys for which another caller's load was awaited. */
   waited: number

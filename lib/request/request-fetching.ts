@@ -12,31 +12,31 @@ export class Fetching extends Reading implements Waiter {
   /** Of who reads, where `postCache` is to be called. */
   context: AsyncResource | undefined = undefined
   /** What had been read before it was read again: until that is done. */
-  before: Read | undefined
+  previous: Read | undefined
   /** What the request's other readers get while this refreshes what was read before. Undefined: it doesn't, or nothing was. */
   sharedRefresh: SharedRefresh | undefined = undefined
   readonly #api: CachingApi
 
-  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, before?: Read) {
+  constructor (api: CachingApi, bound: BoundMethod, args: readonly unknown[], key: string | undefined, previous?: Read) {
     super(bound, args[0])
-    this.before = before
+    this.previous = previous
     this.#api = api
     this.args = ownArguments(args)
     this.key = key
   }
 
   override get held (): unknown {
-    return this.isDone ? this.value : this.before?.held
+    return this.isDone ? this.value : this.previous?.held
   }
 
-  override done (value: unknown): void {
-    this.before = undefined
-    super.done(value)
-    this.sharedRefresh?.done(value)
+  override resolve (value: unknown): void {
+    this.previous = undefined
+    super.resolve(value)
+    this.sharedRefresh?.resolve(value)
   }
 
-  override failed (error: unknown): void {
-    super.failed(error)
+  override reject (error: unknown): void {
+    super.reject(error)
     this.sharedRefresh?.fallBack()
   }
 
@@ -53,28 +53,28 @@ export class Fetching extends Reading implements Waiter {
 export class SharedRefresh extends Reading {
   readonly key: string | undefined
   /** Until it is done. */
-  before: Read | undefined
+  previous: Read | undefined
   /** It has failed: what was read before stands. */
   isOver = false
 
-  constructor ({ method, arg, key }: Fetching, before: Read) {
+  constructor ({ method, arg, key }: Fetching, previous: Read) {
     super(method, arg)
     this.key = key
-    this.before = before
+    this.previous = previous
   }
 
   override get held (): unknown {
-    return this.isDone ? this.value : this.before?.held
+    return this.isDone ? this.value : this.previous?.held
   }
 
-  override done (value: unknown): void {
-    this.before = undefined
-    super.done(value)
+  override resolve (value: unknown): void {
+    this.previous = undefined
+    super.resolve(value)
   }
 
   fallBack (): void {
     this.isOver = true
-    this.before!.promise.then(value => super.done(value), error => super.failed(error))
+    this.previous!.promise.then(value => super.resolve(value), error => super.reject(error))
   }
 }
 

@@ -1,7 +1,7 @@
 import type { BoundMethod } from '../bound-object.js'
 
 /** The reads of one getMany: one promise for all of them. */
-export class Together {
+export class ReadsTogether {
   readonly promise: Promise<unknown[]>
   readonly #values: unknown[]
   #left: number
@@ -18,12 +18,12 @@ export class Together {
     if (count === 0) this.#resolve(this.#values)
   }
 
-  done (at: number, value: unknown): void {
+  resolve (at: number, value: unknown): void {
     this.#values[at] = value
     if (--this.#left === 0) this.#resolve(this.#values)
   }
 
-  fail (error: unknown): void {
+  reject (error: unknown): void {
     this.#reject(error)
   }
 }
@@ -56,8 +56,8 @@ export class Read {
   }
 
   /** As the `at`th of several. */
-  join (together: Together, at: number): void {
-    together.done(at, this.value)
+  join (together: ReadsTogether, at: number): void {
+    together.resolve(at, this.value)
   }
 }
 
@@ -67,7 +67,7 @@ export class Reading extends Read {
   #error: unknown
   #resolve: ((value: unknown) => void) | undefined
   #reject: ((error: unknown) => void) | undefined
-  #together: Together | undefined
+  #together: ReadsTogether | undefined
   #at = 0
 
   constructor (method: BoundMethod, arg: unknown) {
@@ -93,34 +93,34 @@ export class Reading extends Read {
       this.#resolve = resolve
       this.#reject = reject
     })
-    if (this.#state === 'failed') this.failed(this.#error)
+    if (this.#state === 'failed') this.reject(this.#error)
     return this.made
   }
 
-  override join (together: Together, at: number): void {
-    if (this.#state === 'done') together.done(at, this.value)
-    else if (this.#state === 'failed') together.fail(this.#error)
+  override join (together: ReadsTogether, at: number): void {
+    if (this.#state === 'done') together.resolve(at, this.value)
+    else if (this.#state === 'failed') together.reject(this.#error)
     else if (this.#together === undefined) {
       this.#together = together
       this.#at = at
-    } else this.promise.then(value => together.done(at, value), error => together.fail(error))
+    } else this.promise.then(value => together.resolve(at, value), error => together.reject(error))
   }
 
-  /** With what it resolves to: not with a promise. */
-  done (value: unknown): void {
+  /** `value` is what it resolves to, which is not a promise. */
+  resolve (value: unknown): void {
     this.#state = 'done'
     this.value = value
     this.#resolve?.(value)
-    this.#together?.done(this.#at, value)
+    this.#together?.resolve(this.#at, value)
     this.#together = undefined
   }
 
-  failed (error: unknown): void {
+  reject (error: unknown): void {
     this.#state = 'failed'
     this.#error = error
     this.made?.catch(() => {}) // a reader that has gone meanwhile is no reason to end the process
     this.#reject?.(error)
-    this.#together?.fail(error)
+    this.#together?.reject(error)
     this.#together = undefined
   }
 }

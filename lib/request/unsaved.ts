@@ -1,4 +1,5 @@
 import type { Logger } from '../logger.js'
+import { promiseTry } from '../promise-try.js'
 
 /** An object with assignments that may not have been saved yet. */
 export interface Saveable { save (): Promise<void> }
@@ -27,7 +28,7 @@ export class UnsavedObjects {
   #objects: Set<Saveable> | undefined
   #saving: Promise<void> | undefined
 
-  /** `response`: null until `answeredBy` is called with it. */
+  /** `response`: null until `setResponse` is called with it. */
   constructor (all: Set<UnsavedObjects>, logger: Pick<Logger, 'warn'>, response: Response | null) {
     this.#all = all
     this.#logger = logger
@@ -39,7 +40,7 @@ export class UnsavedObjects {
     return this.#saving
   }
 
-  answeredBy (response: Response): void {
+  setResponse (response: Response): void {
     this.#response = response
     if (this.#objects !== undefined) this.#follow(response)
   }
@@ -83,8 +84,7 @@ export class UnsavedObjects {
   async #saveAll (): Promise<void> {
     const objects = this.#objects ?? []
     this.#objects = undefined
-    // By an async function: the save() of an application's own class may throw synchronously.
-    const saved = await Promise.allSettled(Array.from(objects, async object => await object.save()))
+    const saved = await Promise.allSettled(Array.from(objects, object => promiseTry(() => object.save())))
     for (const result of saved) {
       if (result.status === 'rejected') this.#logger.warn({ err: result.reason }, 'what was assigned to a cache object could not be saved')
     }

@@ -1,5 +1,5 @@
 import { HeldUpError } from '../breaker.js'
-import { within } from '../within.js'
+import { withTimeout } from '../with-timeout.js'
 import { UnstorableError, type Backend, type BackendEntry } from '../backends/backend.js'
 
 /** After this a write that was never answered is not waited for by anybody, and not remembered. Milliseconds. */
@@ -88,7 +88,7 @@ export class OrderedWrites {
   async #wait (earlier: readonly Write[]): Promise<void> {
     const until = Math.max(...earlier.map(({ since }) => since)) + this.#timeout / 2
     try {
-      await within(Math.max(1, until - performance.now()), Promise.all(earlier.map(({ ended }) => ended)), 'an earlier write')
+      await withTimeout(Math.max(1, until - performance.now()), Promise.all(earlier.map(({ ended }) => ended)), 'an earlier write')
     } catch {
       for (const write of earlier) write.isGivenUp = true
     }
@@ -105,7 +105,7 @@ export class OrderedWrites {
     if (writes.size === 0) return
     const since = Math.max(...Array.from(writes, write => write.since))
     try {
-      await within(Math.max(1, since + this.#timeout - performance.now()), Promise.all(Array.from(writes, ({ ended }) => ended)), 'an earlier write')
+      await withTimeout(Math.max(1, since + this.#timeout - performance.now()), Promise.all(Array.from(writes, ({ ended }) => ended)), 'an earlier write')
     } catch {
       for (const write of writes) write.isGivenUp = true
       throw new HeldUpError('an earlier write of the same key has not been answered')

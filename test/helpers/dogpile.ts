@@ -95,7 +95,7 @@ export function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
   const locks = new FakeLocks()
   const line = new FakeLine()
   const logger = silentLogger()
-  const options = { lock: locks, line, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, renewFor: 60_000, logger, ...more }
+  const options = { lock: locks, line, channel: 'wake-ups', ttl: 5000, wait: 4000, timeout: 200, renewFor: 60_000, logger, ...more }
   /** Two processes. */
   const [mine, theirs] = [new Dogpile(options), new Dogpile(options)]
   return { ...time, locks, line, logger, mine, theirs }
@@ -103,7 +103,7 @@ export function dogpileOf (t: Test, more: Partial<DogpileOptions> = {}) {
 
 /** Over a lock that can take some of many. */
 export function dogpileWith (locks: FakeLocks, lock: DogpileLock = someOf(locks)): Dogpile {
-  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, budget: 200, renewFor: 60_000, logger: silentLogger() })
+  return new Dogpile({ lock, line: undefined, channel: 'wake-ups', ttl: 5000, wait: 4000, timeout: 200, renewFor: 60_000, logger: silentLogger() })
 }
 
 function someOf (locks: FakeLocks): DogpileLock {

@@ -37,7 +37,7 @@ t.test('an answer is passed on, and so is a failure', async t => {
   t.strictSame(logger.lines, { debug: [], info: [], warn: [], error: [] })
 })
 
-t.test('silence past the budget is a failure that names the tier', async t => {
+t.test('silence past the timeout is a failure that names the tier', async t => {
   const { breaker, logger } = breakerOf(t, 1)
   for (let i = 0; i < 3; i++) await t.rejects(breaker.run(() => new Promise(() => {})), { message: 'redis of region objects did not answer within 1 ms' })
   await t.rejects(breaker.run(async () => 1), leftAlone)
@@ -173,11 +173,11 @@ t.test('an operation that another one holds up tells nothing of the tier', async
   t.equal(await breaker.run(async () => 'an answer'), 'an answer', 'the next one probes')
 })
 
-t.test('the largest budget that it was given counts', async t => {
+t.test('the largest timeout that it was given counts', async t => {
   const { breaker } = breakerOf(t, 1)
-  for (const [milliseconds, budget] of [[3, 3], [2, 3], [4, 4]] as const) {
+  for (const [milliseconds, largest] of [[3, 3], [2, 3], [4, 4]] as const) {
     breaker.raiseTimeout(milliseconds)
-    await t.rejects(breaker.run(() => new Promise(() => {})), { message: `redis of region objects did not answer within ${budget} ms` })
-    t.equal(await breaker.run(async () => budget), budget)
+    await t.rejects(breaker.run(() => new Promise(() => {})), { message: `redis of region objects did not answer within ${largest} ms` })
+    t.equal(await breaker.run(async () => largest), largest)
   }
 })

@@ -30,7 +30,7 @@ t.test('a cached object can not be changed once it is defined', async t => {
 })
 
 t.test('what is no definition is refused', async t => {
-  for (const definition of [undefined, null, 'User', 1]) t.throws(define(definition), wrong(/^cachedObject\(definition\) must be an object, got /))
+  for (const definition of [undefined, null, 'User', 1, []]) t.throws(define(definition), wrong(/^cachedObject\(definition\) must be an object, got /))
 })
 
 t.test('a name that can not be part of a key is refused', async t => {
@@ -71,7 +71,7 @@ t.test('loadOne wants a function', async t => {
 })
 
 t.test('loadMany wants an object with load and idOf, and a positive maxBatch', async t => {
-  for (const given of [undefined, null, load]) t.throws(defineMany(given), wrong(/^loadMany(\(method\) must be an object with load and idOf|: load must be a function), got /))
+  for (const given of [undefined, null, load, []]) t.throws(defineMany(given), wrong(/^loadMany(\(method\) must be an object with load and idOf|: load must be a function), got /))
   t.throws(defineMany({ idOf }), wrong('loadMany: load must be a function, got undefined'))
   t.throws(defineMany({ load: loadRows }), wrong('loadMany: idOf must be a function, got undefined'))
   for (const maxBatch of [0, -1, 1.5, NaN, Infinity, '10', null]) t.throws(defineMany({ load: loadRows, idOf, maxBatch }), wrong(/^loadMany: maxBatch must be a positive integer, got /))
@@ -85,18 +85,20 @@ t.test('options of a method are refused by name', async t => {
     t.throws(make({ primes: { getById: 'id' } }), wrong(`${where}: primes.getById must be a function, got 'id'`))
     t.throws(make({ primes: { getById: undefined } }), wrong(`${where}: primes.getById must be a function, got undefined`))
     t.throws(make({ tags: 5, primes: { tags: load } }), wrong(`${where}: tags must be a function, got 5`))
-    for (const primes of [null, 'getById']) t.throws(make({ primes }), wrong(/primes must be an object of functions, got /))
+    for (const primes of [null, 'getById', ['getById']]) t.throws(make({ primes }), wrong(/primes must be an object of functions, got /))
     t.throws(make({ ttl: 'soon' }), wrong(`${where}: ttl must be a duration such as 5000 or '10m', at least 1 ms and at most a year, got 'soon'`))
     t.throws(make({ ttl: 0 }), wrong(/: ttl must be/))
     t.throws(make({ grace: -1 }), wrong(`${where}: grace must be a duration such as 5000 or '10m', not negative and at most a year, got -1`))
     t.throws(make({ negativeTtl: NaN }), wrong(/: negativeTtl must be/))
   }
-  for (const options of [null, 'x']) t.throws(() => loadOne(load, options as never), wrong(/^loadOne: options must be an object, got /))
+  for (const options of [null, 'x', []]) t.throws(() => loadOne(load, options as never), wrong(/^loadOne: options must be an object, got /))
 })
 
 t.test('options that are undefined are as good as absent', async t => {
-  const nothing = { preCache: undefined, postCache: undefined, primes: undefined, tags: undefined, ttl: undefined, grace: undefined, negativeTtl: undefined }
+  const nothing = { precache: undefined, preCache: undefined, postCache: undefined, primes: undefined, tags: undefined, ttl: undefined, grace: undefined, negativeTtl: undefined }
   t.match(definitionOf(loadOne(load, nothing as never)), { ...nothing, primes: [] })
+  t.match(definitionOf(loadMany({ load: loadRows, idOf, maxBatch: undefined, ...nothing } as never)), { ...nothing, maxBatch: 1000, primes: [] })
+  t.doesNotThrow(define({ name: 'User', region: 'objects', methods: { find: loadOne(load) }, ttl: undefined }))
 })
 
 t.test('what cachedObject, loadOne and loadMany didn\'t make is told apart', async t => {

@@ -75,6 +75,25 @@ t.test('getMany', async t => {
     t.strictSame(await api.get(User, 'getById', [1]), alice)
   })
 
+  t.test('where one may fail, several gets are one batch too, and each has its own result', async t => {
+    const batches: (readonly number[])[] = []
+    const Picky = cachedObject({
+      name: 'Picky',
+      region: 'objects',
+      methods: {
+        getById: loadMany({
+          load: async (_context, ids: readonly number[]) => { batches.push(ids); return ids.map(id => ({ id })) },
+          idOf: row => row.id,
+          preCache: row => { if (row.id === 2) throw new Error('not 2'); return row }
+        })
+      }
+    })
+    const api = managerOf(t).createApi()
+    const results = await Promise.allSettled([1, 2, 3].map(id => api.get(Picky, 'getById', [id])))
+    t.match(results, [{ value: { id: 1 } }, { reason: { message: 'not 2' } }, { value: { id: 3 } }])
+    t.strictSame(batches, [[1, 2, 3]])
+  })
+
   t.test('a key that is known does not wait for keys that are not', async t => {
     const door = gate()
     const { User } = usersOf([alice, bob], async ids => { if (ids.includes(2)) await door.opened })

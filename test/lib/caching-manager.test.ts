@@ -408,6 +408,26 @@ t.test('what the backends of cache objects opened is closed with the last manage
   t.throws(() => one.createApi().object(Local, 1), { code: 'FST_CACHING_API_CLOSED', message: 'The manager was used after close()' })
 })
 
+t.test('a backend that is a tier of one manager and keeps the cache objects of another is closed with the last of both', async t => {
+  const { port } = await startRedis(t)
+  for (const first of ['the tier', 'the objects']) {
+    const proxy = await recordingProxy(t, port)
+    const backend = localRedis({ port: proxy.port })
+    const Local = cacheObject({ name: 'Local', backend, timeout: '20s', properties: { a: property<number>() } })
+    const tiered = managerOf(t, { regions: { objects: { tiers: [backend], ttl: 60_000, tierTimeout: '20s' } } })
+    const objects = managerOf(t)
+    await tiered.region('objects').set('k', 1)
+    await objects.createApi().object(Local, 1).getAll()
+    tiered.createApi().object(Local, 1) // it counts once
+    const [one, other] = first === 'the tier' ? [tiered, objects] : [objects, tiered]
+    await one.close()
+    t.notOk(proxy.commands.includes('quit'), `${first} first`)
+    t.equal(proxy.connections, 1)
+    await other.close()
+    await eventually(t, () => proxy.connections === 0, 'the connection is gone')
+  }
+})
+
 t.test('idle resolves when no load and no write is under way', async t => {
   const door = gate()
   const { User, calls } = usersOf(() => door.opened)

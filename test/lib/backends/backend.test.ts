@@ -8,8 +8,8 @@ t.test('what a backend can do besides the three methods is told by its other met
   t.strictSame([isLocal(nothing()), isLeasing(nothing()), isOpening(nothing())], [false, false, false])
   const leasing = { ...nothing(), leaseMany () {}, fillMany () {} }
   t.strictSame([isLocal(leasing), isLeasing(leasing), isOpening(leasing)], [false, true, false])
-  t.strictSame([isOpening(Object.assign(nothing(), { prepare () {} })), isLocal(Object.assign(nothing(), { getEntry () {} })), isLeasing(Object.assign(nothing(), { leaseMany () {} }))], [false, false, false])
-  t.ok(isOpening(Object.assign(nothing(), { prepare () {}, hold () {}, release () {} })))
+  t.strictSame([isLocal(Object.assign(nothing(), { getEntry () {} })), isLeasing(Object.assign(nothing(), { leaseMany () {} }))], [false, false])
+  t.ok(isOpening(Object.assign(nothing(), { async loadLibrary () {} })))
 })
 
 t.test('values that can not be kept are an error that says which, and why', async t => {

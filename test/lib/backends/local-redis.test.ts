@@ -120,25 +120,6 @@ t.test('a server that hangs does not hold up close', async t => {
   await eventually(t, () => proxy.connections === 0, 'the connection is gone')
 })
 
-t.test('localRedis is closed when the last of those who hold it lets go', async t => {
-  const redis = await startRedis(t)
-  const proxy = await recordingProxy(t, redis.port)
-  const backend = new LocalRedisBackend({ port: proxy.port })
-  const [one, two] = [{}, {}]
-  backend.hold(one)
-  backend.hold(one)
-  backend.hold(two)
-  await backend.getMany(['a'])
-  await backend.release(one)
-  await backend.release(one)
-  await backend.release({})
-  await backend.getMany(['a'])
-  t.notOk(proxy.commands.includes('quit'))
-  t.equal(proxy.connections, 1)
-  await backend.release(two)
-  await eventually(t, () => proxy.connections === 0, 'the connection is gone')
-})
-
 t.test('localRedis without ioredis says what to install, and looks again the next time', async t => {
   const { port } = await startRedis(t)
   let installed = false
@@ -148,25 +129,27 @@ t.test('localRedis without ioredis says what to install, and looks again the nex
   })
   t.teardown(() => backend.close())
   const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: "localRedis() must be used where ioredis is installed (npm install ioredis), got Cannot find package 'ioredis'" }
-  await t.rejects(backend.prepare(), refused)
+  await t.rejects(backend.loadLibrary(), refused)
   await t.rejects(backend.getMany(['a']), refused)
   installed = true
-  await backend.prepare()
+  await backend.loadLibrary()
   t.strictSame(await backend.getMany(['a']), [undefined])
 })
 
 t.test('options that can not work are refused', async t => {
   const cases: [options: unknown, message: string][] = [
-    [null, 'localRedis must be an object, got null'],
-    [{ host: 'elsewhere' }, "localRedis.host must be absent: the options are port, db, got 'elsewhere'"],
-    [{ port: 0 }, 'localRedis.port must be a port, such as 6379, got 0'],
-    [{ port: 65_536 }, 'localRedis.port must be a port, such as 6379, got 65536'],
-    [{ port: '6379' }, "localRedis.port must be a port, such as 6379, got '6379'"],
-    [{ db: -1 }, 'localRedis.db must be the number of a database, such as 0, got -1'],
-    [{ db: 0.5 }, 'localRedis.db must be the number of a database, such as 0, got 0.5']
+    [null, 'localRedis(options) must be an object, got null'],
+    [[], 'localRedis(options) must be an object, got an array of 0'],
+    [{ host: 'elsewhere' }, "localRedis(options).host must be absent: the options are port, db, got 'elsewhere'"],
+    [{ port: 0 }, 'localRedis(options).port must be a port, such as 6379, got 0'],
+    [{ port: 65_536 }, 'localRedis(options).port must be a port, such as 6379, got 65536'],
+    [{ port: '6379' }, "localRedis(options).port must be a port, such as 6379, got '6379'"],
+    [{ db: -1 }, 'localRedis(options).db must be the number of a database, such as 0, got -1'],
+    [{ db: 0.5 }, 'localRedis(options).db must be the number of a database, such as 0, got 0.5']
   ]
   for (const [options, message] of cases) t.throws(() => localRedis(options as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message })
   t.ok(localRedis())
+  t.ok(localRedis({ port: undefined, other: undefined } as never), 'what is undefined counts as absent')
 })
 
 t.test('a connection that is idle does not keep the process alive', async t => {

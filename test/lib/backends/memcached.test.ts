@@ -127,12 +127,16 @@ t.test('what can not work is refused, by name', async t => {
     [new MemcacheClient({ server: '[::1]:11211' }), undefined, /host:port', got '\[::1\]:11211'/],
     [[client, clientOf(t, server.port)], undefined, /^memcached\(clients\) must be clients of different servers, got 127/],
     [client, null as never, 'memcached(options) must be an object, got null'],
-    [client, { prefix: 'a' }, "memcached.prefix must be absent: there is keyPrefix, got 'a'"],
-    [client, { keyPrefix: 'a b' }, "memcached.keyPrefix must be up to 50 printable ASCII characters without blanks, got 'a b'"],
-    [client, { keyPrefix: 'a'.repeat(51) }, /^memcached.keyPrefix must be/],
-    [client, { keyPrefix: 1 }, /^memcached.keyPrefix must be/]
+    [client, [], 'memcached(options) must be an object, got an array of 0'],
+    [client, 'app:', "memcached(options) must be an object, got 'app:'"],
+    [client, { prefix: 'a' }, "memcached(options).prefix must be absent: the only option is keyPrefix, got 'a'"],
+    [client, { keyPrefix: 'a b' }, "memcached(options).keyPrefix must be up to 50 printable ASCII characters without blanks, got 'a b'"],
+    [client, { keyPrefix: 'a'.repeat(51) }, /^memcached\(options\)\.keyPrefix must be/],
+    [client, { keyPrefix: 1 }, /^memcached\(options\)\.keyPrefix must be/]
   ]
   for (const [given, options, message] of cases) t.throws(() => memcached(given, options as never), { code, message })
+  t.doesNotThrow(() => memcached(client, { keyPrefix: undefined, other: undefined } as never), 'what is undefined counts as absent')
+  t.doesNotThrow(() => memcached(client, { keyPrefix: '{app}' }))
 })
 
 t.test("a client may name its server in any of memcache-client's ways", async t => {

@@ -158,12 +158,14 @@ t.test('one object in two places is weighed once', async t => {
 
 t.test('options that can not work are refused by name', async t => {
   for (const value of [0, -1, 1.5, NaN, Infinity, '10', null]) {
-    t.throws(() => memory({ maxEntries: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\.maxEntries must be a positive integer, got / })
-    t.throws(() => memory({ maxBytes: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\.maxBytes must be a positive integer, got / })
+    t.throws(() => memory({ maxEntries: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\(options\)\.maxEntries must be a positive integer, got / })
+    t.throws(() => memory({ maxBytes: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\(options\)\.maxBytes must be a positive integer, got / })
   }
-  t.throws(() => memory(null as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory(options) must be an object, got null' })
-  t.throws(() => memory({ max: 5 } as MemoryOptions), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory.max must be absent: there are maxEntries and maxBytes, got 5' })
-  t.doesNotThrow(() => memory({ maxEntries: undefined as unknown as number, maxBytes: undefined as unknown as number }))
+  for (const [options, got] of [[null, 'null'], [[], 'an array of 0'], ['1000', "'1000'"]] as const) {
+    t.throws(() => memory(options as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: `memory(options) must be an object, got ${got}` })
+  }
+  t.throws(() => memory({ max: 5 } as MemoryOptions), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory(options).max must be absent: the options are maxEntries, maxBytes, got 5' })
+  t.doesNotThrow(() => memory({ maxEntries: undefined as unknown as number, maxBytes: undefined as unknown as number, other: undefined } as MemoryOptions))
 })
 
 // ─── as a place for bytes ──────────────────────────────────────────────────────────────────────────

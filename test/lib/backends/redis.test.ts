@@ -595,9 +595,13 @@ t.test('a client that is none is refused by name', async t => {
 t.test('options that can not work are refused by name', async t => {
   const client = clients['a server'](t)
   for (const keyPrefix of ['a b', '{a}', 'a}', 'é', 'x'.repeat(51), 1, null]) {
-    t.throws(() => redis(client, { keyPrefix: keyPrefix as string }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^redis\.keyPrefix must be up to 50 printable ASCII characters without blanks and braces, got / })
+    t.throws(() => redis(client, { keyPrefix: keyPrefix as string }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^redis\(options\)\.keyPrefix must be up to 50 printable ASCII characters without blanks and braces, got / })
   }
-  t.throws(() => redis(client, { prefix: 'a' } as object), { message: "redis.prefix must be absent: there is keyPrefix, got 'a'" })
+  for (const [options, got] of [[null, 'null'], [[], 'an array of 0'], ['app:', "'app:'"]] as const) {
+    t.throws(() => redis(client, options as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: `redis(options) must be an object, got ${got}` })
+  }
+  t.throws(() => redis(client, { prefix: 'a' } as object), { message: "redis(options).prefix must be absent: the only option is keyPrefix, got 'a'" })
+  t.doesNotThrow(() => redis(client, { keyPrefix: undefined, other: undefined } as never), 'what is undefined counts as absent')
   t.doesNotThrow(() => redis(client, { keyPrefix: '' }))
   t.doesNotThrow(() => redis(client, { keyPrefix: 'app:v2/' }))
 })

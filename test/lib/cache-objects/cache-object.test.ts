@@ -622,6 +622,7 @@ t.test('a definition that can not work is refused where it is made', async t => 
   const cases: [make: () => unknown, said: string | RegExp][] = [
     [() => cacheObject(undefined as never), 'cacheObject(definition) must be an object, got undefined'],
     [() => cacheObject(null as never), 'cacheObject(definition) must be an object, got null'],
+    [() => cacheObject([] as never), 'cacheObject(definition) must be an object, got an array of 0'],
     [() => cacheObject({ ...good, name: 'a b' }), "cacheObject: name must be 1 to 64 letters, digits and . $ @ / - _, got 'a b'"],
     [() => cacheObject({ ...good, name: 1 as never }), 'cacheObject: name must be 1 to 64 letters, digits and . $ @ / - _, got 1'],
     [() => cacheObject({ ...good, colour: 1 } as never), "Good: 'colour' is not an option; the options are name, backend, properties, timeout, extends"],
@@ -637,6 +638,7 @@ t.test('a definition that can not work is refused where it is made', async t => 
     [() => cacheObject({ ...good, extends: null as never }), 'cacheObject: extends must be a class made by cacheObject, got null'],
     [() => property(null as never), 'property(options) must be an object, got null'],
     [() => property(5 as never), 'property(options) must be an object, got 5'],
+    [() => property([] as never), 'property(options) must be an object, got an array of 0'],
     [() => property({ colour: 1 } as never), "property: 'colour' is not an option; the options are backend, default, ttl"],
     [() => property({ ttl: 'soon' }), /^property: ttl must be a duration/],
     [() => property({ ttl: 0 }), /^property: ttl must be a duration/],
@@ -644,6 +646,8 @@ t.test('a definition that can not work is refused where it is made', async t => 
     [() => property({ default: () => 1 }), /^property: a value that holds a function/]
   ]
   for (const [make, message] of cases) t.throws(make, { code: 'FST_CACHING_API_INVALID_DEFINITION', message })
+  t.doesNotThrow(() => cacheObject({ ...good, timeout: undefined, colour: undefined } as never), 'what is undefined counts as absent')
+  t.doesNotThrow(() => property({ ttl: undefined, colour: undefined } as never))
   for (const name of ['id', 'then', 'get', 'getAll', 'set', 'delete', 'deleteAll', 'save', 'constructor', 'toString', 'valueOf', 'hasOwnProperty']) {
     t.throws(() => cacheObject({ ...good, properties: { [name]: property() } }), { code: 'FST_CACHING_API_INVALID_DEFINITION', message: `Good: a property can't be named '${name}': that is a member of the object` })
   }

@@ -30,7 +30,7 @@ t.test('what the promise jobs of a tick ask for is in its batch, wherever in the
   t.strictSame(calls, [['getMany', 'a', 'b']])
 })
 
-t.test('all who give a backend the same budget share its batches', async t => {
+t.test('all who give a backend the same timeout share its batches', async t => {
   const { backend, calls } = recordedBackend()
   t.equal(ObjectBackend.of(backend, plenty), ObjectBackend.of(backend, plenty))
   t.not(ObjectBackend.of(backend, plenty), ObjectBackend.of(backend, plenty + 1))
@@ -55,7 +55,7 @@ t.test('what is on several servers is one getMany for each, and they fail apart'
 t.test('a backend on several servers hears how long they may take', t => {
   const allowed: unknown[] = []
   const backend = { ...recordedBackend().backend, serverOf: () => ({}), allow: (...what: unknown[]) => { allowed.push(what) } } as Backend
-  for (const budget of [plenty, plenty, 1]) ObjectBackend.of(backend, budget)
+  for (const timeout of [plenty, plenty, 1]) ObjectBackend.of(backend, timeout)
   t.strictSame(allowed, [[plenty], [1]])
   t.end()
 })
@@ -90,6 +90,10 @@ t.test('a failure reaches all who read in that tick, and nobody later', async t 
 t.test('a backend that throws instead of rejecting, or answers with something else, has failed', async t => {
   const throwing: Backend = { ...recordedBackend().backend, getMany: () => { throw new Error('at once') } }
   await t.rejects(ObjectBackend.of(throwing, plenty).read('a'), /at once/)
+  const { backend, calls } = recordedBackend()
+  const refusing: Backend = { ...backend, setMany: () => { throw new Error('at once') } }
+  await t.rejects(ObjectBackend.of(refusing, plenty).write([{ key: 'a', value: bytes('1'), ttl: 1000 }], ['b']), /at once/)
+  t.strictSame(calls, [['deleteMany', 'b']], 'what is deleted is deleted all the same')
   const strange = { ...recordedBackend().backend, getMany: async () => undefined } as unknown as Backend
   await t.rejects(ObjectBackend.of(strange, plenty).read('a'), TypeError)
   for (const answers of [[], [bytes('1')], [bytes('1'), undefined, undefined]]) {
@@ -113,7 +117,7 @@ t.test('a value that can not be kept doesn\'t hide that a deletion failed', asyn
   await t.rejects(write(), /away/)
 })
 
-t.test('an operation has its budget', async t => {
+t.test('an operation has its timeout', async t => {
   const never = deferred()
   const { backend } = recordedBackend('recorded', () => never.promise)
   const one = ObjectBackend.of(backend, 5)
@@ -121,18 +125,18 @@ t.test('an operation has its budget', async t => {
   await t.rejects(one.write([], ['a']), /recorded did not answer within 5 ms/)
 })
 
-t.test('what a backend has to prepare counts for no budget', async t => {
+t.test('the library that a backend has to load counts for no timeout', async t => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
-  const [preparing, prepared] = [gate(), gate()]
+  const [loading, loaded] = [gate(), gate()]
   const { backend, calls } = recordedBackend()
-  const opening = Object.assign(backend, { prepare: async () => { preparing.open(); await prepared.opened }, hold () {}, release: async () => {} })
+  const opening = Object.assign(backend, { loadLibrary: async () => { loading.open(); await loaded.opened } })
   const reading = ObjectBackend.of(opening, 1).read('a')
-  await preparing.opened
-  mock.timers.tick(1000) // longer than the budget
+  await loading.opened
+  mock.timers.tick(1000) // longer than the timeout
   await new Promise(setImmediate)
   t.strictSame(calls, [])
-  prepared.open()
+  loaded.open()
   t.equal(await reading, undefined)
   t.strictSame(calls, [['getMany', 'a']])
 })

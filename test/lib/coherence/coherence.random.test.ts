@@ -55,13 +55,13 @@ class Cache {
   constructor (app: Application, process: HubProcess) {
     this.#app = app
     this.process = process
-    this.#coherence = process.run(() => new Coherence({ line: process.line, channel: 'coherence', lease, budget: 60, logger: silentLogger() }))
+    this.#coherence = process.run(() => new Coherence({ line: process.line, channel: 'coherence', lease, timeout: 60, logger: silentLogger() }))
     this.#coherence.attach('people', { invalidated: what => this.#forget(what), startEmpty: () => this.#startEmpty() })
     process.run(() => this.#coherence.start()).catch(() => {})
   }
 
   get isTrusted (): boolean {
-    return !this.isClosed && this.process.run(() => this.#coherence.trusted)
+    return !this.isClosed && this.process.run(() => this.#coherence.isTrusted)
   }
 
   /** Reads everything. @throws if it finds what it must not */

@@ -21,13 +21,13 @@ class Member {
 
   constructor (hub: LineHub, options: Partial<CoherenceOptions> = {}) {
     this.process = hub.join()
-    this.coherence = this.process.run(() => new Coherence({ line: this.process.line, channel: 'coherence', lease, budget: 1000, logger: this.logger, ...options }))
+    this.coherence = this.process.run(() => new Coherence({ line: this.process.line, channel: 'coherence', lease, timeout: 1000, logger: this.logger, ...options }))
     this.coherence.attach('people', { invalidated: what => this.told.push(what), startEmpty: () => { this.emptied++ } })
     this.process.run(() => this.coherence.start()).then(() => { this.started = true }, () => {})
   }
 
   get trusted (): boolean {
-    return this.process.run(() => this.coherence.trusted)
+    return this.process.run(() => this.coherence.isTrusted)
   }
 
   push (what: Invalidation = { keys: ['k'] }, eventual = false) {

@@ -10,15 +10,15 @@ function trustIn (t: Test) {
 
 t.test('nothing is believed before the line was asked, and has answered', async t => {
   const { trust, clock } = trustIn(t)
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
   const question = trust.ask()
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
   t.ok(trust.renew(question))
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
   clock.time += 99.9
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
   clock.time += 0.1
-  t.notOk(trust.held, 'the lease is over')
+  t.notOk(trust.isHeld, 'the lease is over')
 })
 
 t.test('a lease of trust begins when the question is sent, however late the answer comes', async t => {
@@ -27,14 +27,14 @@ t.test('a lease of trust begins when the question is sent, however late the answ
   clock.time += 80
   t.ok(trust.renew(question))
   clock.time += 19
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
   clock.time += 1
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
 
   const late = trust.ask()
   clock.time += 100
   trust.renew(late)
-  t.notOk(trust.held, 'too late')
+  t.notOk(trust.isHeld, 'too late')
 })
 
 t.test('the answer to a question that was discarded does not renew trust, and takes nothing away', async t => {
@@ -44,11 +44,11 @@ t.test('the answer to a question that was discarded does not renew trust, and ta
   const question = trust.ask()
   trust.discard()
   t.notOk(trust.renew(question))
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
   clock.time += 50
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
   t.ok(trust.renew(trust.ask()), 'another question does')
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
 })
 
 t.test('trust ends at once, and only a later question begins it again', async t => {
@@ -56,9 +56,9 @@ t.test('trust ends at once, and only a later question begins it again', async t 
   trust.renew(trust.ask())
   const question = trust.ask()
   trust.end()
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
   t.notOk(trust.renew(question))
-  t.notOk(trust.held)
+  t.notOk(trust.isHeld)
   t.ok(trust.renew(trust.ask()))
-  t.ok(trust.held)
+  t.ok(trust.isHeld)
 })

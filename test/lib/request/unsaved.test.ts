@@ -154,12 +154,12 @@ t.test('before a response is known, nobody promises to save; when it is, it coun
   const { unsaved } = request()
   let saves = 0
   t.notOk(unsaved.take({ save: async () => { saves++ } }))
-  unsaved.answeredBy(response)
+  unsaved.setResponse(response)
   response.emit('close')
   await unsaved.saving
   t.equal(saves, 1)
   const unused = request()
-  unused.unsaved.answeredBy(response)
+  unused.unsaved.setResponse(response)
   t.equal(response.listenerCount('close'), 0, 'nothing was assigned')
 })
 
