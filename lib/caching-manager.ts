@@ -208,7 +208,7 @@ export class CachingManager {
     const context = this.#context
     if (typeof context !== 'function') return context ?? ({} as LoaderContext)
     if (this.#opened === undefined) {
-      const opened = this.#opened = promiseTry(context)
+      const opened = this.#opened = promiseTry(() => context())
       opened.catch(() => { this.#opened = undefined }) // the next load tries again
     }
     return this.#opened
@@ -236,7 +236,6 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, longestLease), logger, now, regions: resolved }
 }
 
-/** No other process sees what the region keeps. */
 const lineOf = (backends: readonly Backend[]): Line | undefined =>
   backends.filter(isLeasing).find(backend => backend.line !== undefined)?.line
 
