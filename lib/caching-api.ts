@@ -40,7 +40,7 @@ export class CachingApi {
   #recorder: Recorder | undefined
   #fetching = 0
   #extras: RequestExtras | undefined
-  /** Of a request of the plugin's: for what can't be saved. */
+  /** The plugin's requests have one: it is told of what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
 
@@ -252,7 +252,7 @@ export class CachingApi {
     return memory
   }
 
-  /** Of a hit, only what it needs: V8 has so much room for what it inlines. */
+  /** This has only what a hit needs: V8 inlines no more than so much. */
   #read (bound: BoundMethod, args: readonly unknown[], resolved: ResolvedGetOptions | undefined): Read {
     return resolved === undefined && hasPlainArgument(args)
       ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
@@ -283,7 +283,7 @@ export class CachingApi {
     return this.#hand(bound, args, undefined, known, previous)
   }
 
-  /** With options, or arguments that are looked up by their key. */
+  /** A read with options, or with arguments that are looked up by their key. */
   #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: ResolvedGetOptions): Read {
     const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
@@ -352,7 +352,7 @@ export class CachingApi {
     this.#restore(bound, args, key, sharedRefresh ?? fetching, previous)
   }
 
-  /** In the place of `read`, if it is there still, or of nothing: what was read before, unless that has failed meanwhile. */
+  /** Puts back what was read before, in the place of `read` or of nothing, unless something else is there now. What has failed meanwhile is passed over. */
   #restore (bound: BoundMethod, args: readonly unknown[], key: string | undefined, read: Read | undefined, previous: Read | undefined): void {
     if (read === undefined ? this.#reads.get(bound, args, () => key!) !== undefined : !this.#reads.delete(bound, args, key, read)) return
     while ((previous instanceof SharedRefresh && previous.isOver) || (previous instanceof Fetching && previous.hasFailed)) previous = previous.previous
@@ -467,13 +467,13 @@ interface Written extends PrimedRow { readonly entry: Shared }
 
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
 class RequestExtras {
-  /** By key: rows that came with others, until they are read. */
+  /** Rows that came with others, by key, until they are read. */
   primed: Map<string, Shared> | undefined
   /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */
   overtaken: Set<string> | undefined
   stash: Map<string, unknown> | undefined
   regions: Map<string, RequestRegion> | undefined
-  /** By class and id. */
+  /** Cache objects, by class and id. */
   objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
   unsaved: UnsavedObjects | undefined
 }
