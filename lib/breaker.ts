@@ -2,7 +2,7 @@ import type { Logger } from './logger.js'
 import { withTimeout } from './with-timeout.js'
 
 export interface BreakerOptions {
-  /** As the log shows it. */
+  /** What the log calls it. */
   name: string
   /** Milliseconds for one operation. */
   timeout: number
@@ -15,9 +15,9 @@ export class BreakerOpenError extends Error {}
 /** Another operation stands in the way of this one, which tells nothing of whether the tier is there. */
 export class HeldUpError extends Error {}
 
-/** In a row, until the breaker opens. */
+/** After so many failures in a row the breaker opens. */
 const mostFailures = 3
-/** Until an open breaker lets a probe through; it doubles with each probe that fails. Milliseconds. */
+/** An open breaker pauses before it lets a probe through; the pause doubles with each probe that fails. Milliseconds. */
 const shortestPause = 100
 const longestPause = 2000
 
@@ -33,7 +33,7 @@ export class Breaker {
   #failures = 0
   /** 0: the breaker is closed. */
   #pause = 0
-  /** By performance.now(), while the breaker is open. */
+  /** When an open breaker lets the next probe through, by performance.now(). */
   #probeAt = 0
   #probing = false
 
@@ -83,7 +83,7 @@ export class Breaker {
     if (probing) this.#probing = false
     if (error instanceof HeldUpError) return
     this.#failing = true
-    // Of a tier on several servers, one was not asked, by its own breaker: that tells nothing of the others.
+    // The tier is on several servers, and the breaker of one of them is open: that tells nothing of the others.
     if (error instanceof BreakerOpenError) return
     this.#failures++
     // Operations that were under way when the breaker opened fail for the same reason: only a probe lengthens the pause.

@@ -49,7 +49,7 @@ export type ResultOf<O extends AnyCachedObject, M extends MethodName<O>> = O['me
 export type RowOf<O extends AnyCachedObject, M extends MethodName<O>> = O['methods'][M]['row']
 /** What `getMany` takes for each read of a method of one argument. Not an array: it would be taken for the list of arguments. */
 export type SoleArg<A> = A extends readonly [infer Only extends NoArray] ? Only : A extends readonly [infer Only] ? Exclude<Only, readonly unknown[]> : never
-/** For what isn't known to be an array, `Exclude` would be an open question in generic code. */
+/** What is known to be no array. `Exclude` alone would stay an open question in generic code. */
 type NoArray = string | number | bigint | boolean | null | undefined | (object & { readonly [Symbol.iterator]?: never })
 
 /** A method as it was defined. The types of its functions were checked where `loadOne` or `loadMany` was called. */

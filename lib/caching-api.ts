@@ -40,7 +40,7 @@ export class CachingApi {
   #recorder: Recorder | undefined
   #fetching = 0
   #extras: RequestExtras | undefined
-  /** Gets a line for what can't be saved. Undefined: this is no request of the plugin's, and its maker saves its objects. */
+  /** The plugin's requests have one: it is told of what can't be saved. */
   #logger: Pick<Logger, 'warn'> | undefined
   #response: Response | null = null
 
@@ -283,7 +283,7 @@ export class CachingApi {
     return this.#hand(bound, args, undefined, known, previous)
   }
 
-  /** With options, or arguments that are looked up by their key. */
+  /** A read with options, or with arguments that are looked up by their key. */
   #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: ResolvedGetOptions): Read {
     const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
@@ -470,13 +470,13 @@ interface Written extends PrimedRow { readonly entry: Shared }
 
 /** What few requests have: made with the first of it, since every property of a request takes time to make. */
 class RequestExtras {
-  /** By key: rows that came with others, until they are read. */
+  /** Rows that came with others, by key, until they are read. */
   primed: Map<string, Shared> | undefined
   /** Keys that were written or invalidated while something was fetched: rows that come with that are older. */
   overtaken: Set<string> | undefined
   stash: Map<string, unknown> | undefined
   regions: Map<string, RequestRegion> | undefined
-  /** By class and id. */
+  /** Cache objects, by class and id. */
   objects: Map<AnyCacheObjectClass, Map<string, object>> | undefined
   unsaved: UnsavedObjects | undefined
 }

@@ -57,12 +57,12 @@ export function assertSerializer (serializer: unknown, path: string): asserts se
 export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
-/** Of one read or write: a misspelt one would do nothing. What is undefined counts as absent. @throws InvalidOptionsError */
+/** Checks the names of the options of a read or a write: a misspelt one would do nothing. @throws InvalidOptionsError */
 export function assertCallOptions (options: unknown): void {
   assertObject(options, 'options', callOptions)
 }
 
-/** Of any call: one object may be meant for several. */
+/** The options of all calls: one object may be meant for several. */
 const callOptions = namesOf<GetOptions & WriteOptions & CreateOptions<unknown>>({ maxAge: true, force: true, ttl: true, grace: true, tags: true, shouldCache: true })
 
 /** @throws InvalidArgumentError */
@@ -86,7 +86,7 @@ export function refusing<T> (where: string, resolve: () => T): T {
   }
 }
 
-/** As `assertObject` does for options. @throws InvalidDefinitionError for a property that isn't `known` */
+/** @throws InvalidDefinitionError for a property that isn't `known`. What is undefined counts as absent. */
 export function refuseUnknown (definition: object, where: string, known: readonly string[]): void {
   for (const [name, given] of Object.entries(definition)) {
     if (given !== undefined && !known.includes(name)) refuse(`${where}: '${name}' is not an option; the options are ${known.join(', ')}`)

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers'
 /** After so many reads the clock is read again, even if the event loop has not turned since. */
 const mostReads = 32
 
-/** As it was when this module was loaded: a clock that a test puts in its place later is read each time. */
+/** The clock when this module was loaded. One that a test puts in its place later is read each time. */
 const systemTime = Date.now
 
 /** False for one that a test had put in its place before. */

@@ -60,7 +60,7 @@ export function encodeEntry (entry: Entry, serializer: Serializer, stamp: Stamp 
   return bytes
 }
 
-/** Of one entry at a time: to make a view of each entry's own bytes would take as long as all the rest. */
+/** The numbers of one entry at a time: to make a view of each entry's own bytes would take as long as all the rest. */
 const bytesOfNumbers = new Uint8Array(tagsAt - numbersAt)
 const numbers = new DataView(bytesOfNumbers.buffer)
 

@@ -15,7 +15,7 @@ export interface Entry extends Shared {
   readonly softened?: boolean
 }
 
-/** As a class, see *What is made for each key* in docs/decisions.md. */
+/** An entry as it is made. Why it is a class: *What is made for each key* in docs/decisions.md. */
 export class KeptEntry implements Entry {
   readonly value: unknown
   readonly loose: Shared['loose']
@@ -38,7 +38,7 @@ export class KeptEntry implements Entry {
 
 export type Freshness = 'fresh' | 'stale' | 'gone'
 
-/** With `maxAge`, that age takes the ttl's place for this one question; with `Infinity`, whatever is there is fresh. */
+/** `maxAge` takes the ttl's place for this one question; with `Infinity`, whatever is there is fresh. */
 export function freshness (entry: Entry, now: number, maxAge: number | undefined): Freshness {
   if (maxAge === undefined && entry.softened !== true) return now < entry.freshUntil ? 'fresh' : now < entry.staleUntil ? 'stale' : 'gone'
   const age = now - entry.loadedAt

@@ -7,7 +7,7 @@ import type { Stamp } from './stamp.js'
  * another region. Keys of anything else (stamps, tags, locks) start with `{`, which no entry does.
  */
 
-/** Of an entry: 'k' of a caller's own key, 'f' of a wrapped function, 'o' of a cached object. */
+/** What an entry is of: 'k', a caller's own key; 'f', a wrapped function; 'o', a cached object. */
 export type KeyKind = 'k' | 'f' | 'o'
 
 /** How deeply arguments may be nested: they may come from a request, and a deeper one could exhaust the stack. */
@@ -108,7 +108,7 @@ export const coherenceChannel = (namespace: string): string => `${namespace}:coh
 /** The keys of a region. Those with the same name in braces share a slot of a Redis Cluster. */
 export class Keyspace {
   readonly region: string
-  /** Of every entry's key. */
+  /** Every entry's key begins with it. */
   readonly prefix: string
   readonly stamp: string
   readonly #braced: string

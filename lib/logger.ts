@@ -1,4 +1,4 @@
 export type LogFn = (details: object, message: string) => void
 
-/** As much of pino, Fastify's logger, as is called here. */
+/** The methods of pino, Fastify's logger, that are called here. */
 export interface Logger { debug: LogFn, info: LogFn, warn: LogFn, error: LogFn }

@@ -56,7 +56,7 @@ export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'
 
 /** A region's options, checked, in milliseconds, with every default in place. */
 export interface ResolvedRegionOptions {
-  /** Without those that keep nothing. */
+  /** Those that keep nothing are left out. */
   readonly tiers: readonly Backend[]
   readonly policy: Policy
   /** Only for rows of cached objects: values of the region itself may be `null` like any other. */
@@ -117,7 +117,8 @@ function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
 function resolveLoadTimeout (loadTimeout: unknown, path: string): { soft: number | undefined, hard: number | undefined } {
   assertObject(loadTimeout, path, loadTimeoutNames)
   const timeout = (name: 'soft' | 'hard') => loadTimeout[name] === undefined ? undefined : resolveDuration(loadTimeout[name], `${path}.${name}`, 1, longestTimer)
-  const [soft, hard] = [timeout('soft'), timeout('hard')]
+  const soft = timeout('soft')
+  const hard = timeout('hard')
   if (soft !== undefined && hard !== undefined && soft > hard) throw new InvalidOptionsError(`${path}.soft`, `no longer than ${path}.hard`, show(loadTimeout.soft))
   return { soft, hard }
 }

@@ -14,11 +14,11 @@ export interface WrappedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
   /** What is cached for these arguments, if it is fresh. */
   get (...args: A): Promise<T | undefined>
-  /** As `Region.set`, for these arguments. */
+  /** Does what `Region.set` does, for these arguments. */
   set (value: T, ...args: A): Promise<void>
   /** Calls the function whatever is cached, and caches what it returns. */
   refresh (...args: A): Promise<T>
-  /** As `Region.delete`, for these arguments. @throws InvalidationPendingError */
+  /** Does what `Region.delete` does, for these arguments. @throws InvalidationPendingError */
   invalidate (...args: A): Promise<void>
   /** The function itself, uncached. */
   readonly original: (...args: A) => T | Promise<T>
@@ -116,14 +116,14 @@ export class Region {
     await this.setMany([[key, value]], options)
   }
 
-  /** As `set`, in one step for each tier. A Map will do, or pairs. */
+  /** Sets several in one step for each tier. A Map will do, or pairs. */
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
     assertCallOptions(options)
     const sets = pairsOf(entries).map(([key, value]) => ({ key: this.#key(key), value }))
     await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
   }
 
-  /** As `deleteMany`. @throws InvalidationPendingError */
+  /** Resolves when no reader can start to read the old value. @throws InvalidationPendingError */
   async delete (key: string): Promise<void> {
     await this.path.invalidate({ keys: [this.#key(key)] })
   }

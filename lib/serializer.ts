@@ -119,7 +119,7 @@ interface Shape {
 
 const shapeless = { header: msgpackHeader, packr }
 
-/** By names. */
+/** Shapes by their names, joined by commas. */
 const shapes = new LRUCache<string, Shape>({ max: 100 })
 /** Names that were seen once. A shape is made for the second time: an object that is used as a dictionary has names of its own. */
 const seenOnce = new LRUCache<string, true>({ max: 1000 })
@@ -139,7 +139,7 @@ function makeShape (text: string): Shape {
   }
 }
 
-/** Of a row, or of the first in a list of rows. */
+/** The shape of a row, or of the first in a list of rows. */
 function shapeOf (value: unknown): Shape | undefined {
   const row: unknown = Array.isArray(value) ? value[0] : value
   if (typeof row !== 'object' || row === null || Object.getPrototypeOf(row) !== Object.prototype) return undefined

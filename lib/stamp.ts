@@ -19,10 +19,10 @@ export interface Stamp {
   readonly deleted: number
 }
 
-/** Of an entry that no shared tier has stamped yet. */
+/** What an entry carries that no shared tier has stamped yet. */
 export const unstamped: Stamp = { epoch: -1, softened: 0, tagged: 0, deleted: 0 }
 
-/** With a random epoch. */
+/** A stamp with a random epoch. */
 export const newStamp = (): Stamp => ({ epoch: newStampPart(), softened: 0, tagged: 0, deleted: 0 })
 
 /** Unlike any before it. */

@@ -83,7 +83,7 @@ function shareDeep (value: object): Shared {
 export const own = ({ value, loose }: Shared): unknown =>
   loose === undefined && typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : ownOther(value, loose)
 
-/** For anything but a plain object that is frozen below, which most rows are. */
+/** The same for all other values: most rows are plain objects that are frozen below. */
 function ownOther (value: unknown, loose: Shared['loose']): unknown {
   if (typeof value !== 'object' || value === null || (loose === 'uncopied' && !isFreezable(value))) return value
   if (loose === 'all') return copy(value)

@@ -84,7 +84,7 @@ export { LocalRedisObject, localRedisObject, memcachedObject, memoryObject, redi
 export type { Duration } from '../lib/duration.js'
 export { BackendFailedError, BatchMismatchError, ClosedError, InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, InvalidationPendingError, LoadTimeoutError, ReentrantLoadError, UnknownRegionError, type ErrorCode } from '../lib/errors.js'
 export type { InvalidationBus } from '../lib/line.js'
-// With a star, so that applications can add to the interface by `declare module 'fastify-caching-api'`.
+// Only what is re-exported by a star can be added to by `declare module 'fastify-caching-api'`.
 export * from '../lib/loader-context.js'
 export type { DogpileLock, HeldLock } from '../lib/locks/lock.js'
 export { redlock } from '../lib/locks/redlock.js'

@@ -13,7 +13,7 @@ import type { Stamp } from '../stamp.js'
 export interface Backend {
   /** Shown in stats and metrics: 'memory', 'redis', 'memcached'. */
   readonly name: string
-  /** In the order of `keys`; `undefined` in the gaps. */
+  /** Resolves to what each key holds, in the order of `keys`; `undefined` in the gaps. */
   getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]>
   /** Replaces what is there, its ttl too. Of two for one key the later one stays. @throws UnstorableError where some can't be kept */
   setMany (entries: readonly BackendEntry[]): Promise<void>
@@ -75,7 +75,7 @@ export interface LeasingBackend extends Backend {
   forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
   /** Makes sure that each tag has a version, and that it lives for at least `ttl` milliseconds. */
   holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void>
-  /** To other processes, over the same server. Undefined where it has none. */
+  /** The line to other processes over the same server. Undefined where it has none. */
   readonly line?: Line
   /** The connection that it works on, where a single one executes all its commands in order. */
   readonly connection?: unknown
@@ -83,7 +83,7 @@ export interface LeasingBackend extends Backend {
 
 export interface LeaseRequest {
   mark: Uint8Array
-  /** Of a mark; milliseconds. */
+  /** How long a mark is held. Milliseconds. */
   ttl: number
   stamp: string
   /** Gives what each key holds the identity of `mark`, which revokes earlier leases on it. With `fillUnchanged`: raises `deleted`, too. */
@@ -117,7 +117,7 @@ export interface LocalEntry extends Entry {
   validIn: Generation
   /** When its key was last asked for, in the backend's own count. */
   usedAt: number
-  /** Where it is found as well, under `alias`, until the backend replaces or evicts it. */
+  /** A table where it is found as well, under `alias`, until the backend replaces or evicts it. */
   shortcuts: Shortcuts | undefined
   alias: unknown
 }

@@ -6,15 +6,15 @@ import { redis } from './redis.js'
 import type { RedisLike } from './redis-client.js'
 
 export interface LocalRedisOptions {
-  /** Of the server on 127.0.0.1. Default 6379. */
+  /** The server's port on 127.0.0.1. Default 6379. */
   port?: number
-  /** Default 0. */
+  /** The number of the database. Default 0. */
   db?: number
 }
 
 const optionNames = namesOf<LocalRedisOptions>({ port: true, db: true })
 
-/** As much of ioredis as is called here. */
+/** The part of ioredis that is called here. */
 interface Library { Redis: new (options: object) => LocalClient }
 interface LocalClient extends RedisLike {
   readonly stream: { unref (): void }

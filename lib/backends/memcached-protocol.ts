@@ -2,7 +2,7 @@
 
 const lineBreak = Buffer.from('\r\n')
 
-/** At the end of a command: there is to be no reply. */
+/** A command that ends with it gets no reply. */
 export const noreply = ' noreply'
 
 /** 8 is the flag that memcache-client gives to bytes. `more`: the number that `cas` compares, or `noreply`. */
@@ -12,7 +12,7 @@ export const storageCommand = (command: 'set' | 'add' | 'cas' | 'append', key: s
 /** A `cas unique` that no item ever has. */
 export const unusedUnique = String(2n ** 64n - 1n)
 
-/** As an expiry: none. */
+/** The expiry time of what never expires. */
 export const never = 0
 const thirtyDays = 30 * 24 * 60 * 60
 const latest = 2 ** 31 - 1
@@ -28,17 +28,17 @@ export function exptimeOf (ttl: number): number {
   return at <= latest ? at : never
 }
 
-/** Something else is there, or nothing. */
+/** Whether the error says that something else is there, or nothing. */
 export const isRefusal = ({ message }: Error): boolean => message === 'NOT_STORED' || message === 'EXISTS' || message === 'NOT_FOUND'
 
-/** The value can't be kept: never, or not now. */
+/** Whether the error says that the value can't be kept: never, or not now. */
 export const isUnstorable = ({ message }: Error): boolean => /^SERVER_ERROR (object too large|out of memory)/.test(message)
 
-/** Not now: the server may evict nothing (-M). */
+/** Whether it can only not be kept now: the server may evict nothing (-M). */
 export const isFull = ({ message }: Error): boolean => /^SERVER_ERROR out of memory/.test(message)
 
-/** An error that the client has read from the server; all others are of a connection, or of silence. */
+/** Whether the client has read the error from the server. All others are of a connection, or of silence. */
 export const isReply = ({ message }: Error): boolean => /^(NOT_STORED|EXISTS|NOT_FOUND|((CLIENT|SERVER)_)?ERROR)\b/.test(message)
 
-/** The client can't unpack a value that isn't ours, and doesn't tell which of the keys has it. */
+/** Whether the client couldn't unpack a value, which isn't ours then. It doesn't tell which of the keys has it. */
 export const isForeignValue = (error: Error): boolean => error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ERR_ASSERTION'

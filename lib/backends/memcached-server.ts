@@ -2,7 +2,7 @@ import { Breaker } from '../breaker.js'
 import type { Logger } from '../logger.js'
 import { isForeignValue, isReply } from './memcached-protocol.js'
 
-/** As much of memcache-client's `MemcacheClient` as is called here. */
+/** The part of memcache-client's `MemcacheClient` that is called here. */
 export interface MemcachedLike {
   readonly options: { readonly server: unknown }
   /** Bytes that the server answers once: other commands may stand before the last one, as long as they are 'noreply'. */

@@ -6,7 +6,7 @@ import type { Item, MemcachedServer } from './memcached-server.js'
 /** One server, or several that each have their share of the keys. */
 export class MemcachedShards {
   readonly #servers: readonly [MemcachedServer, ...MemcachedServer[]]
-  /** Of each server, for rendezvous hashing. */
+  /** The hash of each server's address. */
   readonly #seeds: readonly number[]
 
   constructor (servers: readonly [MemcachedServer, ...MemcachedServer[]]) {
@@ -31,7 +31,9 @@ export class MemcachedShards {
     let highest = -1
     for (let i = 0; i < this.#servers.length; i++) {
       const score = mix(hashed ^ this.#seeds[i]!)
-      if (score > highest) [best, highest] = [this.#servers[i]!, score]
+      if (score <= highest) continue
+      best = this.#servers[i]!
+      highest = score
     }
     return best
   }

@@ -21,8 +21,9 @@ export const stampIn = (item: Item | undefined): Stamp | undefined => item === u
  */
 export class MemcachedStamps {
   readonly #shards: MemcachedShards
-  /** By key. */
+  /** The change of each key that is under way. */
   readonly #running = new Map<string, Promise<void>>()
+  /** The changes of each key that are made together when that is over. */
   readonly #next = new Map<string, { readonly changes: StampChange[], readonly done: Promise<void> }>()
 
   constructor (shards: MemcachedShards) {

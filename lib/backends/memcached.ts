@@ -10,12 +10,12 @@ import { MemcachedShards } from './memcached-shards.js'
 import { MemcachedStamps, stampIn } from './memcached-stamps.js'
 
 export interface MemcachedOptions {
-  /** In front of every key. Up to 50 printable ASCII characters without blanks. */
+  /** Stands in front of every key. Up to 50 printable ASCII characters without blanks. */
   keyPrefix?: string
 }
 
 /**
- * On one memcached server, or on several: then each has its share of the keys, and a client of its own. Clients are
+ * Keeps values on one memcached server, or on several: then each has its share of the keys, and a client of its own. Clients are
  * handed in and stay open. @throws InvalidOptionsError
  *
  *     memcached(new MemcacheClient({ server: '127.0.0.1:11211' }))
@@ -84,7 +84,7 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
   }
 
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
-    // Of two for one key the later one counts: as two commands, one could overtake the other on another connection.
+    // Only the last of several for one key is sent: as two commands, one could overtake the other on another connection.
     const byKey = new Map(entries.map(entry => [entry.key, entry]))
     const keys = [...byKey.keys()]
     const stored = await Promise.all([...byKey.values()].map(({ key, value, ttl }) => this.#shards.set(this.#key(key), value, exptimeOf(ttl))))
@@ -119,7 +119,7 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
     return [stampItem?.value ?? Buffer.from(stamp), ...held]
   }
 
-  /** By appending nothing, which changes the `cas unique` and nothing else. */
+  /** Appends nothing, which changes the `cas unique` and nothing else. */
   async #takeOver (at: string, addMissing: Buffer): Promise<void> {
     try {
       await this.#shards.serverOf(at).send(Buffer.concat([addMissing, storageCommand('append', at, Buffer.alloc(0), never)]))
@@ -159,14 +159,14 @@ export class MemcachedBackend implements LeasingBackend, SpreadBackend {
       case 'hard': return await this.#stamps.change(stampAt, revision.stamp, (stamp, fresh) => ({ ...stamp, epoch: fresh.epoch }))
       case 'soft': return await this.#stamps.change(stampAt, revision.stamp, stamp => ({ ...stamp, softened: stamp.softened + 1 }))
       case 'tags':
-        // In this order, see `holdTags`. A tag without a version is doubted in all entries that are older than the stamp.
+        // The order matters, see `holdTags`. A tag without a version is doubted in all entries that are older than the stamp.
         await this.#stamps.change(stampAt, revision.stamp, stamp => ({ ...stamp, tagged: stamp.tagged + 1 }))
         await this.deleteMany(revision.tagKeys)
     }
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    // In this order: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
+    // The order matters: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
     await this.#stamps.change(this.#key(stampKey), stamp, current => ({ ...current, deleted: current.deleted + 1 }))
     await this.deleteMany(keys)
   }

@@ -6,7 +6,7 @@ import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.
 export interface MemoryOptions {
   /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either. */
   maxEntries?: number
-  /** Of keys, values and what it takes to keep them, as estimated. A value larger than this is not kept. */
+  /** Keys, values and what it takes to keep them count, as estimated. A value larger than this is not kept. */
   maxBytes?: number
 }
 
@@ -15,10 +15,10 @@ const optionNames = namesOf<MemoryOptions>({ maxEntries: true, maxBytes: true })
 /** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its node in the LRU list. */
 const overhead = 400
 
-/** For cache objects, which use this as any other backend: a copy of the caller's bytes. */
+/** What cache objects keep, which use this as any other backend: a copy of the caller's bytes. */
 interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonly shortcuts?: undefined }
 
-/** In this process: values, not bytes, so a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
+/** Keeps values in this process, and no bytes: a hit decodes nothing. Bounded by entries, by bytes, or both. @throws InvalidOptionsError */
 export function memory (options: MemoryOptions = {}): Backend {
   assertObject(options, 'memory(options)', optionNames)
   for (const [name, value] of Object.entries(options as MemoryOptions)) {

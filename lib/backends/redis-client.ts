@@ -1,6 +1,6 @@
 import { InvalidOptionsError, show } from '../errors.js'
 
-/** As much of ioredis' `Redis` and `Cluster` as is called here. */
+/** The part of ioredis' `Redis` and `Cluster` that is called here. */
 export interface RedisLike {
   readonly isCluster: boolean
   readonly options: {

@@ -10,7 +10,7 @@ interface ServerLike { duplicate (override: object): ConnectionLike }
 interface ClusterLike {
   spublish (channel: string, message: string): Promise<number>
   cluster (subcommand: 'KEYSLOT', key: string): Promise<number>
-  /** By slot: `host:port` of its master, then those of replicas. */
+  /** The nodes of each slot: `host:port` of its master, then those of replicas. */
   readonly slots: readonly (readonly string[] | undefined)[]
   nodes (role: 'master'): readonly (ServerLike & { readonly options: { readonly host?: string, readonly port?: number } })[]
   refreshSlotsCache (done: () => void): void
@@ -47,7 +47,7 @@ interface Channel {
 
 /** Milliseconds. */
 const answerTimeout = 2000
-/** Before the next attempt to connect. Milliseconds. */
+/** The pause before the next attempt to connect. Milliseconds. */
 const shortestPause = 20
 const longestPause = 500
 
@@ -73,9 +73,9 @@ export class RedisLine implements Line {
   #connection: ConnectionLike | undefined
   /** The same, once it is connected: channels can be subscribed to. */
   #open: ConnectionLike | undefined
-  /** In a Cluster: of all channels. */
+  /** The slot of all channels, in a Cluster. */
   #slot: number | undefined
-  /** From one opening to the next close. Undefined while closed. */
+  /** A session lasts from one opening to the next close. Undefined while closed. */
   #session: { started: boolean } | undefined = { started: false }
   #pause = shortestPause
   #timer: NodeJS.Timeout | undefined
@@ -107,7 +107,7 @@ export class RedisLine implements Line {
     })
   }
 
-  /** By a PING on the connection that listens: its answer comes after all messages that were published before. */
+  /** Sends a PING on the connection that listens: its answer comes after all messages that were published before. */
   async catchUp (): Promise<void> {
     if (this.#open === undefined) throw new Error('the line is not open')
     await this.#open.ping()

@@ -11,7 +11,7 @@ import * as scripts from './redis-scripts.js'
 interface Evaluating { evalBuffer (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown> }
 
 /**
- * On a Redis server or a Redis Cluster, by an ioredis client, which stays open. To hear of other processes a second connection
+ * Keeps values on a Redis server or a Redis Cluster, by an ioredis client, which stays open. To hear of other processes a second connection
  * is made like it when it is first needed, and closed with the manager; in a Cluster that takes the sharded channels of Redis 7.
  * `keyPrefix` stands in front of every key: up to 50 printable ASCII characters without blanks and braces.
  * @throws InvalidOptionsError
@@ -165,7 +165,7 @@ export class RedisClusterBackend extends RedisCommands {
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    // In this order: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
+    // The order matters: a load that puts its mark and then finds the stamp unchanged will lose that mark to the deletion.
     try {
       await this.eval(scripts.revise, [stampKey], [stamp, 'deleted'])
     } finally {
@@ -184,7 +184,8 @@ const isMissing = ({ held }: SeenEntry) => held === undefined
 /** One ttl where they differ little, as by jitter: an entry knows when it is over, so the server may keep it a little longer. */
 function missingArguments (entries: readonly SeenEntry[]): (Uint8Array | number)[] {
   const args: (Uint8Array | number)[] = entries.map(entry => entry.value)
-  let [shortest, longest] = [Infinity, 0]
+  let shortest = Infinity
+  let longest = 0
   for (const { ttl } of entries) {
     shortest = Math.min(shortest, ttl)
     longest = Math.max(longest, ttl)
@@ -196,16 +197,16 @@ function missingArguments (entries: readonly SeenEntry[]): (Uint8Array | number)
 
 const seenArguments = ({ held, value, ttl }: SeenEntry) => [held === undefined || held.length < identityLength ? '' : held.subarray(0, identityLength), value, ttl]
 
-/** In one command: the server does nothing else meanwhile, and Lua's `unpack` has a limit. */
+/** The most keys of one command: the server does nothing else meanwhile, and Lua's `unpack` has a limit. */
 const mostKeys = 1000
 
-/** At least one list, perhaps empty. Sent at once, all of them take one round trip. */
+/** The list as several that each fit into a command, at least one, perhaps empty. Sent at once, all of them take one round trip. */
 function chunksOf<T> (list: readonly T[]): (readonly T[])[] {
   if (list.length <= mostKeys) return [list]
   return Array.from({ length: Math.ceil(list.length / mostKeys) }, (_, i) => list.slice(i * mostKeys, (i + 1) * mostKeys))
 }
 
-/** In place, since most keys are found. */
+/** Replaces each null. It changes the array itself, since most keys are found. */
 function undefinedForNull (values: (Buffer | null)[]): (Buffer | undefined)[] {
   for (let i = 0; i < values.length; i++) if (values[i] === null) (values as (Buffer | undefined)[])[i] = undefined
   return values as (Buffer | undefined)[]

@@ -14,7 +14,7 @@ export interface Model {
   readonly timeout: number
   readonly properties: ReadonlyMap<string, ModelProperty>
   readonly backends: ReadonlySet<Backend>
-  /** As `property` made them, for classes that extend this one. */
+  /** What `property` made, for classes that extend this one. */
   readonly made: Properties
 }
 

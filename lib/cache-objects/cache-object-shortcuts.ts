@@ -18,8 +18,8 @@ export interface CacheObjectMaker {
 }
 
 /**
- * In this process: each class in a memory of its own, of 10,000 properties. A larger one: `cacheObject` with
- * `memory({ maxEntries })`.
+ * Makes a class that is kept in this process, in a memory of its own, of 10,000 properties. For a larger one, call
+ * `cacheObject` with `memory({ maxEntries })`.
  *
  *     const UserCache = memoryObject('UserCache', { username: property<string>() })
  */
@@ -28,7 +28,7 @@ export function memoryObject<P extends Properties> (name: string, properties: P,
 }
 
 /**
- * On a Redis server or a Redis Cluster, by an ioredis client of yours.
+ * Makes classes that are kept on a Redis server or a Redis Cluster, by an ioredis client of yours.
  *
  *     const RedisObject = redisObject(client)
  *     const UserCache = RedisObject('UserCache', { username: property<string>() })
@@ -38,7 +38,7 @@ export function redisObject (client: unknown, options?: { keyPrefix?: string }):
 }
 
 /**
- * On one memcached server, or several, by memcache-client's clients, which are yours.
+ * Makes classes that are kept on one memcached server, or several, by memcache-client's clients, which are yours.
  *
  *     const MemcachedObject = memcachedObject(new MemcacheClient({ server: '127.0.0.1:11211' }))
  *     const UserCache = MemcachedObject('UserCache', { username: property<string>() })
@@ -47,7 +47,7 @@ export function memcachedObject (client: unknown, options?: MemcachedOptions): C
   return makerOf(memcached(client, options))
 }
 
-/** On the Redis server of this machine, connected to when it is first used. It needs ioredis. */
+/** Makes classes that are kept on the Redis server of this machine, connected to when it is first used. It needs ioredis. */
 export function localRedisObject (options?: LocalRedisOptions): CacheObjectMaker {
   return makerOf(localRedis(options))
 }

@@ -24,7 +24,7 @@ type ValueOf<P extends Properties, K extends keyof P> = P[K]['value']
 export interface CacheObjectDefinition<P extends Properties> {
   /** Part of every key: objects of one name and backend share what they keep. */
   name: string
-  /** For properties that name none of their own. */
+  /** Where the properties live that name no backend of their own. */
   backend?: Backend
   properties: P
   /** Budget of one operation on one backend; past it the operation has failed. Default '250ms'. */
@@ -51,7 +51,7 @@ export type PropertyAccess<T> = Promise<T | null> | T | null
 
 /** All of them reject with BackendFailedError where a backend fails; other backends' properties are not concerned. */
 export interface CacheObjectMethods<P extends Properties> {
-  /** As a string: 1, '1' and 1n are the same id. */
+  /** The id as a string: 1, '1' and 1n are the same. */
   readonly id: string
   /**
    * What was assigned and is not saved yet, or what the backend has. With `useCache`, answered by what this instance

@@ -10,7 +10,7 @@ interface Read {
   readonly reject: (error: unknown) => void
 }
 
-/** By backend and timeout. */
+/** All that were made, by backend and timeout. */
 const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
 
 /**
@@ -20,7 +20,7 @@ const all = new WeakMap<Backend, Map<number, ObjectBackend>>()
 export class ObjectBackend {
   readonly backend: Backend
   readonly #timeout: number
-  /** By key: the reads of this tick. */
+  /** The reads of this tick, by key. */
   #batch = new Map<string, Read>()
 
   /** The same one for all classes that give a backend the same timeout: their reads share batches. */

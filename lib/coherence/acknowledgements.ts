@@ -29,7 +29,7 @@ export class Acknowledgements {
   #lease: number
   readonly #doubt: (member: string) => Promise<void>
   readonly #members = new Map<string, Member>()
-  /** By the push's number. */
+  /** The pushes that are not done yet, by their numbers. */
   readonly #pending = new Map<number, Pending>()
   /** Every process that believes its memory has been heard of. */
   #allKnown = false

@@ -15,7 +15,7 @@ export interface CoherenceOptions {
   channel: string
   /** How long a process believes its memory without hearing from the line. Milliseconds. */
   lease: number
-  /** For one message. Milliseconds. */
+  /** How long one message may take. Milliseconds. */
   timeout: number
   logger: Logger
 }

@@ -10,7 +10,7 @@ export interface Invalidation {
 
 export interface Push extends Invalidation { readonly region: string }
 
-/** Of a process on its memory, in milliseconds. Others may have to wait for as long. */
+/** The longest lease of a process on its memory. Others may have to wait for as long. Milliseconds. */
 export const longestLease = 60_000
 
 /** What processes tell each other over a line. `from` is the sender. */

@@ -7,9 +7,9 @@ const mostSenders = 1000
 /** Which pushes of others this process has heard, and what it has yet to acknowledge of them. */
 export class Receipts {
   readonly #tell: (member: string, message: MessageBody) => Promise<void>
-  /** By sender: the last push. */
+  /** The last push of each sender. */
   readonly #heard = new LRUCache<string, number>({ max: mostSenders })
-  /** By sender: the push up to which an acknowledgement is due. */
+  /** The push of each sender up to which an acknowledgement is due. */
   readonly #due = new Map<string, number>()
   #sending = false
 

@@ -7,7 +7,7 @@
 export class Trust {
   /** Milliseconds. */
   readonly #lease: number
-  /** By performance.now(), which goes on while the process is stopped. */
+  /** When the lease is over, by performance.now(), which goes on while the process is stopped. */
   #until = -Infinity
   /** Raised by whatever makes earlier questions worthless. */
   #term = 0
@@ -20,7 +20,7 @@ export class Trust {
     return performance.now() < this.#until
   }
 
-  /** To be called before the line is asked; then `renew` with the result, which does nothing after a `discard` or `end`. */
+  /** Begins a question. Call it before the line is asked, and then `renew` with its result, which does nothing after a `discard` or `end`. */
   ask (): { readonly term: number, readonly at: number } {
     return { term: this.#term, at: performance.now() }
   }

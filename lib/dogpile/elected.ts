@@ -15,7 +15,7 @@ export interface Holding {
   readonly publish: (news: News) => Promise<void>
 }
 
-/** The right, and the duty, to do the work of some names. Without a lock where none could be asked, or the wait for others was over. */
+/** The right, and the duty, to do the work of some names. There is no lock where none could be asked, or where others were waited for long enough. */
 export class Elected {
   readonly names: readonly string[]
   readonly #holding: Holding | undefined

@@ -7,7 +7,7 @@ import { Elected, type Holding } from './elected.js'
 
 export interface ElectionsOptions extends Pick<Holding, 'ttl' | 'renewFor' | 'timeout' | 'publish'> {
   lock: DogpileLock
-  /** As the log shows it. */
+  /** What the log calls the lock. */
   name: string
   logger: Logger
 }
@@ -73,7 +73,7 @@ export class Elections {
     return parts.flat().filter(isLocked)
   }
 
-  /** For the names of `parts`, together. Where no lock could be asked, for all `names`. */
+  /** Elects this process for the names of `parts`, together. Where no lock could be asked, for all `names`. */
   #elect (names: readonly string[], parts: readonly Part[]): Election {
     if (parts.length === 0) return { elected: undefined, others: names }
     const locked = parts.filter(isLocked)

@@ -59,7 +59,7 @@ export class Following {
       if (now >= deadline) return this.#lead(new Elected([...this.#waiting]))
       // 2. Wait for news, or for the next poll.
       const done = this.#read(await mailbox.next(Math.min(deadline, pollAt) - now))
-      // 3. At each poll try to be elected: the elected process may be gone. By the clock, since news of other names may never cease.
+      // 3. At each poll try to be elected: the elected process may be gone. The clock says when, since news of other names may never cease.
       const isPolling = this.#waiting.size > 0 && performance.now() >= pollAt
       if (isPolling) {
         pollAt = performance.now() + poll

@@ -10,7 +10,7 @@ export interface News {
   readonly error?: TravellingError
 }
 
-/** As much of an error as another process gets to see. */
+/** The part of an error that another process gets to see. */
 interface TravellingError { name: string, message: string, code?: string, statusCode?: number }
 
 export const newsOf = (names: readonly string[], outcome: Outcome): News => outcome.kind === 'failed'

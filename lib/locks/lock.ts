@@ -17,13 +17,13 @@ export interface HeldLock {
   readonly token: string
   /** Holds it for `ttl` milliseconds from now. False: none of its names is held any more, as far as is known. Rejects where nobody could be asked. */
   extend (ttl: number): Promise<boolean>
-  /** Never throws. */
+  /** Never rejects. */
   release (): Promise<void>
 }
 
 /** A lock of several names that can release some of them. Any other is held for all its names until the last is done. */
 export interface DivisibleLock extends HeldLock {
-  /** The other names stay held. Never throws. */
+  /** The other names stay held. Never rejects. */
   releaseSome (names: readonly string[]): Promise<void>
 }
 

@@ -10,7 +10,7 @@ const longestSilence = 100
 /** How long a release waits for a quorum. Milliseconds. */
 const longestRelease = 1000
 
-/** After an election that nobody has won. The delay is random, so that the candidates don't meet again. Milliseconds. */
+/** An election that nobody has won is repeated. The delay is random, so that the candidates don't meet again. Milliseconds. */
 const mostRetries = 3
 const longestDelay = 40
 
@@ -30,7 +30,7 @@ type Ask = (client: RedisLike) => Promise<readonly boolean[]>
 export class QuorumLock implements DogpileLock {
   readonly #clients: readonly RedisLike[]
   readonly #quorum: number
-  /** The oldest first. */
+  /** What each server has not answered yet, the oldest first. */
   readonly #questions: ReadonlyMap<RedisLike, Set<Question>>
 
   constructor (clients: readonly RedisLike[]) {
@@ -113,7 +113,7 @@ export class QuorumLock implements DogpileLock {
     if (answers < this.#quorum) throw new Error(`no quorum of ${this.#clients.length} Redis servers has answered`, { cause: error })
   }
 
-  /** By a script that returns the places of the names that the server doesn't give. */
+  /** Asks by a script that returns the places of the names that the server doesn't give. */
   #allBut (script: string, names: readonly string[], token: string, duration: number): Ask {
     return async client => {
       const refused = new Set((await client.eval(script, names.length, ...names, token, duration) as unknown[]).map(Number))
@@ -147,7 +147,8 @@ export class QuorumLock implements DogpileLock {
    */
   async #count (names: readonly string[], ask: Ask, timeout?: number): Promise<Count> {
     const votes = new Array<number>(names.length).fill(0)
-    let [answers, failures] = [0, 0]
+    let answers = 0
+    let failures = 0
     let error: unknown
     let timer: NodeJS.Timeout | undefined
     let deadline: NodeJS.Timeout | undefined

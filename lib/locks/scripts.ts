@@ -4,7 +4,7 @@
  * with it the answer: what has the token already is the holder's own.
  */
 
-/** All or none. Returns 1 or 0. A thousand keys at a time: Lua's `unpack` takes no more than some thousands. */
+/** Takes all names or none. Returns 1 or 0. A thousand keys at a time: Lua's `unpack` takes no more than some thousands. */
 export const acquire = `
 for first = 1, #KEYS, 1000 do
   if redis.call('EXISTS', unpack(KEYS, first, math.min(first + 999, #KEYS))) > 0 then
@@ -16,7 +16,7 @@ end
 for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
 return 1`
 
-/** Returns the places of those that somebody else holds. */
+/** Takes those that nobody else holds. Returns the places of the others. */
 export const acquireSome = `
 local others = {}
 for i, key in ipairs(KEYS) do
@@ -26,7 +26,7 @@ for i, key in ipairs(KEYS) do
 end
 return others`
 
-/** Those that are still held; returns 1 if there is one, 0 if all were lost. */
+/** Extends those that are still held. Returns 1 if there is one, 0 if all were lost. */
 export const extend = `
 local own = 0
 for first = 1, #KEYS, 1000 do
@@ -36,7 +36,7 @@ for first = 1, #KEYS, 1000 do
 end
 return own`
 
-/** The same; returns the places of those that were lost. */
+/** The same, but returns the places of those that were lost. */
 export const extendSome = `
 local others = {}
 for i, key in ipairs(KEYS) do
@@ -44,7 +44,7 @@ for i, key in ipairs(KEYS) do
 end
 return others`
 
-/** Those that are still held. */
+/** Releases those that are still held. */
 export const release = `
 for first = 1, #KEYS, 1000 do
   local own = {}

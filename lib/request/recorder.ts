@@ -30,7 +30,7 @@ export class Recorder {
   #lastHit: Recorded | undefined
   #others: Tally | undefined
 
-  /** As `landed`, of a fresh value that was found without a flight: of its region's first tier, which is always the same object. */
+  /** Counts a fresh value that was found without a flight. `one` is the `hit` of its region's path, which is always the same object. */
   hit (one: Recorded): void {
     if (this.#lastHit !== undefined && one !== this.#lastHit) return this.landed(one)
     this.#lastHit = one
@@ -51,7 +51,7 @@ export class Recorder {
     return { local: this.local, tiers: Object.fromEntries(tiers.map(({ name, found }) => [name, found])), stale, loaded, loads, waited }
   }
 
-  /** As the `Server-Timing` header has it: durations in milliseconds, counts as descriptions. */
+  /** The metrics of a `Server-Timing` header: durations in milliseconds, counts as descriptions. */
   get serverTiming (): string {
     const { tiers, stale, loaded, loads, waited, loadMilliseconds } = this.#tally()
     const metrics = [`cache-local;desc="${this.local}"`]
@@ -62,7 +62,7 @@ export class Recorder {
     return metrics.join(', ')
   }
 
-  /** With the hits so far. */
+  /** All reads so far, the hits among them. */
   #tally (): Tally {
     const others = this.#others ??= new Tally()
     if (this.#hits > 0) others.count(this.#lastHit!, this.#hits)
@@ -78,7 +78,7 @@ class Tally {
   waited = 0
   loadMilliseconds = 0
   readonly tiers: TierCount[] = []
-  /** Of the last read. */
+  /** The trip and the call of the last read. */
   #lastTrip: Trip | undefined
   #lastCall: LoadCall | undefined
   /** Batches and calls that have been counted, where there were several: their time is one, however many keys they were for. */

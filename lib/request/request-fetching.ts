@@ -9,7 +9,7 @@ import { copy } from '../values.js'
 export class Fetching extends Reading implements Waiter {
   readonly args: readonly unknown[]
   readonly key: string | undefined
-  /** Of who reads, where `postCache` is to be called. */
+  /** The reader's async context, which `postCache` is to be called in. */
   context: AsyncResource | undefined = undefined
   /** What had been read before it was read again: until that is done. */
   previous: Read | undefined
@@ -52,7 +52,7 @@ export class Fetching extends Reading implements Waiter {
 /** A refresh, for those who didn't ask for it: where it fails, what was read before. */
 export class SharedRefresh extends Reading {
   readonly key: string | undefined
-  /** Until it is done. */
+  /** What had been read before, until this is done. */
   previous: Read | undefined
   /** It has failed: what was read before stands. */
   isOver = false

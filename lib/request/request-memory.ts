@@ -19,13 +19,13 @@ export class RequestMemory {
     return this.#all === undefined ? undefined : this.#find(method)?.keyed?.get(keyOf(method, args))
   }
 
-  /** Of a single argument that is no object. */
+  /** What was read by a single argument that is no object. */
   getPlain (method: BoundMethod, arg: unknown): Read | undefined {
     if (this.#isFirst(method, arg)) return this.#first
     return this.#all === undefined ? undefined : this.#find(method)?.plain.get(arg)
   }
 
-  /** By the method and the argument that it was read by; `key`: by several, or an object. */
+  /** Keeps a read by its method and its argument, or by `key` where it has several arguments, or an object. */
   set (args: readonly unknown[], key: string | undefined, read: Read): void {
     if (hasPlainArgument(args)) return this.setPlain(read)
     const seen = this.#find(read.method) ?? this.#add(read.method)
@@ -38,7 +38,7 @@ export class RequestMemory {
     else (this.#find(method) ?? this.#add(method)).plain.set(arg, read)
   }
 
-  /** With `read`: only if it is that. Returns whether something was. */
+  /** If `read` is given, only that one. Returns whether there was something to delete. */
   delete (method: BoundMethod, args: readonly unknown[], key: string | undefined, read?: Read): boolean {
     const plain = hasPlainArgument(args)
     if (plain && this.#isFirst(method, args[0])) {

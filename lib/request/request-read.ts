@@ -55,7 +55,7 @@ export class Read {
     return this.value
   }
 
-  /** As the `at`th of several. */
+  /** Gives its value to several reads that end together, as the `at`th of them. */
   join (together: ReadsTogether, at: number): void {
     together.resolve(at, this.value)
   }
