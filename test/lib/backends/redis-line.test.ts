@@ -858,3 +858,16 @@ t.test('the slot of a line', { buffered: true }, async t => {
     await hears(t, theirs, 'news', { heard }, 'a')
   })
 })
+
+t.test('a line that is not open can not say that everything was heard; one that listens can, and again not when it is closed', async t => {
+  const line = new RedisLine(clientOf('a server', t))
+  const notOpen = { message: 'the line is not open' }
+  await t.rejects(line.catchUp(), notOpen, 'nobody listens')
+  const heard: string[] = []
+  await line.listen('caught up', message => { heard.push(message) })
+  await line.publish('caught up', 'published before')
+  await line.catchUp()
+  t.strictSame(heard, ['published before'])
+  await line.close()
+  await t.rejects(line.catchUp(), notOpen)
+})
