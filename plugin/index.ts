@@ -1,6 +1,6 @@
 import type { DoneFuncWithErrOrRes, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { CachingApi } from '../lib/caching-api.js'
+import { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
 import type { Response } from '../lib/request/unsaved.js'
@@ -42,7 +42,8 @@ function decorate (fastify: FastifyInstance, manager: CachingManager, logger: Ca
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
       const request = this as Request
-      return (request[kApi] ??= manager.createApi().savesObjects(logger ?? request.log, request[kResponse]))
+      // Not `createApi`, which throws when the manager is closed: a request may outlive it, and its reads reject.
+      return (request[kApi] ??= new CachingApi(manager).savesObjects(logger ?? request.log, request[kResponse]))
     }
   })
 }
