@@ -5,7 +5,7 @@ import { assertUnhidden, saveBy } from './cache-objects/cache-object-instance.js
 import { idOf, modelOf } from './cache-objects/cache-object-model.js'
 import type { AnyCachedObject, ArgsOf, MethodName, ResultOf, RowOf, SoleArg } from './cached-object.js'
 import type { CachingManager } from './caching-manager.js'
-import { assertCallOptions, assertTags, isPromise } from './checks.js'
+import { assertBoolean, assertCallOptions, assertNoOptions, assertTags, isPromise, namesOf } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
 import type { Landed } from './read-path/landed.js'
@@ -13,7 +13,7 @@ import { isLoading } from './read-path/load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './request/recorder.js'
 import type { Region } from './region.js'
-import { resolveMaxAge, resolvePolicy, type ReadOptions, type WriteOptions } from './region-options.js'
+import { resolveMaxAge, resolvePolicy, writeOptionNames, type ReadOptions, type WriteOptions } from './region-options.js'
 import { Fetching, SharedRefresh } from './request/request-fetching.js'
 import { RequestMemory, hasPlainArgument } from './request/request-memory.js'
 import { Read, ReadsTogether } from './request/request-read.js'
@@ -87,6 +87,7 @@ export class CachingApi {
 
   /** What this request already holds, or undefined; never touches a tier. @throws InvalidArgumentError */
   peek<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): ResultOf<O, M> | undefined {
+    assertNoOptions(arguments, 3)
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     return this.#reads.get(bound, args, () => key)?.held as ResultOf<O, M> | undefined
@@ -101,7 +102,7 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     if (row === undefined) throw new InvalidArgumentError('row', 'a row, or null for "there is no such row"', 'undefined')
-    assertCallOptions(options)
+    assertCallOptions(options, writeOptionNames)
     if (options.tags !== undefined) assertTags(options.tags)
     const policy = resolvePolicy(bound.policy, options)
     const { path } = bound.region
@@ -121,6 +122,7 @@ export class CachingApi {
 
   /** Resolves once no reader, in any process, can start to read the old value. @throws InvalidationPendingError, InvalidArgumentError */
   async invalidate<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<void> {
+    assertNoOptions(arguments, 3)
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     this.#reads.delete(bound, args, key)
@@ -135,6 +137,7 @@ export class CachingApi {
    * @throws InvalidArgumentError
    */
   async refresh<O extends AnyCachedObject, M extends MethodName<O>> (object: O, method: M, args: ArgsOf<O, M>): Promise<ResultOf<O, M>> {
+    assertNoOptions(arguments, 3)
     const bound = this.#manager.method(object, method)
     const key = bound.key(args)
     const seen = this.#reads.get(bound, args, () => key)
@@ -148,6 +151,7 @@ export class CachingApi {
    * @throws InvalidArgumentError, also for a target that is frozen
    */
   lazyload<T extends object, P extends string, O extends AnyCachedObject, M extends MethodName<O>> (target: T, property: P, object: O, method: M, args: ArgsOf<O, M>): T & { readonly [K in P]: Promise<ResultOf<O, M>> } {
+    assertNoOptions(arguments, 5)
     const bound = this.#manager.method(object, method)
     bound.key(args)
     if (typeof target !== 'object' || target === null || !Object.isExtensible(target)) throw new InvalidArgumentError('target', 'an object that is not frozen', show(target))
@@ -459,10 +463,14 @@ interface ResolvedGetOptions { readonly force: boolean, readonly maxAge: number 
 
 const noGetOptions: ResolvedGetOptions = { force: false, maxAge: undefined }
 
+const getOptionNames = namesOf<GetOptions>({ force: true, maxAge: true })
+
 /** @throws InvalidOptionsError */
 function resolveOptions (options: GetOptions): ResolvedGetOptions {
-  assertCallOptions(options)
-  return { force: options.force === true, maxAge: resolveMaxAge(options.maxAge) }
+  assertCallOptions(options, getOptionNames)
+  const { force = false, maxAge } = options
+  assertBoolean(force, 'options.force')
+  return { force, maxAge: resolveMaxAge(maxAge) }
 }
 
 /** A row for another method, as it is kept. */

@@ -1,6 +1,4 @@
 import { InvalidArgumentError, InvalidDefinitionError, InvalidOptionsError, show } from './errors.js'
-import type { GetOptions } from './caching-api.js'
-import type { CreateOptions, WriteOptions } from './region-options.js'
 import type { Serializer } from './serializer.js'
 import type { Backend } from './backends/backend.js'
 
@@ -57,13 +55,24 @@ export function assertSerializer (serializer: unknown, path: string): asserts se
 export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 
-/** Checks the names of the options of a read or a write: a misspelt one would do nothing. @throws InvalidOptionsError */
-export function assertCallOptions (options: unknown): void {
-  assertObject(options, 'options', callOptions)
+/** A call takes its own options only: one that is misspelt, or meant for another call, would do nothing. @throws InvalidOptionsError */
+export function assertCallOptions (options: unknown, known: readonly string[]): void {
+  assertObject(options, 'options', known)
 }
 
-/** The options of all calls: one object may be meant for several. */
-const callOptions = namesOf<GetOptions & WriteOptions & CreateOptions<unknown>>({ maxAge: true, force: true, ttl: true, grace: true, tags: true, shouldCache: true })
+/**
+ * For a call that has no options: they would do nothing. `args` are what it was given, of which it takes the first `count`. Only an
+ * object is refused: `map` passes more than that, too.
+ * @throws InvalidOptionsError
+ */
+export function assertNoOptions (args: ArrayLike<unknown>, count: number): void {
+  if (isObject(args[count])) throw new InvalidOptionsError('options', 'absent: this call has none', show(args[count]))
+}
+
+/** @throws InvalidOptionsError */
+export function assertBoolean (value: unknown, path: string): asserts value is boolean {
+  if (typeof value !== 'boolean') throw new InvalidOptionsError(path, 'true or false', show(value))
+}
 
 /** @throws InvalidArgumentError */
 export function assertTags (tags: unknown): asserts tags is readonly string[] {

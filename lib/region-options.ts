@@ -54,6 +54,10 @@ export interface CreateOptions<T> extends ReadOptions, Omit<WriteOptions, 'tags'
   shouldCache?: (value: T) => boolean
 }
 
+export const readOptionNames = namesOf<ReadOptions>({ maxAge: true })
+export const writeOptionNames = namesOf<WriteOptions>({ ttl: true, grace: true, tags: true })
+export const createOptionNames = namesOf<CreateOptions<unknown>>({ maxAge: true, ttl: true, grace: true, tags: true, shouldCache: true })
+
 /** A region's options, checked, in milliseconds, with every default in place. */
 export interface ResolvedRegionOptions {
   /** Those that keep nothing are left out. */

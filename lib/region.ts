@@ -1,11 +1,11 @@
-import { assertCallOptions, assertObject, assertTags } from './checks.js'
+import { assertBoolean, assertCallOptions, assertNoOptions, assertObject, assertTags } from './checks.js'
 import { noTags } from './entry.js'
-import { BatchMismatchError, InvalidArgumentError, InvalidOptionsError, show } from './errors.js'
+import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
 import type { Landed, Waiter } from './read-path/landed.js'
 import type { ReadPath } from './read-path/read-path.js'
 import type { Recorder } from './request/recorder.js'
-import { resolveMaxAge, resolvePolicy, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
+import { createOptionNames, readOptionNames, resolveMaxAge, resolvePolicy, writeOptionNames, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
 import type { Loaded, Policy, Source } from './read-path/source.js'
 import { own } from './values.js'
 import { Want } from './read-path/want.js'
@@ -52,12 +52,12 @@ export class Region {
    * stale values.
    */
   async get<T> (key: string, options: ReadOptions = noOptions): Promise<T | undefined> {
-    return await this.#find(this.#key(key), maxAgeOf(options)) as T | undefined
+    return await this.#find(this.#key(key), maxAgeOf(options, readOptionNames)) as T | undefined
   }
 
   /** In the order of `keys`, duplicates repeated, `undefined` in the gaps. One round trip to each tier. */
   async getMany<T> (keys: readonly string[], options: ReadOptions = noOptions): Promise<(T | undefined)[]> {
-    const maxAge = maxAgeOf(options)
+    const maxAge = maxAgeOf(options, readOptionNames)
     return await Promise.all(this.#keys(keys).map(key => this.#find(key, maxAge))) as (T | undefined)[]
   }
 
@@ -67,7 +67,7 @@ export class Region {
    */
   async getOrCreate<T> (key: string, creator: () => T | Promise<T>, options: CreateOptions<T> = noOptions): Promise<T> {
     assertFunction(creator, 'creator')
-    const maxAge = maxAgeOf(options)
+    const maxAge = maxAgeOf(options, createOptionNames)
     const policy = resolvePolicy(this.path.options.policy, options)
     const source = sourceOf(creator, options.tags)
     return await this.#read(new Want({ key: this.#key(key), maxAge, load: { source, policy } })) as T
@@ -85,7 +85,7 @@ export class Region {
   createEach<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options: CreateOptions<T> = noOptions): Promise<T>[] {
     assertFunction(creator, 'creator')
     const full = this.#keys(keys)
-    const maxAge = maxAgeOf(options)
+    const maxAge = maxAgeOf(options, createOptionNames)
     const policy = resolvePolicy(this.path.options.policy, options)
     const source: Source = {
       maxBatch: Infinity,
@@ -99,6 +99,12 @@ export class Region {
     }
     const load = { source, policy }
     return full.map((key, i) => this.#read(new Want({ key, maxAge, load, arg: keys[i] })) as Promise<T>)
+  }
+
+  /** @internal Refuses options that a call which has options of these names would refuse. @throws InvalidOptionsError */
+  checkOptions (names: readonly string[], options: CreateOptions<never> = noOptions): void {
+    maxAgeOf(options, names)
+    resolvePolicy(this.path.options.policy, options)
   }
 
   /** @internal Returns `promise`, which is under way for that key; or rejects, if it waits for the very loader that calls this. */
@@ -118,18 +124,20 @@ export class Region {
 
   /** Sets several in one step for each tier. A Map will do, or pairs. */
   async setMany<T> (entries: Iterable<readonly [key: string, value: T]>, options: WriteOptions = noOptions): Promise<void> {
-    assertCallOptions(options)
+    assertCallOptions(options, writeOptionNames)
     const sets = pairsOf(entries).map(([key, value]) => ({ key: this.#key(key), value }))
     await this.#write(sets, resolvePolicy(this.path.options.policy, options), options.tags)
   }
 
   /** Resolves when no reader can start to read the old value. @throws InvalidationPendingError */
   async delete (key: string): Promise<void> {
+    assertNoOptions(arguments, 1)
     await this.path.invalidate({ keys: [this.#key(key)] })
   }
 
   /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
   async deleteMany (keys: readonly string[]): Promise<void> {
+    assertNoOptions(arguments, 1)
     await this.path.invalidate({ keys: this.#keys(keys) })
   }
 
@@ -141,7 +149,7 @@ export class Region {
   async invalidate (options: { soft?: boolean } = noOptions): Promise<void> {
     assertObject(options, 'options', ['soft'])
     const { soft = false } = options
-    if (typeof soft !== 'boolean') throw new InvalidOptionsError('options.soft', 'true or false', show(soft))
+    assertBoolean(soft, 'options.soft')
     await this.path.invalidate(soft ? { soft } : { hard: true })
   }
 
@@ -159,7 +167,7 @@ export class Region {
   wrap<A extends readonly unknown[], T> (name: string, fn: (...args: A) => T | Promise<T>, options: CreateOptions<T> = noOptions): WrappedFunction<A, T> {
     if (typeof name !== 'string' || name === '') throw new InvalidArgumentError('name', 'a string that is not empty', show(name))
     assertFunction(fn, 'fn')
-    const maxAge = maxAgeOf(options)
+    const maxAge = maxAgeOf(options, createOptionNames)
     const policy = resolvePolicy(this.path.options.policy, options)
     const keyOf = (args: A) => this.keyspace.entry('f', safeKey(`${JSON.stringify(name)}(${encodeArguments(args, name)})`))
     const { tags } = options
@@ -223,10 +231,10 @@ class Waiting implements Waiter {
   }
 }
 
-/** @throws InvalidOptionsError where any of them can't be */
-function maxAgeOf (options: ReadOptions): number | undefined {
+/** @throws InvalidOptionsError where the call doesn't have one of them, or `maxAge` can't be */
+function maxAgeOf (options: ReadOptions, names: readonly string[]): number | undefined {
   if (options === noOptions) return undefined
-  assertCallOptions(options)
+  assertCallOptions(options, names)
   return resolveMaxAge(options.maxAge)
 }
 

@@ -1,6 +1,5 @@
 import { managerOptionNames, type CachingManagerOptions } from '../lib/caching-manager.js'
-import { assertObject, namesOf } from '../lib/checks.js'
-import { InvalidOptionsError, show } from '../lib/errors.js'
+import { assertBoolean, assertObject, namesOf } from '../lib/checks.js'
 
 export interface CachingApiOptions extends CachingManagerOptions {
   /** Adds a `Server-Timing` response header that says where this request's values came from. Default false. */
@@ -15,7 +14,7 @@ const registerOptionNames = ['prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (options: CachingApiOptions): { serverTiming: boolean, manager: CachingManagerOptions } {
   assertObject(options, 'options', [...managerOptionNames, ...ownOptionNames, ...registerOptionNames])
   const { serverTiming = false } = options as CachingApiOptions
-  if (typeof serverTiming !== 'boolean') throw new InvalidOptionsError('serverTiming', 'true or false', show(serverTiming))
+  assertBoolean(serverTiming, 'serverTiming')
   const given = Object.entries(options).filter(([name, value]) => managerOptionNames.includes(name) && value !== undefined)
   return { serverTiming, manager: Object.fromEntries(given) as unknown as CachingManagerOptions }
 }

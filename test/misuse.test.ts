@@ -3,7 +3,7 @@
  * came; at once, and not a wrong value. Options at boot: test/plugin/options.test.ts. Definitions: test/lib/cached-object.test.ts.
  */
 import t, { type Test } from 'tap'
-import { BatchMismatchError, cachedObject, CachingManager, loadMany, loadOne, memory, nothing, redis, redisBus, redlock, type CachingApi } from '../plugin/index.js'
+import { BatchMismatchError, cachedObject, cacheObject, CachingManager, loadMany, loadOne, memory, nothing, property, redis, redisBus, redlock, type CachingApi } from '../plugin/index.js'
 
 const User = cachedObject({
   name: 'User',
@@ -119,6 +119,47 @@ t.test('api.set refuses arguments, rows and options that can not work', async t 
   t.equal(api.peek(User, 'getById', [1]), undefined, 'nothing of it is remembered')
 })
 
+t.test('each call of an api takes its own options only', async t => {
+  const api = loosely(managerOf(t).createApi())
+  const calls: Record<string, { takes: string[], call: (options: object) => Promise<unknown> }> = {
+    get: { takes: ['force', 'maxAge'], call: options => api.get(User, 'getById', [1], options) },
+    getMany: { takes: ['force', 'maxAge'], call: options => api.getMany(User, 'getById', [1], options) },
+    set: { takes: ['ttl', 'grace', 'tags'], call: options => api.set(User, 'getById', [1], { id: 1 }, options) }
+  }
+  const values = { maxAge: 1000, force: true, ttl: 1000, grace: 1000, tags: ['t'], shouldCache: () => true, soft: true, useCache: true }
+  for (const [name, { takes, call }] of Object.entries(calls)) {
+    for (const [option, value] of Object.entries(values)) {
+      if (takes.includes(option)) await t.resolves(call({ [option]: value }), `${name} ${option}`)
+      else await t.rejects(call({ [option]: value }), options(new RegExp(`^options\\.${option} must be absent: the options are ${takes.join(', ')}, got `)), `${name} ${option}`)
+    }
+  }
+  for (const force of ['yes', 1, null]) {
+    await t.rejects(api.get(User, 'getById', [1], { force }), options(/^options\.force must be true or false, got /))
+    await t.rejects(api.getMany(User, 'getById', [1], { force }), options(/^options\.force must be true or false, got /))
+  }
+})
+
+t.test('a call of an api that has no options refuses some, and does nothing', async t => {
+  const api = loosely(managerOf(t).createApi())
+  const read = await api.get(User, 'getById', [1])
+  const none = options('options must be absent: this call has none, got an object')
+  t.throws(() => api.peek(User, 'getById', [1], { maxAge: 1 }), none)
+  await t.rejects(api.refresh(User, 'getById', [1], { ttl: 1 }), none)
+  await t.rejects(api.invalidate(User, 'getById', [1], { force: 'yes' }), none)
+  t.throws(() => api.lazyload({}, 'p', User, 'getById', [1], { force: true }), none)
+  t.equal(api.peek(User, 'getById', [1]), read)
+})
+
+t.test('a cache object\'s get takes useCache only, true or false', async t => {
+  const Cache = cacheObject({ name: 'Cache', backend: memory(), properties: { a: property<number>() } })
+  const { get } = Cache.prototype as unknown as { get (...args: any[]): Promise<unknown> }
+  const object = new Cache(1)
+  await t.rejects(get.call(object, 'a', { useCache: 'yes' }), options("options.useCache must be true or false, got 'yes'"))
+  await t.rejects(get.call(object, 'a', { force: true }), options('options.force must be absent: the only option is useCache, got true'))
+  await t.rejects(get.call(object, 'a', null), options('options must be an object, got null'))
+  t.equal(await get.call(object, 'a', { useCache: undefined }), null)
+})
+
 t.test('api.region refuses a name that no region has', async t => {
   const api = loosely(managerOf(t).createApi())
   for (const name of ['elsewhere', undefined, null, 1]) t.throws(() => api.region(name), { code: 'FST_CACHING_API_UNKNOWN_REGION', message: `There is no region '${name}'; there are: objects` })
@@ -202,9 +243,37 @@ for (const from of ['manager.region', 'api.region']) {
         await t.rejects(region.set('k', 1, wrong), options(/^options must be an object, got /))
       }
       t.equal(await region.getOrCreate('k2', () => 1, { other: undefined }), 1)
-      await t.rejects(region.get('k', { maxage: 1 }), options(/^options\.maxage must be absent: the options are maxAge, force, ttl, grace, tags, shouldCache, got 1$/))
-      await t.rejects(region.getOrCreateMany(['k'], () => [1], { tag: ['t'] }), options(/^options\.tag must be absent/))
-      await t.rejects(region.setMany([['k', 1]], { tll: 1 }), options(/^options\.tll must be absent/))
+      await t.rejects(region.get('k', { maxage: 1 }), options(/^options\.maxage must be absent: the only option is maxAge, got 1$/))
+      await t.rejects(region.getOrCreateMany(['k'], () => [1], { tag: ['t'] }), options(/^options\.tag must be absent: the options are maxAge, ttl, grace, tags, shouldCache, got an array of 1$/))
+      await t.rejects(region.setMany([['k', 1]], { tll: 1 }), options(/^options\.tll must be absent: the options are ttl, grace, tags, got 1$/))
+    })
+
+    t.test('a region refuses an option that is meant for another call, first and when it has the value', async t => {
+      const calls: Record<string, { takes: string[], call: (options: object) => Promise<unknown> }> = {
+        get: { takes: ['maxAge'], call: options => region.get('own', options) },
+        getMany: { takes: ['maxAge'], call: options => region.getMany(['own'], options) },
+        getOrCreate: { takes: ['maxAge', 'ttl', 'grace', 'tags', 'shouldCache'], call: options => region.getOrCreate('own', () => 1, options) },
+        getOrCreateMany: { takes: ['maxAge', 'ttl', 'grace', 'tags', 'shouldCache'], call: options => region.getOrCreateMany(['own'], () => [1], options) },
+        set: { takes: ['ttl', 'grace', 'tags'], call: options => region.set('other', 1, options) },
+        setMany: { takes: ['ttl', 'grace', 'tags'], call: options => region.setMany([['other', 1]], options) }
+      }
+      const values = { maxAge: 1000, force: true, ttl: 1000, grace: 1000, tags: ['t'], shouldCache: () => true, soft: true, useCache: true }
+      for (const when of ['first', 'later']) {
+        for (const [name, { takes, call }] of Object.entries(calls)) {
+          for (const [option, value] of Object.entries(values)) {
+            const given = call({ [option]: value })
+            if (takes.includes(option)) await t.resolves(given, `${name} ${option}, ${when}`)
+            else await t.rejects(given, options(new RegExp(`^options\\.${option} must be absent: the ${takes.length === 1 ? 'only option is' : 'options are'} ${takes.join(', ')}, got `)), `${name} ${option}, ${when}`)
+          }
+        }
+      }
+      await t.rejects(region.getOrCreate('own', () => 1, { ttl: 'soon' }), options(/^options\.ttl/), 'also where there is nothing to create')
+      const none = options('options must be absent: this call has none, got an object')
+      await t.rejects(region.delete('own', { soft: true }), none)
+      await t.rejects(region.deleteMany(['own'], { soft: true }), none)
+      t.equal(await region.get('own'), 1, 'nothing was forgotten')
+      await Promise.all(['own'].map((key, ...more) => region.delete(key, ...more)))
+      t.equal(await region.get('own'), undefined, 'what map passes is no option')
     })
 
     t.test('a region refuses a shouldCache that answers by a promise', async t => {

@@ -1,5 +1,5 @@
 import { idOf, kModel, type Model, type ModelProperty } from './cache-object-model.js'
-import { refuse } from '../checks.js'
+import { assertBoolean, assertCallOptions, refuse } from '../checks.js'
 import { BackendFailedError, InvalidArgumentError, show, type FailedProperties } from '../errors.js'
 import { groupBy } from '../group-by.js'
 import { propertyKey } from '../keys.js'
@@ -68,7 +68,7 @@ export class CacheObject {
 
   async get (property: string, options?: { useCache?: boolean }): Promise<unknown> {
     this.#assertUnhidden()
-    return await this.#read(this.#slot(property), options?.useCache === true)
+    return await this.#read(this.#slot(property), options !== undefined && resolveUseCache(options))
   }
 
   async getAll (): Promise<Record<string, unknown>> {
@@ -267,6 +267,14 @@ export class CacheObject {
     }
     return new BackendFailedError(`${this.#model.name} ${show(this.id)}`, what, [...byBackend.values()], values)
   }
+}
+
+/** @throws InvalidOptionsError */
+function resolveUseCache (options: { useCache?: boolean }): boolean {
+  assertCallOptions(options, ['useCache'])
+  const { useCache = false } = options
+  assertBoolean(useCache, 'options.useCache')
+  return useCache
 }
 
 const prototypeOf = (object: object): object => Object.getPrototypeOf(object) as object

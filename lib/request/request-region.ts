@@ -1,7 +1,8 @@
+import { assertNoOptions } from '../checks.js'
 import { InvalidArgumentError, show } from '../errors.js'
 import type { Recorder } from './recorder.js'
 import { Region, pairsOf } from '../region.js'
-import type { CreateOptions, ReadOptions, WriteOptions } from '../region-options.js'
+import { createOptionNames, readOptionNames, type CreateOptions, type ReadOptions, type WriteOptions } from '../region-options.js'
 import { copyGiven, own } from '../values.js'
 
 /** A region with one request's memory in front of it. */
@@ -19,8 +20,10 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   }
 
   get<T> (key: string, options?: ReadOptions): Promise<T | undefined> {
-    const seen = this.#recall<T | undefined>(key)
-    if (seen !== undefined) return seen
+    return this.#refusal(options, readOptionNames) ?? this.#recall<T | undefined>(key) ?? this.#look(key, options)
+  }
+
+  #look<T> (key: string, options: ReadOptions | undefined): Promise<T | undefined> {
     const look = this.#region.get<T>(key, options)
     this.#looks.add(look)
     return this.#remember(key, look)
@@ -28,16 +31,18 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
 
   async getMany<T> (keys: readonly string[], options?: ReadOptions): Promise<(T | undefined)[]> {
     assertKeys(keys)
-    return await Promise.all(keys.map(key => this.get<T>(key, options)))
+    this.#region.checkOptions(readOptionNames, options)
+    return await Promise.all(keys.map(key => this.#recall<T | undefined>(key) ?? this.#look<T>(key, options)))
   }
 
   getOrCreate<T> (key: string, creator: () => T | Promise<T>, options?: CreateOptions<T>): Promise<T> {
-    const made = this.#isMade(key) ? this.#recall<T>(key) : undefined
+    const made = this.#refusal(options, createOptionNames) ?? (this.#isMade(key) ? this.#recall<T>(key) : undefined)
     return made ?? this.#remember(key, this.#region.getOrCreate(key, creator, options))
   }
 
   async getOrCreateMany<T> (keys: readonly string[], creator: (missing: readonly string[]) => readonly T[] | Promise<readonly T[]>, options?: CreateOptions<T>): Promise<T[]> {
     assertKeys(keys)
+    this.#region.checkOptions(createOptionNames, options)
     const missing = [...new Set(keys)].filter(key => !this.#isMade(key))
     if (missing.length > 0) {
       const created = this.#region.createEach(missing, creator, options)
@@ -71,13 +76,26 @@ export class RequestRegion implements Pick<Region, 'get' | 'getMany' | 'getOrCre
   }
 
   async delete (key: string): Promise<void> {
+    assertNoOptions(arguments, 1)
     await this.deleteMany([key])
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
+    assertNoOptions(arguments, 1)
     assertKeys(keys)
     for (const key of keys) this.#seen.delete(key)
     await this.#region.deleteMany(keys)
+  }
+
+  /** A rejection, where the call can't have these options: also of what is seen already, which needs none. */
+  #refusal (options: CreateOptions<never> | undefined, names: readonly string[]): Promise<never> | undefined {
+    if (options === undefined) return undefined
+    try {
+      this.#region.checkOptions(names, options)
+      return undefined
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   #isMade (key: string): boolean {
