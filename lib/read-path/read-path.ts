@@ -27,6 +27,7 @@ import { StaleValues } from './stale-values.js'
 import { isLocal, type Generation, type Shortcuts } from '../backends/backend.js'
 import { LocalTier } from '../tiers/local-tier.js'
 import { SharedTier } from '../tiers/shared-tier.js'
+import { tierNames } from '../tiers/tier-names.js'
 import { copyGiven } from '../values.js'
 import type { Want } from './want.js'
 
@@ -134,11 +135,14 @@ export class ReadPath {
   #makeTiers (): (LocalTier | SharedTier)[] {
     const { tiers, serializer, tierTimeout } = this.options
     const { logger, now } = this.#context
+    const names = tierNames(tiers)
     const farther: SharedTier[] = []
     return tiers.toReversed().map(backend => {
-      if (isLocal(backend)) return new LocalTier(backend)
+      const name = names.pop()!
+      if (isLocal(backend)) return new LocalTier(backend, name)
       const nearest: SharedTier = new SharedTier({
         backend,
+        name,
         keyspace: this.#keyspace,
         serializer,
         timeout: tierTimeout,

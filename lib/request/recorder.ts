@@ -5,7 +5,7 @@ import type { LoadCall } from '../read-path/load-call.js'
 export interface RequestStats {
   /** Reads answered by the request's own memory. */
   local: number
-  /** Tier name → keys found there. */
+  /** Tier name → keys found there. A tier where nothing was found is absent; the second Redis tier of a region is 'redis-2'. */
   tiers: Readonly<Record<string, number>>
   /** Keys served stale within grace. They are counted in `tiers` as well. */
   stale: number
@@ -48,7 +48,8 @@ export class Recorder {
 
   get stats (): RequestStats {
     const { tiers, stale, loaded, loads, waited } = this.#tally()
-    return { local: this.local, tiers: Object.fromEntries(tiers.map(({ name, found }) => [name, found])), stale, loaded, loads, waited }
+    const foundIn = tiers.filter(({ found }) => found > 0) // of the others there is only a time
+    return { local: this.local, tiers: Object.fromEntries(foundIn.map(({ name, found }) => [name, found])), stale, loaded, loads, waited }
   }
 
   /** The metrics of a `Server-Timing` header: durations in milliseconds, counts as descriptions. */

@@ -15,6 +15,8 @@ const mostTags = 10_000
  */
 export class LocalTier {
   readonly backend: LocalBackend
+  /** Its own among the tiers of the region. */
+  readonly name: string
   /** Replaced by every invalidation, kept by every load from its beginning. */
   generation: Generation = { epoch: 0, softened: 0, tagged: 0, deleted: 0 }
   /** By tag: the generation's `tagged` when it was last invalidated. */
@@ -22,16 +24,13 @@ export class LocalTier {
   /** The latest of those that made room: it stands for every tag that isn't there. */
   #evictedTaggedAt = 0
 
-  constructor (backend: LocalBackend) {
+  constructor (backend: LocalBackend, name: string = backend.name) {
     this.backend = backend
+    this.name = name
     this.#taggedAt = new LRUCache({
       max: mostTags,
       dispose: (taggedAt, _tag, reason) => { if (reason === 'evict') this.#evictedTaggedAt = Math.max(this.#evictedTaggedAt, taggedAt) }
     })
-  }
-
-  get name (): string {
-    return this.backend.name
   }
 
   get (key: string): Entry | undefined {

@@ -17,6 +17,8 @@ import { UnfencedBackend } from './unfenced-backend.js'
 
 export interface SharedTierOptions {
   backend: Backend
+  /** Its own among the tiers of the region. Default: the backend's. */
+  name?: string
   keyspace: Keyspace
   serializer: Serializer
   /** Milliseconds for one operation. */
@@ -54,12 +56,12 @@ export class SharedTier {
   /** Whether the region had a stamp when it was last asked for. */
   #hasStamp = true
 
-  constructor ({ backend, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
+  constructor ({ backend, name, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
     this.backend = backend
     this.#keyspace = keyspace
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
-    const called = this.#backend = new TierBackend({ backend, region: keyspace.region, timeout, logger })
+    const called = this.#backend = new TierBackend({ backend, name, region: keyspace.region, timeout, logger })
     const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, keys => this.forgetMany(keys))
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
@@ -82,7 +84,7 @@ export class SharedTier {
   }
 
   get name (): string {
-    return this.backend.name
+    return this.#backend.name
   }
 
   /** Whether it refuses a fill that comes too late. */

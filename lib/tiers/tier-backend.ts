@@ -4,6 +4,8 @@ import { isLeasing, isSpread, type Backend, type LeasingBackend } from '../backe
 
 export interface TierBackendOptions {
   backend: Backend
+  /** What it is called in logs and errors. Default: its own name. */
+  name?: string | undefined
   region: string
   /** Milliseconds for one operation. */
   timeout: number
@@ -16,6 +18,7 @@ export interface TierBackendOptions {
  */
 export class TierBackend {
   readonly backend: Backend
+  readonly name: string
   /** The same one, if it refuses stale fills. */
   readonly leasing: LeasingBackend | undefined
   readonly #region: string
@@ -23,17 +26,14 @@ export class TierBackend {
   readonly #logger: Logger
   readonly #warnings = new Set<string>()
 
-  constructor ({ backend, region, timeout, logger }: TierBackendOptions) {
+  constructor ({ backend, name = backend.name, region, timeout, logger }: TierBackendOptions) {
     this.backend = backend
+    this.name = name
     this.leasing = isLeasing(backend) ? backend : undefined
     this.#region = region
-    this.#breaker = new Breaker({ name: `${backend.name} of region ${region}`, timeout, logger })
+    this.#breaker = new Breaker({ name: `${name} of region ${region}`, timeout, logger })
     this.#logger = logger
     if (isSpread(backend)) backend.allow?.(timeout, logger)
-  }
-
-  get name (): string {
-    return this.backend.name
   }
 
   /** Whether it didn't answer when it was last asked. */

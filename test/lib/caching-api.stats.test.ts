@@ -23,7 +23,7 @@ t.test('stats', async t => {
     const loading = manager.createApi()
     t.strictSame(loading.stats, none)
     await loading.getMany(User, 'getById', [1, 2])
-    t.match(loading.stats, { ...none, tiers: { redis: 0 }, loaded: 2, loads: 1 })
+    t.strictSame(loading.stats, { ...none, loaded: 2, loads: 1 }, 'nothing was found in any tier')
     await loading.get(User, 'getById', [2])
     await loading.get(User, 'getById', [2])
     t.match(loading.stats, { local: 2, loaded: 2, loads: 1 })
@@ -53,6 +53,23 @@ t.test('stats', async t => {
     await late.get(User, 'getById', [1])
     t.match(late.stats, { stale: 1, loaded: 0, tiers: { memory: 1 } })
     await manager.idle()
+  })
+
+  t.test('stats tell two tiers with backends of one name apart', async t => {
+    const { User } = usersOf()
+    const [near, far] = [countingBackend(), countingBackend()]
+    const [all, only] = [managerOf(t, { tiers: [memory(), near, far] }), managerOf(t, { tiers: [far] })]
+    await only.createApi().getMany(User, 'getById', [1, 2])
+    await only.idle()
+    const first = all.createApi()
+    await first.getMany(User, 'getById', [1, 2])
+    t.strictSame(first.stats.tiers, { 'counted-2': 2 })
+    t.match(first.serverTiming, /cache-counted;desc="0"/)
+    t.match(first.serverTiming, /cache-counted-2;desc="2"/)
+    await all.idle()
+    const nearer = managerOf(t, { tiers: [memory(), near, far] }).createApi()
+    await nearer.get(User, 'getById', [1])
+    t.strictSame(nearer.stats.tiers, { counted: 1 })
   })
 
   t.test('stats of a request are a picture of the moment', async t => {

@@ -58,6 +58,13 @@ t.test('a batch waits for a tier once, however many keys it was for', async t =>
   t.equal(recorder.serverTiming, 'cache-local;desc="0", cache-redis;desc="4";dur=3.50')
 })
 
+t.test('a tier that was asked and had nothing is in the header, since it took time, and not in the stats', async t => {
+  const recorder = new Recorder()
+  recorder.landed(landed('loaded', { trip: { waits: [{ tier: 'redis', milliseconds: 1.5 }] } }))
+  t.strictSame(recorder.stats.tiers, {})
+  t.equal(recorder.serverTiming, 'cache-local;desc="0", cache-redis;desc="0";dur=1.50, cache-load;desc="1 in 0";dur=0.00')
+})
+
 t.test('tiers of one name in two regions count together', async t => {
   const recorder = new Recorder()
   const otherHit = landed({ tier: 'memory' }, { trip: noTrip })
