@@ -123,13 +123,18 @@ function isFreezable (value: object): boolean {
  */
 export function copy (value: unknown): unknown {
   if (!isComposite(value)) return value
-  return isRow(value) ? { ...value } : copyObject(value, { copies: new Map(), gaps: 0 })
+  return isRow(value) ? { ...value } : copyObject(value, { copies: new Map(), gaps: 0, level: 1 })
 }
 
-/** The copies so far, by their originals; and the gaps of all arrays so far, since an array may have four billion of them and no items. */
-interface CopyState { readonly copies: Map<object, object>, gaps: number }
+/**
+ * The copies so far, by their originals; the gaps of all arrays so far, since an array may have four billion of them and no
+ * items; and the level of the object that is being copied, 1 at the top.
+ */
+interface CopyState { readonly copies: Map<object, object>, gaps: number, level: number }
 
 const mostGaps = 1000
+/** What goes through a value later must not exhaust the stack: msgpackr does so from about a thousand levels on. */
+const mostLevels = 500
 
 /** A plain object of primitives only, as most rows are. Not with symbols, which are not copied. */
 function isRow (value: object): boolean {
@@ -152,7 +157,13 @@ function isComposite (value: unknown): value is object {
 function copyObject (value: object, state: CopyState): object {
   const known = state.copies.get(value)
   if (known !== undefined) return known
-  const item = (inner: unknown) => isComposite(inner) ? copyObject(inner, state) : inner
+  const item = (inner: unknown) => {
+    if (!isComposite(inner)) return inner
+    if (++state.level > mostLevels) throw new UncacheableValue(`more than ${mostLevels} levels`)
+    const made = copyObject(inner, state)
+    state.level--
+    return made
+  }
   const keep = <T extends object>(made: T) => { state.copies.set(value, made); return made }
 
   if (Array.isArray(value)) {

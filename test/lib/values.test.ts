@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
+import { msgpackSerializer } from '../../lib/serializer.js'
 import { UncacheableValue, copy, copyGiven, copyIn, own, share } from '../../lib/values.js'
 
 /** Two readers of one kept value. */
@@ -247,6 +248,30 @@ t.test('an array that is mostly gaps is refused, wherever it is: a copy of it wo
   for (const value of [sparse, { rows: sparse }, new Map([['rows', sparse]]), [gaps, gaps.slice()]]) t.throws(() => copy(value), refused)
   t.equal((copy(gaps) as unknown[]).length, 601)
   t.equal((copy(Array.from({ length: 5000 })) as unknown[]).length, 5000, 'undefined is no gap')
+})
+
+t.test('a value is copied down to 500 levels, and a deeper one is refused before it exhausts the stack', async t => {
+  const refused = { name: 'UncacheableValue', message: "a value that holds more than 500 levels can't be cached" }
+  const wraps: ((inner: unknown) => unknown)[] = [inner => ({ inner }), inner => [inner], inner => new Map([[inner, 'value']]), inner => new Set([inner])]
+  for (const wrap of wraps) {
+    const nested = (levels: number): unknown => levels === 0 ? 'the bottom' : wrap(nested(levels - 1))
+    t.doesNotThrow(() => copy(nested(500)))
+    t.throws(() => copy(nested(501)), refused)
+  }
+  let abyss: unknown = 1
+  for (let level = 0; level < 20_000; level++) abyss = [abyss]
+  t.throws(() => copy(abyss), refused)
+  t.throws(() => copyGiven(abyss), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: 'value must be one that can be cached, got more than 500 levels' })
+  const wide = Array.from({ length: 2000 }, (_, i) => ({ below: { i } }))
+  t.strictSame(copy(wide), wide, 'what is beside each other is not deep')
+})
+
+t.test('what may be cached is no deeper than the serializer can go', async t => {
+  for (const leaf of [1, -0]) { // -0 takes the way through v8
+    let deep: unknown = leaf
+    for (let level = 0; level < 500; level++) deep = level % 2 === 0 ? { deep } : [deep]
+    t.ok(isDeepStrictEqual(msgpackSerializer.decode(msgpackSerializer.encode(copy(deep))), deep))
+  }
 })
 
 t.test('holes of an array are filled in, whichever way it goes', async t => {

@@ -116,6 +116,18 @@ t.test('a value that cannot be copied reaches all who wait for it, is not kept, 
   t.match(logger.lines.warn, [{ message: /a value can not be cached/, details: { region: 'people', err: { message: /function/ } } }])
 })
 
+t.test('a value that is nested too deeply reaches all who wait for it, is not kept, and is refused by set in words', async t => {
+  const { region, manager, logger } = await processOf(t, { tiers: [memory(), redis(client)] })
+  interface Nested { below?: Nested }
+  const abyss: Nested = {}
+  for (let level = 0, at = abyss; level < 20_000; level++) at = at.below = {}
+  t.equal((await region.getOrCreate('deep', () => abyss)).below, abyss.below)
+  await manager.idle()
+  t.equal(await region.get('deep'), undefined)
+  t.match(logger.lines.warn, [{ message: /a value can not be cached/, details: { err: { message: /more than 500 levels/ } } }])
+  await t.rejects(region.set('deep', abyss), { code: 'FST_CACHING_API_INVALID_ARGUMENT', message: /more than 500 levels/ })
+})
+
 t.test('a value that the serializer refuses reaches all who wait for it, is not kept, and is warned of once', async t => {
   for (const lock of [undefined, redlock([client]), redlock([clientOf(t, server.port)])]) {
     const json = { encode: (value: unknown) => Buffer.from(JSON.stringify(value)), decode: (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) }
