@@ -65,7 +65,11 @@ export class BoundMethod {
       negativeTtl: definition.negativeTtl ?? negativeTtl,
       shouldCache: undefined
     }
-    this.source = { maxBatch: definition.maxBatch, load: args => this.#load(args as readonly (readonly unknown[])[]) }
+    this.source = {
+      maxBatch: definition.maxBatch,
+      load: args => this.#load(args as readonly (readonly unknown[])[]),
+      nameOf: args => `${this.#name}(${shorten(encodeArguments(args as readonly unknown[], this.#name))})`
+    }
     this.#object = object
     this.#name = `${object.object.name}.${name}`
     this.#binding = binding
@@ -182,5 +186,7 @@ export class BoundMethod {
 
 /** Slots of a method's table of keys. A power of two. */
 const rememberedKeys = 1024
+
+const shorten = (text: string): string => text.length > 60 ? `${text.slice(0, 60)}…` : text
 
 const isId = (value: unknown) => Number.isFinite(value) || typeof value === 'string' || typeof value === 'bigint'

@@ -33,7 +33,7 @@ export const ReentrantLoadError: MadeError<[key: string]> = createError(
   'FST_CACHING_API_REENTRANT_LOAD', "The loader of '%s' waits for its own value", 500)
 
 /** The load took longer than `loadTimeout.hard`. It goes on, and its value is cached. */
-export const LoadTimeoutError: MadeError<[key: string, ms: number]> = createError(
+export const LoadTimeoutError: MadeError<[what: string, ms: number]> = createError(
   'FST_CACHING_API_LOAD_TIMEOUT', "Loading '%s' took longer than %s ms", 503)
 
 /** A tier was away, or the line to other processes. The invalidation is done in this process, and replayed there when it is back. */

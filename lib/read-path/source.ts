@@ -1,6 +1,8 @@
 /** A loader, as the read path sees it. Keys of one tick that want the same source share a call of it. */
 export interface Source {
   readonly maxBatch: number
+  /** What one of `args` stands for, in an error: `City.getById(1)`. Without it, the key says that. */
+  nameOf? (arg: unknown): string
   /** One result for each of `args`, in their order. */
   load (args: readonly unknown[]): Promise<readonly Loaded[]>
 }

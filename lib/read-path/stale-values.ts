@@ -6,7 +6,7 @@ import type { FlightsUnderWay } from './flights-under-way.js'
 import { Landed, type Waiter } from './landed.js'
 import type { Logger } from '../logger.js'
 import type { ResolvedRegionOptions } from '../region-options.js'
-import type { Want } from './want.js'
+import { nameOf, type Want } from './want.js'
 
 export interface StaleValuesOptions {
   region: string
@@ -101,7 +101,7 @@ export class StaleValues {
         for (const flight of flights) {
           if (flight.loaded || flight.over) continue
           serve(flight)
-          flight.giveUp(new LoadTimeoutError(flight.key, hardTimeout)) // for waiters that got nothing stale
+          flight.giveUp(new LoadTimeoutError(nameOf(flight.want), hardTimeout)) // for waiters that got nothing stale
         }
       }, hardTimeout)
     return () => {
@@ -118,7 +118,7 @@ export class StaleValues {
     const hardTimeout = this.#options.hardTimeout!
     const timer = setTimeout(() => {
       other.leave(waiting)
-      flight.fail(new LoadTimeoutError(flight.key, hardTimeout))
+      flight.fail(new LoadTimeoutError(nameOf(flight.want), hardTimeout))
     }, hardTimeout)
     const waiting: Waiter = {
       land: landed => { clearTimeout(timer); flight.land(landed) },

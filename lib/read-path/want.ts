@@ -19,3 +19,6 @@ export class Want {
     this.isRefresh = isRefresh
   }
 }
+
+/** What is wanted, in an error. */
+export const nameOf = ({ key, load, arg }: Want): string => load?.source.nameOf?.(arg) ?? key

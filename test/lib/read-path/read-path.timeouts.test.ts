@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { memory } from '../../../lib/backends/memory.js'
 import { redis } from '../../../lib/backends/redis.js'
+import { cachedObject, loadMany, loadOne } from '../../../lib/cached-object.js'
 import { lockThat } from '../../helpers/dogpile.js'
 import { gate, heldLoad } from '../../helpers/doubles.js'
 import { clientOf, processOf } from '../../helpers/regions.js'
@@ -25,6 +26,28 @@ t.test('who waits for another process waits no longer than loadTimeout', async t
     await alone.manager.idle()
     t.equal(await alone.region.get('alice'), 'new')
   }
+})
+
+t.test('a load that takes too long is named by its method and arguments, or by its key', async t => {
+  const { manager, region } = await processOf(t, { tiers: [memory()], loadTimeout: { hard: 5 } }, { namespace: 'app' })
+  const door = gate()
+  const never = async () => { await door.opened; return null }
+  const City = cachedObject({
+    name: 'City',
+    region: 'people',
+    methods: { getAll: loadOne(never), search: loadOne(async (_context, _name: string, _near?: object) => await never()), getById: loadMany({ load: async (_context, _ids: readonly number[]) => { await door.opened; return [] }, idOf: () => 1 }) }
+  })
+  const api = manager.createApi()
+  const named = (name: string) => ({ code: 'FST_CACHING_API_LOAD_TIMEOUT', statusCode: 503, message: `Loading '${name}' took longer than 5 ms` })
+  await Promise.all([
+    t.rejects(api.get(City, 'getAll', []), named('City.getAll()')),
+    t.rejects(api.get(City, 'getById', [7]), named('City.getById(7)')),
+    t.rejects(api.get(City, 'search', ['Paris', { lat: 48 }]), named('City.search("Paris",{"lat":48})')),
+    t.rejects(api.get(City, 'search', ['x'.repeat(1000)]), named(`City.search("${'x'.repeat(59)}…)`)),
+    t.rejects(region.getOrCreate('paris', never), named('app:people:k:paris'))
+  ])
+  await t.rejects(manager.createApi().get(City, 'getAll', []), named('City.getAll()'), 'who comes later is told the same')
+  door.open()
 })
 
 t.test('a load that takes longer than loadTimeout costs the others of its batch nothing', async t => {
