@@ -54,7 +54,8 @@ export class CacheObject {
     assertUnhidden = object => (object as CacheObject).#assertUnhidden()
   }
 
-  readonly id: string
+  /** Not to be assigned: what is known and staged is of this id. */
+  declare readonly id: string
   readonly #model: Model
   readonly #slots = new Map<string, Slot>()
   #saver: UnsavedObjects | undefined
@@ -63,7 +64,7 @@ export class CacheObject {
 
   constructor (id: unknown) {
     this.#model = new.target[kModel]
-    this.id = idOf(id, this.#model.name)
+    Object.defineProperty(this, 'id', { value: idOf(id, this.#model.name), enumerable: true })
   }
 
   async get (property: string, options?: { useCache?: boolean }): Promise<unknown> {

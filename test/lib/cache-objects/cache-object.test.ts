@@ -483,6 +483,20 @@ t.test('ids', async t => {
     t.equal(new UserCache(-0).id, '0')
   })
 
+  t.test('an object\'s id can\'t be assigned, nor replaced by a field of a class', async t => {
+    const { backend } = recordedBackend('ids')
+    const Cache = cacheObject({ name: 'Cache', backend, properties: { a: property<number>() } })
+    const object = new Cache(1)
+    object.a = 5
+    t.throws(() => { (object as { id: string }).id = '2' }, { name: 'TypeError', message: /read only property 'id' of object/ })
+    t.throws(() => { delete (object as { id?: string }).id }, TypeError)
+    await object.save()
+    t.equal(await new Cache(1).a, 5)
+    t.strictSame(Object.keys(object), ['id'])
+    class Renamed extends Cache { override readonly id = '2' }
+    t.throws(() => new Renamed(1), { name: 'TypeError', message: /Cannot redefine property: id/ })
+  })
+
   t.test('what is no id is refused', async t => {
     const UserCache = usersIn(memory())
     for (const id of [undefined, null, NaN, Infinity, {}, [1], Symbol('s'), true]) {
