@@ -114,7 +114,7 @@ export class Changes {
   /** Sets a value in memory. */
   #beginSet (key: string, entry: Entry, value: Uint8Array): SetUnderWay {
     for (const tier of this.#locals) {
-      tier.invalidate({ keys: [key] }) // what loads under way bring along for this key is refused, too
+      tier.forget({ keys: [key] }) // what loads under way bring along for this key is refused, too
       tier.set(key, entry)
     }
     const flight = Flight.ofSet(key, entry)
@@ -259,13 +259,13 @@ export class Changes {
     }
     if (hard) this.#flights.revokeAll()
     if (tags.length > 0 || soft) this.#flights.detachAll(tags) // nobody knows yet which tags a load will bring
-    for (const tier of this.#locals) tier.invalidate(what)
+    for (const tier of this.#locals) tier.forget(what)
   }
 
   /** After the line was lost: nobody knows what was invalidated meanwhile. */
   #startEmpty (): void {
     this.#flights.detachAll()
-    for (const tier of this.#locals) tier.invalidate({ hard: true })
+    for (const tier of this.#locals) tier.forget({ hard: true })
   }
 
   /** `change` is given its number. */

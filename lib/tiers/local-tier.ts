@@ -76,7 +76,8 @@ export class LocalTier {
     this.backend.setEntry(key, { value, loose, loadedAt, freshUntil, staleUntil, tags, stamp, softened: entry.softened === true, generation, validIn: generation, usedAt: 0, shortcuts: undefined, alias: undefined })
   }
 
-  invalidate ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
+  /** Keys, everything with one of the tags, or the whole region, which may be softened instead: at once, while `SharedTier.forget` has to ask. */
+  forget ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
     if (keys.length > 0) this.#raise('deleted')
     for (const key of keys) this.backend.deleteEntry(key)
     if (tags.length > 0) this.#raise('tagged')

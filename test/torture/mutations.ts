@@ -89,7 +89,7 @@ export const mutations: readonly Mutation[] = [
     name: 'start-empty',
     what: 'memory is kept when messages were lost',
     file: 'lib/read-path/changes.ts',
-    find: '    for (const tier of this.#locals) tier.invalidate({ hard: true })\n',
+    find: '    for (const tier of this.#locals) tier.forget({ hard: true })\n',
     replace: '',
     run: lostLines
   },

@@ -15,7 +15,7 @@ t.test('what was kept is found, until it is forgotten', async t => {
   tier.set('a', entryOf(1))
   tier.set('b', entryOf(2))
   t.match(tier.get('a'), { value: 1 })
-  tier.invalidate({ keys: ['a', 'x'] })
+  tier.forget({ keys: ['a', 'x'] })
   t.equal(tier.get('a'), undefined)
   t.match(tier.get('b'), { value: 2 }, 'others stay')
   t.not(tier.get('b')!.softened, true)
@@ -25,23 +25,23 @@ t.test('a hit makes no new object', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
   t.equal(tier.get('a'), tier.get('a'))
-  tier.invalidate({ keys: ['b'] })
+  tier.forget({ keys: ['b'] })
   t.equal(tier.get('a'), tier.get('a'), 'nor after the invalidation of another key')
 })
 
 t.test('what was found valid after one invalidation is looked at again after the next', async t => {
   const next: [string, (tier: LocalTier) => void, object | undefined][] = [
-    ['of its key', tier => tier.invalidate({ keys: ['a'] }), undefined],
-    ['of its tag', tier => tier.invalidate({ tags: ['t'] }), undefined],
-    ['of the region', tier => tier.invalidate({ hard: true }), undefined],
-    ['of the region, softly', tier => tier.invalidate({ soft: true }), { value: 1, softened: true }],
-    ['of something else', tier => tier.invalidate({ tags: ['other'] }), { value: 1, softened: false }]
+    ['of its key', tier => tier.forget({ keys: ['a'] }), undefined],
+    ['of its tag', tier => tier.forget({ tags: ['t'] }), undefined],
+    ['of the region', tier => tier.forget({ hard: true }), undefined],
+    ['of the region, softly', tier => tier.forget({ soft: true }), { value: 1, softened: true }],
+    ['of something else', tier => tier.forget({ tags: ['other'] }), { value: 1, softened: false }]
   ]
   for (const [name, invalidate, expected] of next) {
     const tier = localTier()
     const shortcuts = new Map()
     tier.set('a', entryOf(1, ['t']))
-    tier.invalidate({ keys: ['b'] })
+    tier.forget({ keys: ['b'] })
     t.match(tier.remember('a', shortcuts, 1), { value: 1 })
     t.match(tier.recall(shortcuts, 1), { value: 1 })
     invalidate(tier)
@@ -54,7 +54,7 @@ t.test('what was found valid counts as no newer: a load from before that invalid
   const tier = localTier()
   const generation = tier.generation
   tier.set('a', entryOf('old'))
-  tier.invalidate({ keys: ['b'] })
+  tier.forget({ keys: ['b'] })
   t.match(tier.get('a'), { value: 'old' })
   tier.set('a', entryOf('new'), generation)
   t.match(tier.get('a'), { value: 'new' })
@@ -73,16 +73,16 @@ t.test('what was found by its key is found by its alias, as long as it is there 
   t.equal(tier.remember('a', new Map(), 'another'), found)
   t.equal(tier.recall(shortcuts, 1), found, 'one alias is enough')
 
-  tier.invalidate({ soft: true })
+  tier.forget({ soft: true })
   t.match(tier.recall(shortcuts, 1), { value: 'old', softened: true })
   t.match(tier.remember('a', shortcuts, 1), { value: 'old', softened: true })
-  tier.invalidate({ tags: ['t'] })
+  tier.forget({ tags: ['t'] })
   t.equal(tier.recall(shortcuts, 1), undefined)
   tier.set('a', entryOf('new'))
   t.equal(tier.recall(shortcuts, 1), undefined, 'the new one has not been asked for')
   t.match(tier.remember('a', shortcuts, 1), { value: 'new' })
   t.match(tier.recall(shortcuts, 1), { value: 'new' })
-  tier.invalidate({ keys: ['a'] })
+  tier.forget({ keys: ['a'] })
   t.equal(tier.recall(shortcuts, 1), undefined)
   t.equal(shortcuts.size, 0)
 })
@@ -117,7 +117,7 @@ t.test('what is found by its alias is evicted no sooner than what is used less',
 t.test('a hard invalidation forgets all that was there, and nothing that comes later', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
-  tier.invalidate({ hard: true })
+  tier.forget({ hard: true })
   t.equal(tier.get('a'), undefined)
   tier.set('a', entryOf(2))
   t.match(tier.get('a'), { value: 2 })
@@ -126,26 +126,26 @@ t.test('a hard invalidation forgets all that was there, and nothing that comes l
 t.test('a soft invalidation softens all that was there, and nothing that comes later', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1))
-  tier.invalidate({ soft: true })
+  tier.forget({ soft: true })
   t.match(tier.get('a'), { value: 1, softened: true })
   tier.set('b', entryOf(2))
   t.not(tier.get('b')!.softened, true)
-  tier.invalidate({ hard: true })
+  tier.forget({ hard: true })
   t.equal(tier.get('a'), undefined, 'softened or not')
 })
 
 t.test('a value whose load began before an invalidation is dropped or softened, though it comes after it', async t => {
   const tier = localTier()
   const { generation } = tier
-  tier.invalidate({ soft: true })
+  tier.forget({ soft: true })
   tier.set('a', entryOf(1), generation)
   t.match(tier.get('a'), { softened: true })
-  tier.invalidate({ hard: true })
+  tier.forget({ hard: true })
   tier.set('a', entryOf(1), generation)
   t.equal(tier.get('a'), undefined)
 
   const before = tier.generation
-  tier.invalidate({ tags: ['t'] })
+  tier.forget({ tags: ['t'] })
   tier.set('b', entryOf(2, ['s', 't']), before)
   tier.set('c', entryOf(3, ['s']), before)
   t.equal(tier.get('b'), undefined)
@@ -154,10 +154,10 @@ t.test('a value whose load began before an invalidation is dropped or softened, 
 
 t.test('a value whose load began before an invalidation takes the place of none that began later', async t => {
   const invalidations: [kind: string, invalidate: (tier: LocalTier) => void][] = [
-    ['keys', tier => tier.invalidate({ keys: ['other'] })],
-    ['tags', tier => tier.invalidate({ tags: ['other'] })],
-    ['soft', tier => tier.invalidate({ soft: true })],
-    ['hard', tier => tier.invalidate({ hard: true })]
+    ['keys', tier => tier.forget({ keys: ['other'] })],
+    ['tags', tier => tier.forget({ tags: ['other'] })],
+    ['soft', tier => tier.forget({ soft: true })],
+    ['hard', tier => tier.forget({ hard: true })]
   ]
   for (const [kind, invalidate] of invalidations) {
     const tier = localTier()
@@ -175,7 +175,7 @@ t.test('of two values of the same time the later one is kept', async t => {
   const tier = localTier()
   const { generation } = tier
   tier.set('a', entryOf(1), generation)
-  tier.invalidate({ keys: ['other'] })
+  tier.forget({ keys: ['other'] })
   tier.set('a', entryOf(2), generation)
   t.match(tier.get('a'), { value: 2 })
 })
@@ -185,7 +185,7 @@ t.test('a tag forgets what was written with it, and nothing else', async t => {
   tier.set('both', entryOf(1, ['s', 't']))
   tier.set('one', entryOf(2, ['s']))
   tier.set('none', entryOf(3))
-  tier.invalidate({ tags: ['t', 'u'] })
+  tier.forget({ tags: ['t', 'u'] })
   t.equal(tier.get('both'), undefined)
   t.match(tier.get('one'), { value: 2 })
   t.match(tier.get('none'), { value: 3 })
@@ -196,11 +196,11 @@ t.test('a tag forgets what was written with it, and nothing else', async t => {
 t.test('each kind of invalidation leaves the others’ marks alone', async t => {
   const tier = localTier()
   tier.set('a', entryOf(1, ['t']))
-  tier.invalidate({ tags: ['other'] })
-  tier.invalidate({ keys: ['other'] })
-  tier.invalidate({ soft: true })
+  tier.forget({ tags: ['other'] })
+  tier.forget({ keys: ['other'] })
+  tier.forget({ soft: true })
   t.match(tier.get('a'), { value: 1, softened: true })
-  tier.invalidate({ tags: ['t'] })
+  tier.forget({ tags: ['t'] })
   t.equal(tier.get('a'), undefined)
 })
 
@@ -208,20 +208,20 @@ t.test('tags are remembered up to a bound; past it, more is forgotten than was a
   const tier = localTier()
   tier.set('first', entryOf(1, ['tag-0']))
   tier.set('bystander', entryOf(2, ['bystander']))
-  for (let i = 0; i < 10_001; i++) tier.invalidate({ tags: [`tag-${i}`] })
+  for (let i = 0; i < 10_001; i++) tier.forget({ tags: [`tag-${i}`] })
   t.equal(tier.get('first'), undefined, 'its tag is not remembered any more')
   t.equal(tier.get('bystander'), undefined, 'and could be any older one')
   tier.set('bystander', entryOf(2, ['bystander']))
-  tier.invalidate({ keys: ['other'] })
+  tier.forget({ keys: ['other'] })
   t.match(tier.get('bystander'), { value: 2 }, 'what is newer than all that were dropped is believed')
 })
 
 t.test('a tag that is forgotten again counts as new', async t => {
   const tier = localTier()
-  tier.invalidate({ tags: ['t'] })
+  tier.forget({ tags: ['t'] })
   tier.set('a', entryOf(1, ['t']))
   tier.set('b', entryOf(2, ['unknown']))
-  tier.invalidate({ tags: ['t'] })
+  tier.forget({ tags: ['t'] })
   t.equal(tier.get('a'), undefined)
   t.match(tier.get('b'), { value: 2 }, 'and nothing was dropped for it')
 })
@@ -231,7 +231,7 @@ t.test('two regions of one memory do not forget each other’s values', async t 
   const [one, other] = [new LocalTier(backend), new LocalTier(backend)]
   one.set('one:a', entryOf(1))
   other.set('other:a', entryOf(2))
-  one.invalidate({ hard: true })
+  one.forget({ hard: true })
   t.equal(one.get('one:a'), undefined)
   t.match(other.get('other:a'), { value: 2 })
 })
