@@ -23,8 +23,8 @@ export interface CoherenceOptions {
 /** One region of this process. */
 export interface CoherentRegion {
   invalidated (what: Invalidation): void
-  /** Messages may have been missed: nothing that is in memory can be believed. */
-  startEmpty (): void
+  /** Messages may have been missed: nothing that is in memory can be believed. `isFirst`: memory was never believed until now. */
+  startEmpty (isFirst: boolean): void
 }
 
 /**
@@ -47,6 +47,8 @@ export class Coherence {
   #resolveJoined!: () => void
   /** Messages were missed since memory was last emptied. */
   #missed = true
+  /** Memory was never believed until now. */
+  #isFirst = true
   /** Our hello was heard, here as well, since trust last ended: all others wait for this process. */
   #helloHeard = false
   /** Answers to greetings that are being sent. */
@@ -199,7 +201,7 @@ export class Coherence {
   }
 
   #startEmpty (): void {
-    for (const region of this.#regions.values()) region.startEmpty()
+    for (const region of this.#regions.values()) region.startEmpty(this.#isFirst)
   }
 
   // ─── what this process says ────────────────────────────────────────────────────────────────────
@@ -234,7 +236,7 @@ export class Coherence {
     this.#acknowledgements.asked()
     // While nothing was missed, all pushes were obeyed in their order, believed or not.
     if (this.#missed) this.#startEmpty()
-    this.#missed = false
+    this.#missed = this.#isFirst = false
     this.#resolveJoined()
   }
 

@@ -70,7 +70,7 @@ export class Changes {
       send: async what => await coherence.push(region, what, isEventual),
       onEmpty: () => logger.info({ region }, 'other processes were told of earlier invalidations')
     })
-    coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: () => this.#startEmpty() })
+    coherence.attach(region, { invalidated: what => this.#dropTold(what), startEmpty: isFirst => this.#startEmpty(isFirst) })
   }
 
   /** Whether a key was forgotten so lately that nobody is likely to have loaded it since. Who asks is about to look for it: the record is gone. */
@@ -262,9 +262,12 @@ export class Changes {
     for (const tier of this.#locals) tier.forget(what)
   }
 
-  /** After the line was lost: nobody knows what was invalidated meanwhile. */
-  #startEmpty (): void {
-    this.#flights.detachAll()
+  /**
+   * After the line was lost, nobody knows what was invalidated meanwhile: a set under way is forgotten as if it had been. Not when
+   * the line is heard for the first time, or what a process sets when it starts would often be gone.
+   */
+  #startEmpty (isFirst: boolean): void {
+    this.#flights.detachAll(isFirst ? [] : undefined)
     for (const tier of this.#locals) tier.forget({ hard: true })
   }
 

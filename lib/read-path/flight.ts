@@ -34,7 +34,7 @@ const weights: Readonly<Record<Revocation, number>> = { replacement: 0, refresh:
  * | loaded    | its loader, by giving a value                          | without `maxAge`, while kept and fresh; even to look | if it is to be cached                              | the value; of a refresh, when it is written      |
  * | detached  | (1)                                                    | no                                                   |                                                    |                                                  |
  * | overtaken | an invalidation of tags or the region, a lost line (2) | no, if detached                                      | tiers find it stale or not at all, where concerned | a failure isn't told to other processes          |
- * | swept     | the same, where its value has such a tag               | no                                                   | as above; a `set` is forgotten                     | (they have it, or there are none)                |
+ * | swept     | the same, where its value has such a tag; a lost line  | no                                                   | as above; a `set` is forgotten                     | (they have it, or there are none)                |
  * | revoked   | what `revokedBy` names (2)                             | no                                                   | no (3)                                             |                                                  |
  * | abandoned | Loading: its leases have ended before its call         | no                                                   | never                                              | the value, if it comes                           |
  * | unshared  | a write-back after which no shared tier has it         |                                                      | in memory, at most                                 | other processes load for themselves              |
@@ -71,7 +71,7 @@ export class Flight implements Waiter {
    * they don't get its failure.
    */
   overtaken = false
-  /** A tag of its value was invalidated since. */
+  /** A tag of its value was invalidated since, or the line was lost. */
   swept = false
   #revokedBy: Revocation | undefined
   /** It has taken too long: no invalidation reaches it any more. */

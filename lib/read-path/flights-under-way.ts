@@ -80,7 +80,7 @@ export class FlightsUnderWay {
   }
 
   /**
-   * The region was invalidated, or with `tags` only these. A flight that has not departed, and carries no stale value, is left
+   * The region was invalidated, or anything may have been; with `tags` only these. A flight that has not departed, and carries no stale value, is left
    * alone: it will look, and load, after the invalidation.
    */
   detachAll (tags?: readonly string[]): void {
@@ -88,7 +88,7 @@ export class FlightsUnderWay {
     for (const flight of this.#allUnjoinable()) {
       flight.detached ||= flight.departed || flight.stale !== undefined
       flight.overtaken = true
-      flight.swept ||= flight.entry?.tags.some(tag => tags === undefined || tags.includes(tag)) === true
+      flight.swept ||= flight.entry !== undefined && (tags === undefined || flight.entry.tags.some(tag => tags.includes(tag)))
     }
   }
 

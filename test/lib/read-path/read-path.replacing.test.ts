@@ -212,6 +212,48 @@ for (const tags of [[], ['t']]) {
   })
 }
 
+for (const [what, tags, invalidate] of [
+  ['an invalidation of its key', [], async theirs => await theirs.delete('k')],
+  ['an invalidation of its tag', ['t'], async theirs => await theirs.invalidateTags('t')],
+  ['an invalidation of the region', [], async theirs => await theirs.invalidate()]
+] as [string, string[], (theirs: Region) => Promise<void>][]) {
+  t.test(`a set that ${what} has overtaken is nowhere, though the line was lost that would have told of it`, async t => {
+    const namespace = randomUUID()
+    const { backend, before } = interruptible(t)
+    const { line, interrupt } = echoingLine() // what the other process says isn't heard here
+    const { region } = await processOf(t, [memory(), backend], { namespace, bus: line })
+    const { region: theirs } = await processOf(t, [redis(clientOf(t))], { namespace })
+    await region.set('k', 'v0', { tags })
+    const [asked, late] = [gate(), gate()]
+    before.leaseMany = async () => { asked.open(); await late.opened }
+    const set = region.set('k', 'v1', { tags })
+    await asked.opened
+    await invalidate(theirs)
+    interrupt()
+    late.open()
+    await set
+    for (const one of [region, theirs]) t.equal(await one.get('k'), undefined)
+  })
+}
+
+t.test('what a process sets before it hears of others is there when it does', async t => {
+  const { backend, before } = interruptible(t)
+  const { line } = echoingLine()
+  const heard = gate()
+  const manager = new CachingManager({ namespace: randomUUID(), bus: { ...line, catchUp: async () => await heard.opened } as Line, regions: { people: { tiers: [memory(), backend], ttl: '60s', tierTimeout: '20s' } } })
+  t.teardown(() => manager.close())
+  const region = manager.region('people')
+  const [asked, late] = [gate(), gate()]
+  before.fillMany = async () => { asked.open(); await late.opened }
+  const set = Promise.all([region.set('k', 'set'), region.set('tagged', 'set', { tags: ['t'] })])
+  await asked.opened
+  heard.open()
+  await manager.ready()
+  late.open()
+  await set
+  t.strictSame(await region.getMany(['k', 'tagged']), ['set', 'set'])
+})
+
 t.test('what a look finds late does not take the place of what a refresh has put into memory', async t => {
   for (const answered of ['before it is written', 'afterwards']) {
     const namespace = randomUUID()
