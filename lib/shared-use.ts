@@ -10,6 +10,9 @@ export function startUse (used: object): void {
   users.set(used, others + 1)
 }
 
+/** Whether a manager uses it that isn't closed. */
+export const isInUse = (used: object): boolean => (users.get(used) ?? 0) > 0
+
 /** Closes it, unless another manager uses it. Rejects where it can't be closed. */
 export async function endUse (used: { close? (): Promise<void> }): Promise<void> {
   const left = users.get(used)! - 1

@@ -365,7 +365,7 @@ export class ReadPath {
   close (): void {
     this.#closed = true
     this.#changes.close()
-    for (const tier of this.#shared) tier.close()
+    for (const tier of this.tiers) tier.close()
   }
 
   #track<T> (work: Promise<T>): Promise<T> {

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Invalidation } from '../coherence/messages.js'
 import type { Entry } from '../entry.js'
+import { MemoryBackend } from '../backends/memory.js'
 import type { Generation, LocalBackend, LocalEntry, Shortcuts } from '../backends/backend.js'
 
 /** Longer arguments are found by their keys, which are hashed: as aliases they could take any amount of memory. */
@@ -14,7 +15,7 @@ const mostTags = 10_000
  * so that a value that is older than an invalidation is not kept.
  */
 export class LocalTier {
-  readonly backend: LocalBackend
+  backend: LocalBackend
   /** Its own among the tiers of the region. */
   readonly name: string
   /** Replaced by every invalidation, kept by every load from its beginning. */
@@ -98,6 +99,11 @@ export class LocalTier {
   replaced (key: string, entry: Entry): void {
     this.#raise('deleted')
     if (!isSame(this.get(key), entry)) this.backend.deleteEntry(key)
+  }
+
+  /** From now on it finds nothing, and what is still under way is kept nowhere: the backend may be another manager's soon. */
+  close (): void {
+    this.backend = new MemoryBackend({ maxEntries: 1 })
   }
 
   #raise (part: keyof Generation): void {

@@ -227,17 +227,54 @@ t.test('ready', async t => {
 })
 
 t.test('a backend that several managers use is closed with the last of them', async t => {
-  const shared = memory()
   let closed = 0
-  const plain = plainBackend('files', { close: async () => { closed++ } })
-  const managers = ['a', 'b'].map(namespace => managerOf(t, { namespace, regions: { objects: { tiers: [shared, plain], ttl: '1h' } } }))
+  const kept = memory()
+  const shared = plainBackend('files', { getMany: keys => kept.getMany(keys), setMany: entries => kept.setMany(entries), close: async () => { closed++ } })
+  const managers = ['a', 'b'].map(namespace => managerOf(t, { namespace, regions: { objects: { tiers: [memory(), shared], ttl: '1h' } } }))
   for (const one of managers) await one.region('objects').set('k', 1)
   await managers[0]!.close()
   t.equal(closed, 0)
   t.equal(await managers[1]!.region('objects').get('k'), 1)
   await managers[1]!.close()
   t.equal(closed, 1)
-  t.strictSame(await shared.getMany(['b:objects:k:k']), [undefined])
+})
+
+t.test('a memory that one manager uses is refused by others, until that is closed: then it is empty', async t => {
+  const shared = memory()
+  const regions = { objects: { tiers: [nothing(), shared] as const, ttl: '1h' }, others: { tiers: [shared] as const, ttl: '1h' } }
+  const first = managerOf(t, { regions })
+  const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'regions.objects.tiers[1] must be a memory() of its own: it would not know what the other manager invalidates, got one that another manager uses, which is not closed' }
+  await first.region('objects').set('k', 'first')
+  for (const namespace of ['caching-api', 'other']) t.throws(() => new CachingManager({ namespace, regions }), refused)
+  const closing = first.close()
+  t.throws(() => new CachingManager({ regions }), refused, 'it still is')
+  await closing
+  const second = managerOf(t, { regions })
+  t.equal(await second.region('objects').get('k'), undefined)
+  await second.region('objects').set('k', 'second')
+  t.equal(await second.region('objects').get('k'), 'second')
+})
+
+t.test('a manager that is closed neither finds nor keeps anything in a memory that is another one\'s now', async t => {
+  const door = gate()
+  const { User, calls } = usersOf(() => door.opened)
+  const regions = { objects: { tiers: [memory()] as const, ttl: '1h' } }
+  const first = new CachingManager({ regions })
+  const api = first.createApi()
+  const reading = api.get(User, 'getById', [1])
+  await new Promise(setImmediate)
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const closing = first.close()
+  mock.timers.tick(10_000)
+  await closing
+  const second = managerOf(t, { regions })
+  door.open()
+  t.strictSame(await reading, { id: 1, name: 'alice' })
+  await second.createApi().set(User, 'getById', [2], { id: 2, name: 'second' })
+  await second.createApi().get(User, 'getById', [1])
+  t.strictSame(calls, [[1], [1]], 'what was loaded before may be older than what the second has invalidated')
+  await t.rejects(api.get(User, 'getById', [2]), { code: 'FST_CACHING_API_CLOSED' })
 })
 
 t.test('a manager that is closed listens no longer, though others go on to use its backend; and a later one may use it again', async t => {

@@ -1,14 +1,17 @@
 import t from 'tap'
-import { endUse, startUse } from '../../lib/shared-use.js'
+import { endUse, isInUse, startUse } from '../../lib/shared-use.js'
 
 t.test('it is closed with the last use, opened again by the next one, and closed once more', async t => {
   const events: string[] = []
   const used = { reopen: () => { events.push('reopen') }, close: async () => { events.push('close') } }
+  t.notOk(isInUse(used))
   startUse(used)
   startUse(used)
   await endUse(used)
   t.strictSame(events, ['reopen'])
+  t.ok(isInUse(used))
   await endUse(used)
+  t.notOk(isInUse(used))
   t.strictSame(events, ['reopen', 'close'])
   startUse(used)
   await endUse(used)
