@@ -13,11 +13,16 @@ const kApi = Symbol('fastify-caching-api')
 /** A request keeps its raw response here, since Fastify gives it none. */
 const kResponse = Symbol('fastify-caching-api: response')
 
+/** The scopes above those that it is registered in. Fastify makes a scope by `Object.create(parent)`. */
+const above = new WeakSet<object>()
+const parentOf = (scope: object): object | null => Object.getPrototypeOf(scope) as object | null
+
 interface Request extends FastifyRequest { [kApi]: CachingApi | null, [kResponse]: Response | null }
 
 async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Promise<void> {
   const { serverTiming, manager: managerOptions } = resolveOptions(options)
-  if (fastify.hasDecorator('cachingManager') && fastify.cachingManager instanceof CachingManager) {
+  const isBelow = fastify.hasDecorator('cachingManager') && fastify.cachingManager instanceof CachingManager
+  if (isBelow || above.has(fastify)) {
     throw new InvalidOptionsError('fastify.register(cachingApi)', 'called once for an app, or for each of several scopes beside each other: give all regions in one call', 'a second call')
   }
   const manager = new CachingManager({ logger: fastify.log, ...managerOptions })
@@ -28,6 +33,7 @@ async function plugin (fastify: FastifyInstance, options: CachingApiOptions): Pr
     await manager.close() // somebody else has one of these names, and nobody would close what was opened
     throw error
   }
+  for (let scope = parentOf(fastify); scope !== null; scope = parentOf(scope)) above.add(scope)
   fastify.addHook('onRequest', (request, reply, done) => { keepResponse(request, reply); done() })
   fastify.addHook('onSend', saveObjects)
   if (serverTiming) fastify.addHook('onSend', sendTiming)

@@ -124,6 +124,28 @@ t.test('registered twice, it fails at boot and says what to do', async t => {
   await t.rejects(async () => await below.ready(), refused)
 })
 
+t.test('registered in a scope and then in one above it, it fails at boot as it does the other way round', async t => {
+  const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^fastify\.register\(cachingApi\) must be called once for an app/ }
+  const app = appOf(t)
+  app.register(async child => {
+    child.register(async grandchild => { await grandchild.register(cachingApi, optionsOf()) })
+    child.register(async sibling => {
+      await sibling.register(cachingApi, optionsOf())
+      t.type(sibling.cachingManager, CachingManager, 'beside it, it may be')
+    })
+  })
+  app.register(cachingApi, optionsOf())
+  await t.rejects(async () => await app.ready(), refused)
+
+  const mended = appOf(t)
+  mended.register(async child => {
+    child.register(cachingApi, { regions: {} } as never).after(error => { t.match(error, { code: 'FST_CACHING_API_INVALID_OPTIONS' }) })
+  })
+  mended.register(cachingApi, optionsOf())
+  await mended.ready()
+  t.type(mended.cachingManager, CachingManager, 'what has failed below is in nobody\'s way')
+})
+
 t.test('a registration that has failed is in nobody\'s way', async t => {
   const app = appOf(t)
   app.register(cachingApi, { regions: {} } as never).after(error => { t.match(error, { code: 'FST_CACHING_API_INVALID_OPTIONS' }) })
