@@ -133,7 +133,7 @@ export class BoundMethod {
     return this.#pair(ids, rows)
   }
 
-  /** The rows in the order of `ids`, each by the id that `idOf` tells. */
+  /** The rows in the order of `ids`, each by the id that `idOf` tells. An error among them is that id's alone. */
   #pair (ids: readonly unknown[], rows: readonly unknown[]): readonly Loaded[] {
     const byId = new Map<unknown, unknown>()
     for (const row of rows) if (row !== null && row !== undefined) byId.set(this.#idOf(row), row)
@@ -144,7 +144,7 @@ export class BoundMethod {
       const row = byId.get(id)
       if (row !== undefined) {
         found++
-        return this.#loaded(row)
+        return row instanceof Error ? { error: row } : this.#loaded(row)
       }
       byText ??= new Map(Array.from(byId.keys(), other => [String(other), other]))
       const mistaken = byText.get(String(id))
@@ -154,11 +154,13 @@ export class BoundMethod {
     return loaded
   }
 
-  /** `null` for a row without one. @throws InvalidDefinitionError */
+  /** `null` for a row without one. @throws InvalidDefinitionError, or an error in the place of a row that is of no id, and so of all */
   #idOf (row: unknown): unknown {
     const id = this.definition.idOf!(row)
-    if (id !== null && typeof id !== 'number' && typeof id !== 'string' && typeof id !== 'bigint') throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
-    return id
+    if (typeof id === 'number' || typeof id === 'string' || typeof id === 'bigint') return id
+    if (row instanceof Error) throw row
+    if (id !== null) throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
+    return null
   }
 
   /** A row that is there would be remembered as missing. Its id may be a column of type bigint, for instance, which pg gives as strings. */

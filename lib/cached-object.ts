@@ -82,9 +82,13 @@ export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Store
   return makeMethod('loadOne', optionNames, options, { kind: 'one', load, idOf: undefined, maxBatch: 1 })
 }
 
-/** One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. */
+/**
+ * One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. An
+ * Error among the rows fails the read of its id, and no other: `Object.assign(new Error('refused'), { id })`, where `idOf` finds it,
+ * of a loader that returns `Promise<(Row | Error)[]>`.
+ */
 export function loadMany<Id extends string | number | bigint, T, Stored = T, Out = Stored> (method: {
-  load: (context: LoaderContext, ids: readonly Id[]) => Promise<readonly T[]> | readonly T[]
+  load: (context: LoaderContext, ids: readonly Id[]) => Promise<readonly (T | Error)[]> | readonly (T | Error)[]
   /** The id that a row answers, of the type that `load` was asked for: 1 is not '1'. */
   idOf: (row: T) => Id
   /** Larger batches are split. Default 1000. */

@@ -9,7 +9,7 @@ function bind (t: Pick<Test, 'teardown'>, object: AnyCachedObject, context: () =
   const manager = new CachingManager({ regions: { objects: { tiers: [memory()], ttl: 1000, grace: 100, negativeTtl: 10 } } })
   t.teardown(() => manager.close())
   const logger = silentLogger()
-  return { logger, bound: new BoundObject(object, { region: manager.region('objects'), context: context as never, logger }) }
+  return { manager, logger, bound: new BoundObject(object, { region: manager.region('objects'), context: context as never, logger }) }
 }
 
 const idRow = (id: number) => ({ id })
@@ -99,6 +99,38 @@ t.test('a loader of many that gives no array fails for all of them, by name', as
   for (const rows of [null, undefined, 'rows', new Map(), { rows: [] }]) {
     const { bound } = bind(t, cachedObject({ name: 'User', region: 'objects', methods: { many: loadMany({ load: () => rows as never, idOf: () => 1 }) } }))
     await t.rejects(bound.method('many').source.load([[1], [2]]), { code: 'FST_CACHING_API_BATCH_MISMATCH', message: /^User\.many was asked for an array with the rows of 2 ids, and returned / })
+  }
+})
+
+t.test('an error in the place of a row fails the read of its id, and no other', async t => {
+  const refused = Object.assign(new RangeError('99999999999 is no int'), { id: 99999999999 })
+  let healed = false
+  const City = cachedObject({
+    name: 'City',
+    region: 'objects',
+    methods: {
+      getById: loadMany({
+        load: async (_context, ids: readonly number[]): Promise<({ id: number } | Error)[]> => ids.flatMap(id => id === 2 ? [] : id === refused.id && !healed ? [refused] : [idRow(id)]),
+        idOf: city => city.id,
+        primes: { getBySame: city => [city.id] },
+        postCache: city => city.id
+      }),
+      getBySame: loadOne((_context, id: number) => idRow(id))
+    }
+  })
+  const { manager } = bind(t, City)
+  const api = manager.createApi()
+  const read = await Promise.allSettled([1, 2, refused.id, 3].map(id => api.get(City, 'getById', [id])))
+  t.strictSame(read.map(one => one.status === 'fulfilled' ? one.value : one.reason), [1, null, refused, 3])
+  healed = true
+  t.equal(await api.get(City, 'getById', [refused.id]), refused.id, 'it is not remembered')
+})
+
+t.test('an error in the place of a row that is of no id is that of all', async t => {
+  for (const id of [undefined, null, {}]) {
+    const lost = Object.assign(new Error('lost'), { id })
+    const { bound } = bind(t, cachedObject({ name: 'City', region: 'objects', methods: { getById: loadMany({ load: () => [idRow(1), lost as Error], idOf: city => city.id }) } }))
+    await t.rejects(bound.method('getById').source.load([[1], [2]]), lost)
   }
 })
 

@@ -167,6 +167,12 @@ test('stashed is what its caller says it is', () => {
 })
 
 describe('definitions', () => {
+  test('an Error among the rows of loadMany is no row', () => {
+    const refused = (id: number) => Object.assign(new Error('refused'), { id })
+    const getById = loadMany({ load: async (_context, ids: readonly number[]): Promise<(UserRow | Error)[]> => ids.map(refused), idOf: user => user.id })
+    expect(getById).type.toBe<LoadMethod<[id: number], UserRow | null, UserRow>>()
+  })
+
   test('loadMany wants ids that can be compared, and idOf of their type', () => {
     loadMany({
       load: (_context, ids: readonly number[]) => select<UserRow>(ids),
