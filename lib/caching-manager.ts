@@ -19,7 +19,7 @@ import { Region } from './region.js'
 import { resolveRegionOptions, type RegionOptions, type ResolvedRegionOptions } from './region-options.js'
 import { isLeasing, isLocal, isOpening, type Backend } from './backends/backend.js'
 import type { UnsavedObjects } from './request/unsaved.js'
-import { endUse, startUse } from './shared-use.js'
+import { endUse, isInUse, startUse } from './shared-use.js'
 import { withTimeout } from './with-timeout.js'
 
 export interface CachingManagerOptions {
@@ -257,4 +257,5 @@ function logWhatIsMissing (region: string, { tiers }: ResolvedRegionOptions, { l
     logger.info({ region }, `region ${region}: nothing wakes up those who wait for another process's load (a Redis tier would, or bus: redisBus(client)): they look for its value now and then`)
   }
   if (lock !== undefined && shared.length === 0) logger.info({ region }, `region ${region}: no shared tier: the lock is not used`)
+  if (tiers.some(backend => isLocal(backend) && isInUse(backend))) logger.warn({ region }, `region ${region}: another manager uses the same memory(): neither knows what the other invalidates. Give each its own`)
 }

@@ -3,9 +3,8 @@ import { longestTimer, resolveDuration, type Duration } from './duration.js'
 import { InvalidOptionsError, show } from './errors.js'
 import { msgpackSerializer, type Serializer } from './serializer.js'
 import type { Policy } from './read-path/source.js'
-import { isLocal, type Backend } from './backends/backend.js'
+import type { Backend } from './backends/backend.js'
 import { isNothing } from './backends/nothing.js'
-import { isInUse } from './shared-use.js'
 
 export interface RegionOptions {
   /** Nearest first: `[memory(), redis(client)]`. A hit in a farther tier is copied into the nearer ones. */
@@ -114,15 +113,9 @@ export function resolveRegionOptions (options: unknown, path: string): ResolvedR
 
 function resolveTiers (tiers: unknown, path: string): readonly Backend[] {
   if (!Array.isArray(tiers) || tiers.length === 0) throw new InvalidOptionsError(path, 'an array of at least one backend, such as [memory()]', show(tiers))
-  tiers.forEach((backend: unknown, i) => assertTier(backend, `${path}[${i}]`))
+  tiers.forEach((backend: unknown, i) => assertBackend(backend, `${path}[${i}]`))
   if (new Set(tiers).size !== tiers.length) throw new InvalidOptionsError(path, 'an array of different backends', 'the same one twice')
   return tiers.filter(backend => !isNothing(backend))
-}
-
-/** @throws InvalidOptionsError */
-function assertTier (backend: unknown, path: string): void {
-  assertBackend(backend, path)
-  if (isLocal(backend) && isInUse(backend)) throw new InvalidOptionsError(path, 'a memory() of its own: it would not know what the other manager invalidates', 'one that another manager uses, which is not closed')
 }
 
 function resolveLoadTimeout (loadTimeout: unknown, path: string): { soft: number | undefined, hard: number | undefined } {

@@ -239,20 +239,31 @@ t.test('a backend that several managers use is closed with the last of them', as
   t.equal(closed, 1)
 })
 
-t.test('a memory that one manager uses is refused by others, until that is closed: then it is empty', async t => {
+t.test('the log warns where a second manager uses a memory, which knows nothing of what the first invalidates', async t => {
   const shared = memory()
-  const regions = { objects: { tiers: [nothing(), shared] as const, ttl: '1h' }, others: { tiers: [shared] as const, ttl: '1h' } }
-  const first = managerOf(t, { regions })
-  const refused = { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'regions.objects.tiers[1] must be a memory() of its own: it would not know what the other manager invalidates, got one that another manager uses, which is not closed' }
+  const warnings: string[] = []
+  const logger = { ...silentLogger(), warn: (_fields: object, message: string) => { warnings.push(message) } }
+  const open = () => managerOf(t, { logger, regions: { objects: { tiers: [nothing(), shared], ttl: '1h' }, others: { tiers: [shared], ttl: '1h' } } })
+  const first = open()
+  t.strictSame(warnings, [], 'its own regions may share it')
+  open()
+  t.strictSame(warnings, ['objects', 'others'].map(region => `region ${region}: another manager uses the same memory(): neither knows what the other invalidates. Give each its own`))
+  await first.close()
+})
+
+t.test('a memory whose manager is closed may be another one\'s: then it is empty', async t => {
+  const shared = memory()
+  const warnings: string[] = []
+  const logger = { ...silentLogger(), warn: (_fields: object, message: string) => { warnings.push(message) } }
+  const open = () => managerOf(t, { logger, regions: { objects: { tiers: [shared], ttl: '1h' } } })
+  const first = open()
   await first.region('objects').set('k', 'first')
-  for (const namespace of ['caching-api', 'other']) t.throws(() => new CachingManager({ namespace, regions }), refused)
-  const closing = first.close()
-  t.throws(() => new CachingManager({ regions }), refused, 'it still is')
-  await closing
-  const second = managerOf(t, { regions })
+  await first.close()
+  const second = open()
   t.equal(await second.region('objects').get('k'), undefined)
   await second.region('objects').set('k', 'second')
   t.equal(await second.region('objects').get('k'), 'second')
+  t.strictSame(warnings, [])
 })
 
 t.test('a manager that is closed neither finds nor keeps anything in a memory that is another one\'s now', async t => {
