@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
+import { monitor } from './monitor.js'
 import { findProgram } from './programs.js'
 import { ask, freePort, ServerProcess, type Owner } from './server-process.js'
 
@@ -207,24 +208,18 @@ function recordable (t: Owner, server: PausableServer): RedisServer {
 }
 
 async function recordCommands (t: Owner, url: string): Promise<CommandRecorder> {
-  const client = new Redis(url, { retryStrategy: () => null })
-  await client.ping() // what it says when it connects is nobody's that is recorded
-  const monitor = await client.monitor()
-  for (const connection of [client, monitor]) connection.on('error', () => {})
-  t.teardown(() => {
-    client.disconnect()
-    monitor.disconnect()
-  })
-
   let seen: string[][] = []
   let marks = 0
   const mark = `recorder-${process.pid}-${Math.random()}`
   const heard = new Map<string, () => void>()
-  monitor.on('monitor', (_time: string, call: string[], source: string) => {
-    const [name = '', argument = ''] = call
-    if (source === 'lua') return
+  const client = new Redis(url, { retryStrategy: () => null })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  await client.ping() // what it says when it connects is nobody's that is recorded
+  await monitor(t, url, ([name = '', ...args]) => {
+    const [argument = ''] = args
     if (argument.startsWith(mark)) heard.get(argument)?.()
-    else seen.push([name.toLowerCase(), ...call.slice(1)])
+    else seen.push([name.toLowerCase(), ...args])
   })
 
   // The server tells in the order in which it executes: when it tells of our mark, it has told of all before it.
