@@ -40,6 +40,8 @@ export interface SharedTierOptions {
  */
 export class SharedTier {
   readonly backend: Backend
+  /** Its own among the tiers of the region. */
+  readonly name: string
   /** The same, as this region calls it. */
   readonly #backend: TierBackend
   /** For a backend of three methods. */
@@ -56,8 +58,9 @@ export class SharedTier {
   /** Whether the region had a stamp when it was last asked for. */
   #hasStamp = true
 
-  constructor ({ backend, name, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
+  constructor ({ backend, name = backend.name, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
     this.backend = backend
+    this.name = name
     this.#keyspace = keyspace
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
@@ -81,10 +84,6 @@ export class SharedTier {
       claimMany: (keys, options) => this.claimMany(keys, options),
       encode: (entry, stamp, value) => this.encode(entry, stamp, value)
     })
-  }
-
-  get name (): string {
-    return this.#backend.name
   }
 
   /** Whether it refuses a fill that comes too late. */

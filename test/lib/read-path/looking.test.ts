@@ -18,7 +18,7 @@ function setUp (held: Record<string, Entry> = {}) {
   const asked: (readonly string[])[] = []
   const memory = new LocalTier(new MemoryBackend({}))
   const shared = Object.assign(Object.create(SharedTier.prototype) as SharedTier, {
-    backend: { name: 'shared' },
+    name: 'shared',
     lookMany: async (keys: readonly string[]) => {
       asked.push(keys)
       return { entries: keys.map(key => held[key]), lease: (i: number): Lease => ({ stamp, held: Buffer.from(keys[i]!) }) }
