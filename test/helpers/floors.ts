@@ -14,7 +14,7 @@ export interface Change {
 }
 
 interface KnownChange extends Change {
-  /** Sets of other processes that it has met under way: "one of them wins", and none of them waits for the other. */
+  /** Sets of other processes that it has met under way: "one of them wins", and none of them waits for the other. Of a soft invalidation, its own process's too. */
   readonly met: Set<string>
 }
 
@@ -42,7 +42,8 @@ export class Floors {
   begin (change: Change): void {
     const known: KnownChange = { ...change, met: new Set() }
     for (const other of this.#underWay) {
-      if (other.process === change.process || !other.cells.some(cell => change.cells.includes(cell))) continue
+      const isInOrder = other.process === change.process && other.kind !== 'soft invalidation' && change.kind !== 'soft invalidation'
+      if (isInOrder || !other.cells.some(cell => change.cells.includes(cell))) continue
       if (other.kind === 'set') known.met.add(other.name)
       if (change.kind === 'set') other.met.add(change.name)
     }
