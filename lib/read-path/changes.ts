@@ -133,8 +133,8 @@ export class Changes {
   async #writeSets (sets: readonly SetUnderWay[]): Promise<void> {
     const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
     // A tier refuses what was overtaken by a newer value, or an invalidation: memory doesn't keep it either.
-    for (const filled of written) sets.forEach(({ key, entry }, i) => { if (filled[i] !== true) this.#fill.drop(key, entry) })
-    await this.#fill.forgetRefused(written.map(filled => sets.filter((one, i) => filled[i] === false && !one.isSuperseded()).map(set => set.key)))
+    for (const filled of written) sets.forEach(({ key, entry }, i) => { if (filled[i] === false || filled[i] === 'unkept') this.#fill.drop(key, entry) })
+    await this.#fill.forgetCopies(written.map(filled => sets.filter((one, i) => filled[i] !== true && !one.isSuperseded()).map(set => set.key)))
     const overtaken = sets.filter(one => one.isOvertaken()).map(one => one.key)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     this.#settle(sets.map(one => one.flight).filter(isKept))

@@ -84,23 +84,23 @@ export class Fill {
     const { shared } = this.#options
     const valid = fillings.filter(flight => !flight.revoked || flight.replaces)
     const found = new Set<Flight>()
-    const refused = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid, found)))
+    const unwritten = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid, found)))
     // Other processes would look for it in vain. Where no tier was there when the load began, none of them waits.
     for (const flight of valid) if (!found.has(flight) && flight.leases?.some(lease => lease !== undefined) === true) flight.unshared = true
-    await this.forgetRefused(refused)
+    await this.forgetCopies(unwritten)
   }
 
   /**
-   * Forgets, in each shared tier, the keys of values that were set or refreshed and that it has refused: of several tiers,
-   * what it holds instead may be a copy of what a farther one held until now. Never rejects.
+   * `unwritten`: for each shared tier, the keys of values that were set or refreshed and that were not written there, though
+   * the tier may have forgotten the old ones. What it holds instead may be a copy of what a farther one held until now, which
+   * is forgotten: the farthest first, as of any invalidation. Never rejects.
    */
-  async forgetRefused (refused: readonly (readonly string[])[]): Promise<void> {
+  async forgetCopies (unwritten: readonly (readonly string[])[]): Promise<void> {
     const { shared } = this.#options
-    if (shared.length < 2) return
-    await Promise.all(shared.map(async (tier, s) => { if (refused[s]!.length > 0) await tier.forgetMany(refused[s]!) }))
+    for (let s = shared.length - 2; s >= 0; s--) if (unwritten[s]!.length > 0) await shared[s]!.forgetMany(unwritten[s]!)
   }
 
-  /** Resolves to the keys of refreshes that were refused. `found` gets the flights whose keys hold a value now. */
+  /** Resolves to the keys of refreshes that were not written. `found` gets the flights whose keys hold a value now. */
   async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
     const { fills, unfilled } = this.#fillsFor(tier, s, fillings)
     const [filled] = await Promise.all([
@@ -115,7 +115,7 @@ export class Fill {
     const refused = fills.filter(({ flight }, i) => flight.want.isRefresh && filled[i] === false)
     // Another refresh has taken over the right: if it fails, what this one was to replace would be left.
     if (refused.length > 0) await tier.forgetUnreplaced(refused)
-    return refused.map(({ key }) => key)
+    return [...unfilled, ...fills.filter(({ flight }, i) => flight.want.isRefresh && filled[i] !== true).map(({ key }) => key)]
   }
 
   /** What the tier is given, and the keys of refreshes that it can't be given. */

@@ -222,7 +222,7 @@ export class SharedTier {
 
   /**
    * Replaces what stands there now. In the order of `sets`; false where somebody has invalidated or replaced the key
-   * before it was done. Where the tier is away, what it holds will be forgotten instead. @throws what the serializer
+   * before it was done, 'unknown' where the tier is away: what it holds will be forgotten instead. @throws what the serializer
    * throws, unless it is given the value's bytes
    */
   setMany (sets: readonly TierSet[]): Promise<Filled[]> {

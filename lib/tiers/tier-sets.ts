@@ -75,7 +75,7 @@ export class TierSets {
     }
     const unset = sets.filter(set => set.isSuperseded?.() !== true)
     if (unset.length > 0) await this.#invalidations.forget({ keys: unset.map(set => set.key) })
-    return sets.map(() => true)
+    return sets.map(() => 'unknown')
   }
 
   /**

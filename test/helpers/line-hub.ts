@@ -60,6 +60,11 @@ export class LineHub {
     return this.#time
   }
 
+  /** How much is still to happen. */
+  get planned (): number {
+    return this.#happenings.size
+  }
+
   join (clock?: Clock): HubProcess {
     const process = new HubProcess(this, clock)
     this.processes.push(process)

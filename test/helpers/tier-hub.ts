@@ -2,7 +2,7 @@ import { identityLength } from '../../lib/entry-format.js'
 import type { Line } from '../../lib/line.js'
 import { formatStamp, parseStamp, type Stamp } from '../../lib/stamp.js'
 import type { DogpileLock } from '../../lib/locks/lock.js'
-import type { LeaseRequest, LeasedEntry, LeasingBackend, SeenEntry } from '../../lib/backends/backend.js'
+import { UnstorableError, type Backend, type LeaseRequest, type LeasedEntry, type LeasingBackend, type SeenEntry } from '../../lib/backends/backend.js'
 import { Way, type HubProcess, type LineHub } from './line-hub.js'
 
 /** What is asked of a server. */
@@ -17,6 +17,7 @@ export class TierServer {
   readonly kept = new Map<string, { value: Uint8Array, until: number }>()
   /** Answered with an error. */
   refuses = (_operation: Operation): boolean => false
+  refusesToKeep = (_key: string): boolean => false
   /** By operation: how many it has executed. */
   readonly executed = Object.fromEntries(operations.map(operation => [operation, 0])) as Record<Operation, number>
   readonly hub: LineHub
@@ -132,10 +133,13 @@ export class TierServer {
   }
 }
 
+/** What takes calls to a server, and its answers back: a connection, or a test that lets them overtake each other. */
+export interface Carrier { call<T> (operation: Operation, execute: () => T, keys?: readonly string[]): Promise<T> }
+
 const identityOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.subarray(0, identityLength))
 
 /** A process's connection to a server. Each direction keeps its order, can be held up, and loses nothing until it is told to. */
-export class Connection {
+export class Connection implements Carrier {
   readonly #server: TierServer
   readonly #process: HubProcess
   #requests!: Way
@@ -201,34 +205,34 @@ export class Connection {
 }
 
 /** All its commands go over one connection and stay in order, and each is one step: a Redis server. */
-export function serverBackend (server: TierServer, connection: Connection, line: Line | undefined): LeasingBackend {
+export function serverBackend (server: TierServer, connection: Carrier, line: Line | undefined): LeasingBackend {
   const call = connection.call.bind(connection)
   return {
     name: 'server',
     connection,
     ...line !== undefined && { line },
-    getMany: keys => call('read', () => keys.map(key => server.get(key))),
-    setMany: entries => call('fill', () => { for (const { key, value, ttl } of entries) server.set(key, value, ttl) }),
-    deleteMany: keys => call('forget', () => { for (const key of keys) server.kept.delete(key) }),
+    getMany: keys => call('read', () => keys.map(key => server.get(key)), keys),
+    setMany: entries => call('fill', () => { for (const { key, value, ttl } of entries) server.set(key, value, ttl) }, keysOf(entries)),
+    deleteMany: keys => call('forget', () => { for (const key of keys) server.kept.delete(key) }, keys),
     leaseMany: (stampKey, keys, request) => call('lease', () => {
       if (request.takeOver) raiseDeleted(server, stampKey, request.stamp)
       return [server.stamp(stampKey, request.stamp), ...keys.map(key => server.lease(key, request))]
-    }),
-    fillMany: entries => call('fill', () => entries.map(entry => server.fill(entry))),
-    fillUnchanged: (stampKey, since, entries) => call('fill', () => server.fillUnchanged(stampKey, since, entries)),
+    }, keys),
+    fillMany: entries => call('fill', () => entries.map(entry => server.fill(entry)), keysOf(entries)),
+    fillUnchanged: (stampKey, since, entries) => call('fill', () => server.fillUnchanged(stampKey, since, entries), keysOf(entries)),
     revise: (stampKey, revision) => call('revise', () => { revise(server, stampKey, revision) }),
     forgetMany: (stampKey, stamp, keys) => call('forget', () => {
       raiseDeleted(server, stampKey, stamp)
       for (const key of keys) server.kept.delete(key)
-    }),
-    holdTags: (stampKey, tags) => call('holdTags', () => { server.holdTags(stampKey, tags) })
+    }, keys),
+    holdTags: (stampKey, tags) => call('holdTags', () => { server.holdTags(stampKey, tags) }, keysOf(tags))
   }
 }
 
 /** Each key has a node, the stamp and the tags have another; nothing keeps their commands in order: a Redis Cluster. */
-export function clusterBackend (server: TierServer, connections: readonly Connection[], line: Line | undefined): LeasingBackend {
-  const [first, ...others] = connections as [Connection, ...Connection[]]
-  const call = <T>(operation: Operation, key: string, execute: () => T) => nodeOf(key).call(operation, execute)
+export function clusterBackend (server: TierServer, connections: readonly Carrier[], line: Line | undefined): LeasingBackend {
+  const [first, ...others] = connections as [Carrier, ...Carrier[]]
+  const call = <T>(operation: Operation, key: string, execute: () => T) => nodeOf(key).call(operation, execute, [key])
   const nodeOf = (key: string) => key.startsWith('{') ? first : others[key.charCodeAt(key.length - 1) % others.length]!
   const deleteMany = async (keys: readonly string[]) => { await Promise.all(keys.map(key => call('forget', key, () => { server.kept.delete(key) }))) }
   return {
@@ -263,8 +267,24 @@ function revise (server: TierServer, stampKey: string, revision: Parameters<Leas
   }
 }
 
+/** Three methods, as somebody's own backend has them. A server that `refusesToKeep` a key has it still as it was. */
+export function bareBackend (server: TierServer, carrier: Carrier): Backend {
+  return {
+    name: 'bare',
+    getMany: keys => carrier.call('read', () => keys.map(key => server.get(key)), keys),
+    setMany: entries => carrier.call('fill', () => {
+      const refused = keysOf(entries).filter(key => server.refusesToKeep(key))
+      for (const { key, value, ttl } of entries) if (!refused.includes(key)) server.set(key, value, ttl)
+      if (refused.length > 0) throw new UnstorableError(refused, 'too large')
+    }, keysOf(entries)),
+    deleteMany: keys => carrier.call('forget', () => { for (const key of keys) server.kept.delete(key) }, keys)
+  }
+}
+
+const keysOf = (entries: readonly { readonly key: string }[]): string[] => entries.map(({ key }) => key)
+
 /** On the same server, over the same connection. */
-export function serverLock (server: TierServer, connection: Connection): DogpileLock {
+export function serverLock (server: TierServer, connection: Carrier): DogpileLock {
   return {
     connection,
     acquire: async (names, ttl) => {

@@ -339,6 +339,31 @@ t.test('what is copied from a farther tier is not put where a value is being set
   t.equal(await region.get('k'), 'new')
 })
 
+t.test('what is copied from a farther tier while a new value can not be written to the nearer one is forgotten', async t => {
+  for (const change of ['set', 'refresh'] as const) {
+    const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+    const { region, manager } = peopleOf(t, [near, far])
+    const wrapped = region.wrap('k', () => 'new')
+    await wrapped.set('old')
+    const { setMany } = near
+    near.setMany = async entries => {
+      if (!entries.some(({ key }) => key.endsWith('()'))) return await setMany.call(near, entries)
+      near.setMany = setMany
+      throw new Error('the connection is lost')
+    }
+    const write = far.hold('()')
+    const changed = change === 'set' ? wrapped.set('new') : wrapped.refresh()
+    await write.begun.opened
+    await settle()
+    t.equal(await wrapped(), 'old')
+    await settle()
+    write.end.open()
+    await changed
+    await manager.idle()
+    t.equal(await wrapped(), 'new')
+  }
+})
+
 t.test('a key is copied again when what was written there has been evicted', async t => {
   const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
   const { region, manager } = peopleOf(t, [near, far])

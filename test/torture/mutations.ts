@@ -186,11 +186,11 @@ export const mutations: readonly Mutation[] = [
   }
 ]
 
-/** Resolves to the folder of a build without that guard. */
-export async function mutant (t: Owner, { name, file, find, replace }: Mutation, from: string): Promise<string> {
+/** Resolves to the folder of a build without that guard, and with copies of `more` from the same place. */
+export async function mutant (t: Owner, { name, file, find, replace }: Mutation, from: string, more: readonly string[] = []): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'torture-mutant-'))
   t.teardown(async () => await rm(folder, { recursive: true, force: true }))
-  for (const part of ['lib', 'plugin', 'package.json']) await cp(join(from, part), join(folder, part), { recursive: true })
+  for (const part of ['lib', 'plugin', 'package.json', ...more]) await cp(join(from, part), join(folder, part), { recursive: true })
   await symlink(join(from, 'node_modules'), join(folder, 'node_modules'))
   const path = join(folder, file)
   await writeFile(path, mutated(await readFile(path, 'utf8'), { name, find, replace }))
