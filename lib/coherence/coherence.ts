@@ -118,7 +118,7 @@ export class Coherence {
    */
   async push (region: string, what: Invalidation, eventual: boolean): Promise<void> {
     await Promise.all(split({ region, ...what }).map(async push => {
-      const { forgotten } = await this.#outbox.add(push)
+      const { forgotten } = await this.#outbox.add(push, !eventual)
       if (!eventual) await forgotten
     }))
   }

@@ -7,6 +7,8 @@ const mostKeys = 1000
 /** A push that waits for its message. */
 interface Queued {
   readonly push: Push
+  /** Somebody waits until it is obeyed. */
+  readonly isAwaited: boolean
   readonly resolve: (this: void, published: { readonly forgotten: Promise<void> }) => void
   readonly reject: (this: void, error: unknown) => void
 }
@@ -27,12 +29,13 @@ export class Outbox {
   }
 
   /**
-   * Resolves when the push was published. `forgotten` resolves when no process believes any more what is to be forgotten.
+   * Resolves when the push was published. `forgotten` resolves when no process believes any more what is to be forgotten; that is
+   * found out where it `isAwaited`, and keeps this process alive.
    * @throws where it could not be published
    */
-  add (push: Push): Promise<{ readonly forgotten: Promise<void> }> {
+  add (push: Push, isAwaited: boolean): Promise<{ readonly forgotten: Promise<void> }> {
     return new Promise((resolve, reject) => {
-      this.#queue.push({ push, resolve, reject })
+      this.#queue.push({ push, isAwaited, resolve, reject })
       void this.#send()
     })
   }
@@ -44,7 +47,7 @@ export class Outbox {
     while (this.#queue.length > 0) {
       const batch = this.#nextBatch()
       const number = ++this.#lastNumber
-      const forgotten = this.#acknowledgements.wait(number)
+      const forgotten = batch.some(({ isAwaited }) => isAwaited) ? this.#acknowledgements.wait(number) : awaitedByNobody
       try {
         await this.#publish({ kind: 'push', number, previous: this.#lastPublished, pushes: batch.map(({ push }) => push) })
         this.#lastPublished = number
@@ -64,6 +67,8 @@ export class Outbox {
     return this.#queue.splice(0, end === -1 ? this.#queue.length : Math.max(1, end))
   }
 }
+
+const awaitedByNobody = Promise.resolve()
 
 const sizeOf = ({ keys, tags }: Push): number => 1 + (keys?.length ?? 0) + (tags?.length ?? 0)
 

@@ -23,7 +23,7 @@ function outboxOf () {
     sent.push(message as PushMessage)
     await line.publish()
   }, acknowledgements)
-  return { outbox, sent, waits, line, add: async (keys: readonly string[]) => await (await outbox.add({ region: 'people', keys })).forgotten }
+  return { outbox, sent, waits, line, add: async (keys: readonly string[]) => await (await outbox.add({ region: 'people', keys }, true)).forgotten }
 }
 
 t.test('what is invalidated in one tick is one message', async t => {
@@ -31,6 +31,14 @@ t.test('what is invalidated in one tick is one message', async t => {
   await Promise.all([add(['a']), add(['b'])])
   t.strictSame(sent, [{ kind: 'push', number: 1, previous: 0, pushes: [{ region: 'people', keys: ['a'] }, { region: 'people', keys: ['b'] }] }])
   t.strictSame(waits, ['wait for 1', 'published 1'])
+})
+
+t.test('acknowledgements are waited for where somebody does: the wait would keep a process alive for a lease', async t => {
+  const { outbox, waits } = outboxOf()
+  await outbox.add({ region: 'people', keys: ['a'] }, false)
+  t.strictSame(waits, ['published 1'])
+  await Promise.all([outbox.add({ region: 'people', keys: ['a'] }, false), outbox.add({ region: 'people', keys: ['b'] }, true)])
+  t.strictSame(waits.slice(1), ['wait for 2', 'published 2'])
 })
 
 t.test('what is invalidated while a message is under way goes into the next one, together', async t => {
