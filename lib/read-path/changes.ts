@@ -106,8 +106,9 @@ export class Changes {
           if (this.#lastSets.get(key) === number) this.#lastSets.delete(key)
         }
       }
-      this.#flights.yieldRevoked()
-      await this.#tellOthers({ keys: sets.map(({ key }) => key), replaced: true }) // their memory holds the old values
+      const keys = sets.map(({ key }) => key)
+      this.#flights.yieldRevoked(keys) // no others: thousands of sets may be under way, each of which would go through all of them
+      await this.#tellOthers({ keys, replaced: true }) // their memory holds the old values
     })
   }
 

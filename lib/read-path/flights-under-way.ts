@@ -104,9 +104,10 @@ export class FlightsUnderWay {
     for (const flight of this.#allUnjoinable()) flight.revoke('invalidation')
   }
 
-  /** Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. */
-  yieldRevoked (): void {
-    for (const flight of this.#allUnjoinable()) if (flight.revoked) flight.yield?.()
+  /** Tells other processes not to wait for loads that were overtaken, of these keys or all: they wouldn't find the value in a tier. */
+  yieldRevoked (keys?: readonly string[]): void {
+    const flights = keys === undefined ? this.#allUnjoinable() : keys.flatMap(key => this.of(key))
+    for (const flight of flights) if (flight.revoked) flight.yield?.()
   }
 
   * #allUnjoinable (): Generator<Flight> {

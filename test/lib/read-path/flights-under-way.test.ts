@@ -79,6 +79,19 @@ t.test('flights that were revoked let others load', async t => {
   t.strictSame(yielded, ['a'])
 })
 
+t.test('where only some keys were set, no other flight is looked at', async t => {
+  const flights = new FlightsUnderWay()
+  const yielded: string[] = []
+  for (const key of ['a', 'b', 'c']) {
+    const flight = flightOf(key)
+    flight.yield = () => { yielded.push(key) }
+    flights.addJoinable(flight)
+    if (key !== 'c') flights.revoke(key, 'set')
+  }
+  flights.yieldRevoked(['b', 'c', 'd'])
+  t.strictSame(yielded, ['b'])
+})
+
 t.test('the weightiest of what has overtaken a flight counts, and of these the last, until it begins anew', async t => {
   const flights = new FlightsUnderWay()
   const flight = flightOf('a')
