@@ -94,9 +94,12 @@ export class Changes {
     const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(this.#options.serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
     const underWay = sets.map(({ key, entry }, i) => this.#beginSet(key, entry, values[i]!))
+    const keys = sets.map(({ key }) => key)
     await this.#change(async number => {
-      for (const { key } of underWay) this.#lastSets.set(key, number)
+      for (const key of keys) this.#lastSets.set(key, number)
       try {
+        const forgotten = this.#fill.copiesForgotten(keys)
+        if (forgotten !== undefined) await forgotten
         await this.#writeSets(underWay)
         // A later set that has taken this one's place must be there when this one resolves, or what was there before would still be read.
         await this.#endOfLaterSets(underWay.filter(one => one.isSuperseded()), number)
@@ -106,7 +109,6 @@ export class Changes {
           if (this.#lastSets.get(key) === number) this.#lastSets.delete(key)
         }
       }
-      const keys = sets.map(({ key }) => key)
       this.#flights.yieldRevoked(keys) // no others: thousands of sets may be under way, each of which would go through all of them
       await this.#tellOthers({ keys, replaced: true }) // their memory holds the old values
     })

@@ -364,6 +364,41 @@ t.test('what is copied from a farther tier while a new value can not be written 
   }
 })
 
+t.test('a set waits while copies of its key are forgotten, or its own value would be, and a copy of the old one take its place', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const { region, manager } = peopleOf(t, [near, far])
+  const { setMany, deleteMany } = near
+  near.setMany = async entries => {
+    if (!entries.some(({ key }) => key.endsWith(':k'))) return await setMany.call(near, entries)
+    near.setMany = setMany
+    throw new Error('the connection is lost')
+  }
+  const late = { begun: gate(), end: gate() }
+  let deletions = 0
+  near.deleteMany = async keys => {
+    if (++deletions === 2) { // the first is of what could not be written
+      late.begun.open()
+      await late.end.opened
+    }
+    await deleteMany.call(near, keys)
+  }
+  const first = region.set('k', 'old')
+  await late.begun.opened
+  await region.set('other', 'not held up')
+  const write = far.hold(':k')
+  const second = region.set('k', 'new')
+  await settle()
+  late.end.open()
+  await write.begun.opened
+  await settle()
+  await region.getOrCreate('k', () => 'created')
+  await settle()
+  write.end.open()
+  await Promise.all([first, second])
+  await manager.idle()
+  t.equal(await region.get('k'), 'new')
+})
+
 t.test('a key is copied again when what was written there has been evicted', async t => {
   const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
   const { region, manager } = peopleOf(t, [near, far])
