@@ -148,6 +148,7 @@ t.test('a call of an api that has no options refuses some, and does nothing', as
   await t.rejects(api.invalidate(User, 'getById', [1], { force: 'yes' }), none)
   t.throws(() => api.lazyload({}, 'p', User, 'getById', [1], { force: true }), none)
   t.equal(api.peek(User, 'getById', [1]), read)
+  for (const empty of [{}, { ttl: undefined }]) t.equal(api.peek(User, 'getById', [1], empty), read, 'options that are none, as a wrapper may pass them on')
 })
 
 t.test('a cache object\'s get takes useCache only, true or false', async t => {
