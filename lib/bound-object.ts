@@ -133,10 +133,10 @@ export class BoundMethod {
     return this.#pair(ids, rows)
   }
 
-  /** The rows in the order of `ids`, each by the id that `idOf` tells. An error among them is that id's alone. */
+  /** The rows in the order of `ids`, each by the id that `idOf` tells. An error among them is that id's alone. @throws one of no such id */
   #pair (ids: readonly unknown[], rows: readonly unknown[]): readonly Loaded[] {
     const byId = new Map<unknown, unknown>()
-    for (const row of rows) if (row !== null && row !== undefined) byId.set(this.#idOf(row), row)
+    for (const row of rows) if (row !== null && row !== undefined) byId.set(row instanceof Error ? this.#idOfError(row, ids) : this.#idOf(row), row)
     byId.delete(null) // rows of nobody, as a left join gives them
     let found = 0
     let byText: Map<string, unknown> | undefined
@@ -154,11 +154,25 @@ export class BoundMethod {
     return loaded
   }
 
-  /** `null` for a row without one. @throws InvalidDefinitionError, or an error in the place of a row that is of no id, and so of all */
+  /**
+   * Where `idOf` finds none of `ids` in it, it is of all of them, and thrown: it may not have what `idOf` looks at, or have something
+   * else there, such as a `name` or a `code`. A row would be remembered as missing.
+   */
+  #idOfError (error: Error, ids: readonly unknown[]): unknown {
+    let id: unknown
+    try {
+      id = this.definition.idOf!(error)
+    } catch {
+      throw error
+    }
+    if (!ids.includes(id)) throw error
+    return id
+  }
+
+  /** `null` for a row without one. @throws InvalidDefinitionError */
   #idOf (row: unknown): unknown {
     const id = this.definition.idOf!(row)
     if (typeof id === 'number' || typeof id === 'string' || typeof id === 'bigint') return id
-    if (row instanceof Error) throw row
     if (id !== null) throw new InvalidDefinitionError(`${this.#name}: idOf must return a string, a number or a bigint, got ${show(id)}`)
     return null
   }

@@ -85,7 +85,7 @@ export function loadOne<A extends readonly unknown[], T, Stored = T, Out = Store
 /**
  * One load for many ids: `where id = any($1)`. Rows may come in any order and be fewer; an id without a row becomes `null`. An
  * Error among the rows fails the read of its id, and no other: `Object.assign(new Error('refused'), { id })`, where `idOf` finds it,
- * of a loader that returns `Promise<(Row | Error)[]>`.
+ * of a loader that returns `Promise<(Row | Error)[]>`. One of no id that was asked for fails the reads of all.
  */
 export function loadMany<Id extends string | number | bigint, T, Stored = T, Out = Stored> (method: {
   load: (context: LoaderContext, ids: readonly Id[]) => Promise<readonly (T | Error)[]> | readonly (T | Error)[]

@@ -155,7 +155,9 @@ export class CachingApi {
     const bound = this.#manager.method(object, method)
     bound.key(args)
     if (typeof target !== 'object' || target === null || !Object.isExtensible(target)) throw new InvalidArgumentError('target', 'an object that is not frozen', show(target))
-    Object.defineProperty(target, property, { get: () => this.get(object, method, args), configurable: true, enumerable: false })
+    if (typeof property !== 'string') throw new InvalidArgumentError('property', 'a string', show(property))
+    const isDefined = Reflect.defineProperty(target, property, { get: () => this.get(object, method, args), configurable: true, enumerable: false })
+    if (!isDefined) throw new InvalidArgumentError('target', `an object whose '${property}' can be defined anew`, show(target))
     return target as T & { readonly [K in P]: Promise<ResultOf<O, M>> }
   }
 

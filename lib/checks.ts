@@ -62,11 +62,12 @@ export function assertCallOptions (options: unknown, known: readonly string[]): 
 
 /**
  * For a call that has no options: they would do nothing. `args` are what it was given, of which it takes the first `count`. Only an
- * object is refused: `map` passes more than that, too.
+ * object with something in it is refused: `map` passes more than that, too, and a wrapper passes on what may be empty.
  * @throws InvalidOptionsError
  */
 export function assertNoOptions (args: ArrayLike<unknown>, count: number): void {
-  if (isObject(args[count])) throw new InvalidOptionsError('options', 'absent: this call has none', show(args[count]))
+  const given = args[count]
+  if (isObject(given) && Object.values(given).some(value => value !== undefined)) throw new InvalidOptionsError('options', 'absent: this call has none', show(given))
 }
 
 /** @throws InvalidOptionsError */

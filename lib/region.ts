@@ -90,11 +90,11 @@ export class Region {
     const source: Source = {
       maxBatch: Infinity,
       load: async args => {
-        const values = await creator(args as string[])
+        const values = await creator([...args as string[]]) // a copy: it may take its batches out of it
         if (!Array.isArray(values) || values.length !== args.length) {
           throw new BatchMismatchError(`A creator of region ${this.name}`, `${args.length} values, in the order of its keys`, Array.isArray(values) ? String(values.length) : show(values))
         }
-        return values.map(value => toLoaded(value, options.tags))
+        return Array.from(values as readonly T[], value => toLoaded(value, options.tags)) // not `map`, which leaves gaps out
       }
     }
     const load = { source, policy }

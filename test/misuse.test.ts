@@ -148,6 +148,13 @@ t.test('a call of an api that has no options refuses some, and does nothing', as
   await t.rejects(api.invalidate(User, 'getById', [1], { force: 'yes' }), none)
   t.throws(() => api.lazyload({}, 'p', User, 'getById', [1], { force: true }), none)
   t.equal(api.peek(User, 'getById', [1]), read)
+  for (const empty of [{}, { ttl: undefined }]) t.equal(api.peek(User, 'getById', [1], empty), read, 'options that are none, as a wrapper may pass them on')
+})
+
+t.test('api.lazyload refuses a property that can not be defined', async t => {
+  const api = loosely(managerOf(t).createApi())
+  for (const property of [undefined, null, 1, {}]) t.throws(() => api.lazyload({}, property, User, 'getById', [1]), argument(/^property must be a string, got /))
+  t.throws(() => api.lazyload([], 'length', User, 'getById', [1]), argument("target must be an object whose 'length' can be defined anew, got an array of 0"))
 })
 
 t.test('a cache object\'s get takes useCache only, true or false', async t => {

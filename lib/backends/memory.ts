@@ -4,7 +4,7 @@ import { InvalidOptionsError, show } from '../errors.js'
 import type { Backend, BackendEntry, LocalBackend, LocalEntry } from './backend.js'
 
 export interface MemoryOptions {
-  /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either. */
+  /** The least recently used entries make room. Default 10,000, where `maxBytes` isn't given either; 8,388,608 at most. */
   maxEntries?: number
   /** Keys, values and what it takes to keep them count, as estimated. A value larger than this is not kept. */
   maxBytes?: number
@@ -15,6 +15,9 @@ const optionNames = namesOf<MemoryOptions>({ maxEntries: true, maxBytes: true })
 /** Bytes of heap that an entry takes besides its key and its value: its times, its stamp, its node in the LRU list. */
 const overhead = 400
 
+/** A Map of V8 whose keys are replaced all the time throws when it holds more. */
+const mostEntries = 2 ** 23
+
 /** What cache objects keep, which use this as any other backend: a copy of the caller's bytes. */
 interface RawEntry { readonly bytes: Uint8Array, readonly until: number, readonly shortcuts?: undefined }
 
@@ -24,6 +27,8 @@ export function memory (options: MemoryOptions = {}): Backend {
   for (const [name, value] of Object.entries(options as MemoryOptions)) {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) throw new InvalidOptionsError(`memory(options).${name}`, 'a positive integer', show(value))
   }
+  const { maxEntries = 0 } = options as MemoryOptions
+  if (maxEntries > mostEntries) throw new InvalidOptionsError('memory(options).maxEntries', `at most ${mostEntries}: a Map takes no more`, show(maxEntries))
   return new MemoryBackend(options)
 }
 

@@ -134,6 +134,18 @@ t.test('an error in the place of a row that is of no id is that of all', async t
   }
 })
 
+t.test('an error in the place of a row in which idOf finds no id that was asked for is that of all, and no row is missing', async t => {
+  const lost = Object.assign(new Error('lost'), { code: '22003' })
+  const idsOf: Record<string, (row: any) => string> = { name: row => row.name, code: row => row.code, deep: row => row.meta.id }
+  for (const [name, idOf] of Object.entries(idsOf)) {
+    const { bound, logger } = bind(t, cachedObject({ name: 'City', region: 'objects', methods: { many: loadMany({ load: (_context, _ids: readonly string[]) => [lost], idOf }) } }))
+    await t.rejects(bound.method('many').source.load([['a'], ['b']]), lost, name)
+    t.strictSame(logger.lines.warn, [])
+  }
+  const { bound } = bind(t, cachedObject({ name: 'City', region: 'objects', methods: { many: loadMany({ load: (_context, _ids: readonly number[]) => [Object.assign(lost, { id: '1' })], idOf: (row: any) => row.id as number }) } }))
+  await t.rejects(bound.method('many').source.load([[1], [2]]), lost, 'the id as a text')
+})
+
 t.test('rows that nobody asked for are said once', async t => {
   const { bound, logger } = bind(t, cachedObject({
     name: 'User',

@@ -642,6 +642,20 @@ async function behaves (t: Test, setUp: SetUp): Promise<void> {
     t.equal(await region.getOrCreate('b', () => 'b'), 'b')
   })
 
+  await t.test('a gap in what a batch creator returns is a key that it has no value for', async t => {
+    const { region } = await setUp(t)
+    const values = new Array<number>(2)
+    values[1] = 1
+    t.strictSame(await region.getOrCreateMany(['a', 'b'], () => values), [undefined, 1])
+    t.strictSame(await region.getMany(['a', 'b']), [undefined, 1])
+  })
+
+  await t.test('a batch creator may take what it is asked for out of its array', async t => {
+    const { region } = await setUp(t)
+    const create = (missing: readonly string[]) => (missing as string[]).splice(0).map(key => `new ${key}`)
+    t.strictSame(await region.getOrCreateMany(['a', 'b'], create), ['new a', 'new b'])
+  })
+
   await t.test('a batch creator that returns another number of values fails the batch, and nothing is kept', async t => {
     const { region } = await setUp(t)
     const expected = (got: string) => ({ code: 'FST_CACHING_API_BATCH_MISMATCH', message: `A creator of region people was asked for 2 values, in the order of its keys, and returned ${got}` })

@@ -161,6 +161,8 @@ t.test('options that can not work are refused by name', async t => {
     t.throws(() => memory({ maxEntries: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\(options\)\.maxEntries must be a positive integer, got / })
     t.throws(() => memory({ maxBytes: value as number }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: /^memory\(options\)\.maxBytes must be a positive integer, got / })
   }
+  t.throws(() => memory({ maxEntries: 2 ** 23 + 1 }), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: 'memory(options).maxEntries must be at most 8388608: a Map takes no more, got 8388609' })
+  t.doesNotThrow(() => memory({ maxBytes: 2 ** 40 }))
   for (const [options, got] of [[null, 'null'], [[], 'an array of 0'], ['1000', "'1000'"]] as const) {
     t.throws(() => memory(options as never), { code: 'FST_CACHING_API_INVALID_OPTIONS', message: `memory(options) must be an object, got ${got}` })
   }
