@@ -173,6 +173,21 @@ describe('definitions', () => {
     expect(getById).type.toBe<LoadMethod<[id: number], UserRow | null, UserRow>>()
   })
 
+  test('rows of any kind keep their type beside the Errors that a loader of many may return', () => {
+    class Row { id = 1; #secret = 1; get secret () { return this.#secret } }
+    type Shape = { kind: 'a', id: number, a: 1 } | { kind: 'b', id: number, b: 2 }
+    interface Message { id: number, name: string, message: string, stack?: string }
+    function rowsOf<T extends { id: number }> (rows: (ids: readonly number[]) => Promise<readonly T[]> | readonly T[]): LoadMethod<[id: number], T | null, T> {
+      return loadMany({ load: (_context, ids: readonly number[]) => rows(ids), idOf: row => row.id })
+    }
+    expect(rowsOf((): readonly Row[] => [])).type.toBe<LoadMethod<[id: number], Row | null, Row>>()
+    expect(rowsOf(async (): Promise<readonly Shape[]> => [])).type.toBe<LoadMethod<[id: number], Shape | null, Shape>>()
+    expect(loadMany({ load: (_context, ids: readonly number[]) => select<Message>(ids), idOf: row => row.id })).type.toBe<LoadMethod<[id: number], Message | null, Message>>()
+    expect(loadMany({ load: (_context, ids: readonly number[]) => select<any>(ids), idOf: row => row.id })).type.toBe<LoadMethod<[id: number], any, any>>()
+    expect(loadMany({ load: (_context, ids: readonly number[]) => ids.map(id => ({ id })), idOf: row => row.id })).type.toBe<LoadMethod<[id: number], { id: number } | null, { id: number }>>()
+    expect(loadMany<number, UserRow>({ load: async () => [], idOf: user => user.id })).type.toBe<LoadMethod<[id: number], UserRow | null, UserRow>>()
+  })
+
   test('loadMany wants ids that can be compared, and idOf of their type', () => {
     loadMany({
       load: (_context, ids: readonly number[]) => select<UserRow>(ids),
