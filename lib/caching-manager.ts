@@ -118,12 +118,8 @@ export class CachingManager {
     return region
   }
 
-  /**
-   * A CachingApi outside a request, with a memory of its own: for a job, a script, a test. Its cache objects are not saved by themselves.
-   * @throws ClosedError
-   */
+  /** A CachingApi outside a request, with a memory of its own: for a job, a script, a test. Its cache objects are not saved by themselves. */
   createApi (): CachingApi {
-    if (this.#closed) throw new ClosedError('The manager')
     return new CachingApi(this)
   }
 

@@ -1,6 +1,6 @@
 import type { DoneFuncWithErrOrRes, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { CachingApi } from '../lib/caching-api.js'
+import type { CachingApi } from '../lib/caching-api.js'
 import { CachingManager } from '../lib/caching-manager.js'
 import { InvalidOptionsError } from '../lib/errors.js'
 import type { Response } from '../lib/request/unsaved.js'
@@ -48,8 +48,7 @@ function decorate (fastify: FastifyInstance, manager: CachingManager, logger: Ca
   fastify.decorateRequest('cachingApi', {
     getter (this: FastifyRequest) {
       const request = this as Request
-      // Not `createApi`, which throws when the manager is closed: a request may outlive it, and its reads reject.
-      return (request[kApi] ??= new CachingApi(manager).savesObjects(logger ?? request.log, request[kResponse]))
+      return (request[kApi] ??= manager.createApi().savesObjects(logger ?? request.log, request[kResponse]))
     }
   })
 }

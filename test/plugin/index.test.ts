@@ -98,6 +98,9 @@ t.test('what an early hook has loaded, the handler finds', async t => {
 t.test('a request that doesn\'t use it has none made for it, and one that does has one', async t => {
   const app = appOf(t)
   await app.register(cachingApi, optionsOf({ serverTiming: true }))
+  let made = 0
+  const { createApi } = app.cachingManager
+  app.cachingManager.createApi = function () { made++; return createApi.call(this) }
   const held: unknown[] = []
   const slotOf = (request: FastifyRequest) => {
     const symbol = [...Object.getOwnPropertySymbols(request)].find(symbol => symbol.description === 'fastify-caching-api')!
@@ -106,8 +109,10 @@ t.test('a request that doesn\'t use it has none made for it, and one that does h
   app.get('/unused', async request => { held.push(slotOf(request)); return {} })
   app.get('/used', async request => { request.cachingApi.stash('a', 1); held.push(slotOf(request)); return { b: request.cachingApi.stashed('a') } })
   const { headers } = await app.inject('/unused')
+  t.equal(made, 0)
   t.notOk('server-timing' in headers)
   t.strictSame((await app.inject('/used')).json(), { b: 1 })
+  t.equal(made, 1)
   t.equal(held[0], null)
   t.type(held[1], CachingApi)
 })
