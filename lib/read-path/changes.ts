@@ -98,8 +98,6 @@ export class Changes {
     await this.#change(async number => {
       for (const key of keys) this.#lastSets.set(key, number)
       try {
-        const forgotten = this.#fill.copiesForgotten(keys)
-        if (forgotten !== undefined) await forgotten
         await this.#writeSets(underWay)
         // A later set that has taken this one's place must be there when this one resolves, or what was there before would still be read.
         await this.#endOfLaterSets(underWay.filter(one => one.isSuperseded()), number)

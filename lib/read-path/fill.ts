@@ -37,8 +37,6 @@ interface FlightFill extends TierFill { readonly flight: Flight }
 export class Fill {
   readonly #options: FillOptions
   readonly #keepsNothing: boolean
-  /** What `forgetCopies` is about. */
-  readonly #forgetting = new Set<{ readonly keys: ReadonlySet<string>, readonly done: Promise<void> }>()
   #warned = false
 
   constructor (options: FillOptions) {
@@ -98,26 +96,8 @@ export class Fill {
    * is forgotten: the farthest first, as of any invalidation. Never rejects.
    */
   async forgetCopies (unwritten: readonly (readonly string[])[]): Promise<void> {
-    const nearer = unwritten.slice(0, -1)
-    const keys = new Set(nearer.flat())
-    if (keys.size === 0) return
-    const forgetting = { keys, done: this.#forgetNearer(nearer) }
-    this.#forgetting.add(forgetting)
-    await forgetting.done
-    this.#forgetting.delete(forgetting)
-  }
-
-  async #forgetNearer (unwritten: readonly (readonly string[])[]): Promise<void> {
-    for (let s = unwritten.length - 1; s >= 0; s--) if (unwritten[s]!.length > 0) await this.#options.shared[s]!.forgetMany(unwritten[s]!)
-  }
-
-  /**
-   * Resolves when no copies of these keys are being forgotten; undefined where none are of any. What a `set` wrote to a nearer tier
-   * meanwhile would be forgotten as well, and a copy of what it is still to replace in a farther one could take its place.
-   */
-  copiesForgotten (keys: readonly string[]): Promise<unknown> | undefined {
-    if (this.#forgetting.size === 0) return undefined
-    return Promise.all(Array.from(this.#forgetting).filter(forgetting => keys.some(key => forgetting.keys.has(key))).map(({ done }) => done))
+    const { shared } = this.#options
+    for (let s = shared.length - 2; s >= 0; s--) if (unwritten[s]!.length > 0) await shared[s]!.forgetUnwritten(unwritten[s]!)
   }
 
   /** Resolves to the keys of refreshes that were not written. `found` gets the flights whose keys hold a value now. */
@@ -126,7 +106,7 @@ export class Fill {
     const [filled] = await Promise.all([
       fills.length > 0 ? tier.fillMany(fills) : [],
       // A refresh that can't be written forgets what it was to replace. A tier that is away is told later.
-      unfilled.length > 0 ? tier.forgetMany(unfilled) : undefined
+      unfilled.length > 0 ? tier.forgetUnwritten(unfilled) : undefined
     ])
     for (const [i, { flight, key, entry }] of fills.entries()) {
       if (typeof filled[i] === 'boolean') found.add(flight)

@@ -65,7 +65,7 @@ export class SharedTier {
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, name, region: keyspace.region, timeout, logger })
-    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, keys => this.forgetMany(keys))
+    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, keys => this.forgetUnwritten(keys))
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
       backend: called,
@@ -227,6 +227,11 @@ export class SharedTier {
    */
   setMany (sets: readonly TierSet[]): Promise<Filled[]> {
     return this.#sets.setMany(sets)
+  }
+
+  /** Forgets keys whose new values were not written, or too late. A `setMany` that comes meanwhile waits for that. Never rejects. */
+  forgetUnwritten (keys: readonly string[]): Promise<void> {
+    return this.#sets.forgetUnwritten(keys)
   }
 
   /** For what was refused, or not even written: forgets what it was to replace, where that is still there. Never rejects. */
