@@ -41,7 +41,7 @@ export class CachingApi {
   #fetching = 0
   #extras: RequestExtras | undefined
   /** The plugin's requests have one: it is told of what can't be saved. */
-  #logger: Pick<Logger, 'warn'> | undefined
+  #logger: Logger | undefined
   #response: Response | null = null
 
   /** @internal Made by the plugin for each request, and by CachingManager.createApi(). */
@@ -209,7 +209,7 @@ export class CachingApi {
   }
 
   /** @internal This is a request's: what is assigned to its objects is saved, and what couldn't be is a line of `logger`. */
-  savesObjects (logger: Pick<Logger, 'warn'>, response: Response | null): this {
+  savesObjects (logger: Logger, response: Response | null): this {
     this.#logger = logger
     this.#response = response
     return this

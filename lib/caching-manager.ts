@@ -12,7 +12,7 @@ import { isLine, type InvalidationBus, type Line } from './line.js'
 import { Outside } from './read-path/load-call.js'
 import type { LoaderContext } from './loader-context.js'
 import type { DogpileLock } from './locks/lock.js'
-import type { Logger } from './logger.js'
+import { unthrowing, type Logger } from './logger.js'
 import { ReadPath } from './read-path/read-path.js'
 import { promiseTry } from './promise-try.js'
 import { Region } from './region.js'
@@ -233,7 +233,7 @@ function resolveManagerOptions (options: CachingManagerOptions) {
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
     if (typeof (Object(logger) as Partial<Logger>)[level] !== 'function') throw new InvalidOptionsError('logger', 'an object with debug, info, warn and error', show(logger))
   }
-  return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, longestLease), logger, now, regions: resolved }
+  return { namespace, context, lock, bus, lineLease: resolveDuration(lineLease, 'lineLease', 20, longestLease), logger: unthrowing(logger), now, regions: resolved }
 }
 
 const lineOf = (backends: readonly Backend[]): Line | undefined =>

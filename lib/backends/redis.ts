@@ -59,11 +59,11 @@ abstract class RedisCommands implements LeasingBackend {
 
   async revise (stampKey: string, revision: Revision): Promise<void> {
     const tagKeys = revision.kind === 'tags' ? revision.tagKeys : []
-    await this.eval(scripts.revise, [stampKey, ...tagKeys], [revision.stamp, revision.kind])
+    await Promise.all(chunksOf(tagKeys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [revision.stamp, revision.kind])))
   }
 
   async holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void> {
-    await this.eval(scripts.holdTags, [stampKey, ...tags.map(tag => tag.key)], tags.map(tag => tag.ttl))
+    await Promise.all(chunksOf(tags).map(chunk => this.eval(scripts.holdTags, [stampKey, ...chunk.map(tag => tag.key)], chunk.map(tag => tag.ttl))))
   }
 
   async close (): Promise<void> {

@@ -90,6 +90,7 @@ export class Changes {
 
   /** Replaces whatever the tiers hold. Rejects with what the serializer throws: then nothing has changed. */
   async set (given: readonly { key: string, entry: Entry }[]): Promise<void> {
+    if (given.length === 0) return
     const sets = [...new Map(given.map(set => [set.key, set])).values()] // of one key, the last
     const values = this.#shared.length === 0 ? [] : sets.map(({ entry }) => encodeValue(this.#options.serializer, entry.value))
     for (const { key } of sets) this.#flights.revoke(key, 'set')
@@ -103,11 +104,11 @@ export class Changes {
         await this.#endOfLaterSets(underWay.filter(one => one.isSuperseded()), number)
       } finally {
         for (const { key, flight } of underWay) {
-          this.#flights.end(flight) // even where something is broken, such as a logger that throws
+          this.#flights.end(flight) // even where something is broken, such as a clock that throws
           if (this.#lastSets.get(key) === number) this.#lastSets.delete(key)
         }
       }
-      this.#flights.yieldRevoked(keys) // no others: thousands of sets may be under way, each of which would go through all of them
+      this.#flights.yieldRevoked(keys)
       await this.#tellOthers({ keys, replaced: true }) // their memory holds the old values
     })
   }
@@ -205,6 +206,7 @@ export class Changes {
 
   /** Resolves when no reader can start to read the old values. @throws InvalidationPendingError */
   async invalidate (what: Invalidation): Promise<void> {
+    if (isOfNothing(what)) return
     this.#drop(what)
     await this.#change(async () => {
       const telling = this.#tellTiers(what)
@@ -219,7 +221,7 @@ export class Changes {
 
   /**
    * Called when a shared tier was told late. Nearer tiers and other processes have been told before; but until now they could
-   * find the old value in this one.
+   * find the old value in this one. On three methods that is also what an older write has left there that came too late.
    */
   tellAgain (what: Invalidation, farthest: SharedTier): void {
     this.#drop(what)
@@ -248,7 +250,7 @@ export class Changes {
   /** Called when the shared tiers have been told. */
   #dropTold (what: Invalidation): void {
     this.#drop(what)
-    this.#flights.yieldRevoked()
+    this.#flights.yieldRevoked(isOfKeysOnly(what) ? what.keys : undefined)
   }
 
   /** Forgets in this process, at once. */
@@ -284,6 +286,9 @@ export class Changes {
     }
   }
 }
+
+const isOfKeysOnly = ({ tags = [], hard = false, soft = false }: Invalidation): boolean => tags.length === 0 && !hard && !soft
+const isOfNothing = (what: Invalidation): boolean => isOfKeysOnly(what) && (what.keys ?? []).length === 0
 
 /** What is invalidated, in the words of an error. */
 function nameOf ({ keys, tags }: Invalidation): string {

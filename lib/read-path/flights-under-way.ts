@@ -104,7 +104,10 @@ export class FlightsUnderWay {
     for (const flight of this.#allUnjoinable()) flight.revoke('invalidation')
   }
 
-  /** Tells other processes not to wait for loads that were overtaken, of these keys or all: they wouldn't find the value in a tier. */
+  /**
+   * Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. `keys`: of no others, since
+   * thousands of sets may be under way, each of which would go through all of them.
+   */
   yieldRevoked (keys?: readonly string[]): void {
     const flights = keys === undefined ? this.#allUnjoinable() : keys.flatMap(key => this.of(key))
     for (const flight of flights) if (flight.revoked) flight.yield?.()

@@ -1,4 +1,4 @@
-import type { Logger } from '../logger.js'
+import { unthrowing, type Logger } from '../logger.js'
 import { promiseTry } from '../promise-try.js'
 
 /** An object with assignments that may not have been saved yet. */
@@ -19,7 +19,7 @@ export interface Response {
 export class UnsavedObjects {
   /** The ones of all requests that have something to save, or are saving. */
   readonly #all: Set<UnsavedObjects>
-  readonly #logger: Pick<Logger, 'warn'>
+  readonly #logger: Logger
   #response: Response | null
   /** The end of the response is listened for. */
   #isHeard = false
@@ -29,9 +29,9 @@ export class UnsavedObjects {
   #saving: Promise<void> | undefined
 
   /** `response`: null until `setResponse` is called with it. */
-  constructor (all: Set<UnsavedObjects>, logger: Pick<Logger, 'warn'>, response: Response | null) {
+  constructor (all: Set<UnsavedObjects>, logger: Logger, response: Response | null) {
     this.#all = all
-    this.#logger = logger
+    this.#logger = unthrowing(logger)
     this.#response = response
   }
 

@@ -16,6 +16,8 @@ interface Write {
   outcome: Promise<unknown>
   /** Others have gone on without waiting for it. */
   isGivenUp: boolean
+  /** By key: the write that has. */
+  readonly overtakenBy: Map<string, Write>
 }
 
 /** Watches the keys of a copy that is being made. `isUntouched`: nothing has been written or deleted there since, nor was it being written then. */
@@ -47,9 +49,9 @@ export class OrderedWrites {
   /** Of several that wait for an earlier write of a key, only the last is carried out, and the others end as it does. */
   async setMany (entries: readonly BackendEntry[]): Promise<void> {
     const keys = new Set(entries.map(({ key }) => key))
-    const earlier = this.#lastOf(keys)
+    const write: Write = { keys, since: performance.now(), ended: nothing, outcome: nothing, isGivenUp: false, overtakenBy: new Map() }
+    const earlier = this.#lastBefore(write)
     this.#touch(keys)
-    const write: Write = { keys, since: performance.now(), ended: nothing, outcome: nothing, isGivenUp: false }
     this.#add(write)
 
     const newer = new Set<Write>()
@@ -61,9 +63,9 @@ export class OrderedWrites {
 
   /** `newer`: gets the writes that stand for this one. */
   async #carryOut (write: Write, entries: readonly BackendEntry[], earlier: readonly Write[], newer: Set<Write>): Promise<void> {
-    if (earlier.length > 0) await this.#wait(earlier)
+    if (earlier.length > 0) await this.#wait(write, earlier)
     const own = entries.filter(({ key }) => {
-      const newest = this.#newest.get(key) ?? write
+      const newest = this.#newest.get(key) ?? write.overtakenBy.get(key) ?? write
       if (newest !== write) newer.add(newest)
       return newest === write
     })
@@ -84,13 +86,13 @@ export class OrderedWrites {
     if (errors.length > 0) throw errors.find(error => !(error instanceof UnstorableError)) ?? errors[0]
   }
 
-  /** Until they have ended, or the last of them has taken too long. */
-  async #wait (earlier: readonly Write[]): Promise<void> {
+  /** Until the earlier ones have ended, or the last of them has taken too long. */
+  async #wait (write: Write, earlier: readonly Write[]): Promise<void> {
     const until = Math.max(...earlier.map(({ since }) => since)) + this.#timeout / 2
     try {
       await withTimeout(Math.max(1, until - performance.now()), Promise.all(earlier.map(({ ended }) => ended)), 'an earlier write')
     } catch {
-      for (const write of earlier) write.isGivenUp = true
+      for (const key of write.keys) this.#overtake(key, write)
     }
   }
 
@@ -140,16 +142,25 @@ export class OrderedWrites {
     }
   }
 
-  /** Of each of these keys the last write, if it may be waited for: it has waited for those before it. */
-  #lastOf (keys: ReadonlySet<string>): Write[] {
-    const last = new Set<Write>()
-    for (const key of keys) {
-      const write = this.#allOf(key).at(-1)
-      if (write === undefined) continue
-      if (performance.now() - write.since > this.#timeout / 2) write.isGivenUp = true
-      else last.add(write)
+  /** Of each of its keys the last write, if it may be waited for: that one waits for those before it. Others are overtaken. */
+  #lastBefore (write: Write): Write[] {
+    const lasts = new Set<Write>()
+    for (const key of write.keys) {
+      const last = this.#allOf(key).at(-1)
+      if (last === undefined) continue
+      if (performance.now() - last.since <= this.#timeout / 2) lasts.add(last)
+      else this.#overtake(key, write)
     }
-    return [...last]
+    return [...lasts]
+  }
+
+  /** `write` doesn't wait any longer for the earlier ones of this key: each may be the last to end. One that still waits isn't carried out. */
+  #overtake (key: string, write: Write): void {
+    for (const earlier of this.#allOf(key)) {
+      if (earlier === write) return
+      earlier.isGivenUp = true
+      earlier.overtakenBy.set(key, write)
+    }
   }
 
   /** What is being written under a key. What was never answered is not, any more. */

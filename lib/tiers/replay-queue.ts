@@ -26,11 +26,14 @@ export class ReplayQueue {
   readonly #onKept: (error: unknown) => void
   readonly #onReplayed: (what: Invalidation) => void
   readonly #onEmpty: () => void
-  readonly #underWay = new Set<Invalidation>()
-  readonly #keysUnderWay = new Map<string, number>()
+  #underWay = 0
+  readonly #keysUnderWay = new Counts()
+  readonly #tagsUnderWay = new Counts()
+  /** Those of the whole region, soft ones too. */
+  #regionsUnderWay = 0
   #replays = 0
   #kept = nothingKept()
-  /** On its way, and kept again if it can't be delivered. */
+  /** What of it is being replayed, and kept again if it can't be delivered. */
   #replaying = nothingKept()
   #timer: NodeJS.Timeout | undefined
   #pause = shortestPause
@@ -51,10 +54,12 @@ export class ReplayQueue {
       await this.#send(what)
     } catch (error) {
       isDelivered = false
-      if (this.#timer === undefined) this.#onKept(error)
+      const isFirst = this.#timer === undefined
       this.#keep(what)
+      if (isFirst) this.#onKept(error)
+    } finally {
+      this.#end(what)
     }
-    this.#end(what)
     return isDelivered
   }
 
@@ -65,21 +70,18 @@ export class ReplayQueue {
 
   /** Whether something that the tier may not know yet concerns this entry. */
   concerns (key: string, tags: readonly string[]): boolean {
-    if (this.#underWay.size === 0 && this.#timer === undefined) return false
+    if (this.#underWay === 0 && this.#timer === undefined) return false
     const kept = this.#kept
-    if (this.#keysUnderWay.has(key) || kept.keys.has(key) || kept.hard || kept.soft) return true
-    if (tags.some(tag => kept.tags.has(tag))) return true
-    for (const what of this.#underWay) {
-      if (what.hard === true || what.soft === true || what.tags?.some(tag => tags.includes(tag)) === true) return true
-    }
-    return false
+    if (this.#regionsUnderWay > 0 || kept.hard || kept.soft || this.#keysUnderWay.has(key) || kept.keys.has(key)) return true
+    return tags.some(tag => this.#tagsUnderWay.has(tag) || kept.tags.has(tag))
   }
 
   /** Nothing kept is to forget these keys any more: they have new values. To reads under way that is as good as a replay. */
   discard (keys: readonly string[]): void {
     for (const key of keys) {
-      const wasKept = this.#kept.keys.delete(key)
-      if (this.#replaying.keys.delete(key) || wasKept) this.#replays++
+      const wasReplaying = this.#replaying.keys.delete(key)
+      if (wasReplaying) this.#keysUnderWay.remove(key)
+      if (this.#kept.keys.delete(key) || wasReplaying) this.#replays++
     }
   }
 
@@ -87,7 +89,7 @@ export class ReplayQueue {
   close (): boolean {
     this.#closed = true
     clearTimeout(this.#timer)
-    return this.#underWay.size > 0 || this.#hasKept
+    return this.#underWay > 0 || this.#hasKept
   }
 
   get #hasKept (): boolean {
@@ -95,18 +97,18 @@ export class ReplayQueue {
     return keys.size + tags.size > 0 || hard || soft
   }
 
-  #start (what: Invalidation): void {
-    this.#underWay.add(what)
-    for (const key of what.keys ?? []) this.#keysUnderWay.set(key, (this.#keysUnderWay.get(key) ?? 0) + 1)
+  #start ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
+    this.#underWay++
+    for (const key of keys) this.#keysUnderWay.add(key)
+    for (const tag of tags) this.#tagsUnderWay.add(tag)
+    if (hard || soft) this.#regionsUnderWay++
   }
 
-  #end (what: Invalidation): void {
-    this.#underWay.delete(what)
-    for (const key of what.keys ?? []) {
-      const others = this.#keysUnderWay.get(key)! - 1
-      if (others === 0) this.#keysUnderWay.delete(key)
-      else this.#keysUnderWay.set(key, others)
-    }
+  #end ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
+    this.#underWay--
+    for (const key of keys) this.#keysUnderWay.remove(key)
+    for (const tag of tags) this.#tagsUnderWay.remove(tag)
+    if (hard || soft) this.#regionsUnderWay--
   }
 
   #keep ({ keys = [], tags = [], hard = false, soft = false }: Invalidation): void {
@@ -132,8 +134,7 @@ export class ReplayQueue {
 
   async #replay (): Promise<void> {
     const replaying = this.#replaying = this.#kept
-    const { tags, hard, soft } = replaying
-    const what = { keys: [...replaying.keys], tags: [...tags], hard, soft }
+    const what = listed(replaying)
     this.#start(what) // first: `concerns` must know of it without a gap, so it also ends after it is kept again
     this.#kept = nothingKept()
     try {
@@ -143,13 +144,35 @@ export class ReplayQueue {
       this.#onReplayed(what)
     } catch {
       this.#pause = Math.min(longestPause, 2 * this.#pause)
-      this.#keep({ ...what, keys: [...replaying.keys] }) // without those that were replaced meanwhile
+      this.#keep(listed(replaying))
     }
-    this.#end(what)
+    this.#end(listed(replaying)) // without those that were discarded meanwhile
+    this.#replaying = nothingKept()
     if (this.#hasKept) return this.#replayLater()
     this.#timer = undefined
     this.#onEmpty()
   }
 }
 
+/** How many there are of each. */
+class Counts {
+  readonly #counts = new Map<string, number>()
+
+  has (one: string): boolean {
+    return this.#counts.has(one)
+  }
+
+  add (one: string): void {
+    this.#counts.set(one, (this.#counts.get(one) ?? 0) + 1)
+  }
+
+  remove (one: string): void {
+    const left = this.#counts.get(one)! - 1
+    if (left === 0) this.#counts.delete(one)
+    else this.#counts.set(one, left)
+  }
+}
+
 const nothingKept = () => ({ keys: new Set<string>(), tags: new Set<string>(), hard: false, soft: false })
+
+const listed = ({ keys, tags, hard, soft }: ReturnType<typeof nothingKept>) => ({ keys: [...keys], tags: [...tags], hard, soft })

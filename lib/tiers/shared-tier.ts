@@ -29,7 +29,7 @@ export interface SharedTierOptions {
   now: () => number
   /** The shared tiers behind it: what they may still hold is copied into this one. */
   farther?: readonly SharedTier[]
-  /** Called when the backend has been told of what it could not be told of at once. */
+  /** Called when the backend has been told of what it could not be told of in time. */
   onReplayed?: (what: Invalidation) => void
 }
 
@@ -65,7 +65,9 @@ export class SharedTier {
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, name, region: keyspace.region, timeout, logger })
-    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, keys => this.forgetUnwritten(keys))
+    const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, async keys => {
+      if (await this.forgetUnwritten(keys)) onReplayed?.({ keys }) // who has read what was written too late keeps it
+    })
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
       backend: called,
@@ -229,8 +231,11 @@ export class SharedTier {
     return this.#sets.setMany(sets)
   }
 
-  /** Forgets keys whose new values were not written, or too late. A `setMany` that comes meanwhile waits for that. Never rejects. */
-  forgetUnwritten (keys: readonly string[]): Promise<void> {
+  /**
+   * Forgets keys whose new values were not written, or too late. A `setMany` that comes meanwhile waits for that. Resolves as
+   * `forget` does. Never rejects.
+   */
+  forgetUnwritten (keys: readonly string[]): Promise<boolean> {
     return this.#sets.forgetUnwritten(keys)
   }
 
@@ -271,10 +276,5 @@ export class SharedTier {
    */
   forget (what: Invalidation): Promise<boolean> {
     return this.#invalidations.forget(what)
-  }
-
-  /** The same for keys. */
-  forgetMany (keys: readonly string[]): Promise<boolean> {
-    return this.forget({ keys })
   }
 }

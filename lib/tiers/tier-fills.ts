@@ -74,8 +74,8 @@ export class TierFills {
   async #fillUnfenced (fills: readonly TierFill[], now: number): Promise<Filled[]> {
     const entries = fills.map(({ key, entry, bytes }) => ({ key, value: bytes, ttl: lifetime(entry, now) }))
     const unkept = await this.#backend.run(() => this.#put(entries))
-    await this.#forgetUnreplaced(unkept)
-    return fills.map(({ key }) => unkept.includes(key) ? 'unkept' : true)
+    await this.#forgetUnreplaced([...unkept])
+    return fills.map(({ key }) => unkept.has(key) ? 'unkept' : true)
   }
 
   async #fillLeased (leasing: LeasingBackend, fills: readonly TierFill[], now: number): Promise<Filled[]> {
@@ -102,14 +102,14 @@ export class TierFills {
   }
 
   /** Resolves to the keys whose values the backend will not keep. */
-  async #put (entries: readonly BackendEntry[]): Promise<readonly string[]> {
+  async #put (entries: readonly BackendEntry[]): Promise<ReadonlySet<string>> {
     try {
       await this.#unfenced.setMany(entries)
-      return []
+      return new Set()
     } catch (error) {
       if (!(error instanceof UnstorableError)) throw error
       this.#unkept(error.keys[0]!, error)
-      return error.keys
+      return new Set(error.keys)
     }
   }
 

@@ -93,7 +93,8 @@ export class TierSets {
       return filled
     }
     const again = await this.setMany(unreplaced, attempts)
-    return filled.map((one, i) => again[unreplaced.indexOf(fills[i]!)] ?? one)
+    const places = new Map(unreplaced.map((fill, i) => [fill, i]))
+    return filled.map((one, i) => again[places.get(fills[i]!) ?? -1] ?? one)
   }
 
   /** See `SharedTier.forgetUnreplaced`. */
@@ -108,11 +109,12 @@ export class TierSets {
   }
 
   /** See `SharedTier.forgetUnwritten`. */
-  async forgetUnwritten (keys: readonly string[]): Promise<void> {
+  async forgetUnwritten (keys: readonly string[]): Promise<boolean> {
     const forgetting = { keys: new Set(keys), done: this.#invalidations.forget({ keys }) }
     this.#forgetting.add(forgetting)
-    await forgetting.done
+    const isTold = await forgetting.done
     this.#forgetting.delete(forgetting)
+    return isTold
   }
 
   /**

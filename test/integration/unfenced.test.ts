@@ -1,9 +1,11 @@
 import t, { type Test } from 'tap'
 import { CachingManager } from '../../lib/caching-manager.js'
 import { cachedObject, loadMany, loadOne } from '../../lib/cached-object.js'
+import type { InvalidationBus } from '../../lib/line.js'
 import type { RegionOptions } from '../../lib/region-options.js'
 import type { Backend, BackendEntry } from '../../lib/backends/backend.js'
-import { eventually, gate, silentLogger, type Gate } from '../helpers/doubles.js'
+import { memory } from '../../lib/backends/memory.js'
+import { echoingLine, eventually, gate, silentLogger, type Gate } from '../helpers/doubles.js'
 
 /*
  * A backend of three methods refuses nothing that comes too late. What one process does, it brings into an order itself: what
@@ -64,7 +66,7 @@ class SlowBackend implements Backend {
 const row = (name: string) => ({ id: 1, name })
 
 /** `found`: what the database has. A row that is found by its name comes along for its id; `byName` holds up that load. */
-function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial<RegionOptions>, 'tiers'> = {}, logger = silentLogger()) {
+function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial<RegionOptions>, 'tiers'> = {}, logger = silentLogger(), bus?: InvalidationBus) {
   const database = { found: row('old'), begun: gate(), byName: gate() }
   const Person = cachedObject({
     name: 'Person',
@@ -79,7 +81,7 @@ function peopleOf (t: Test, tiers: RegionOptions['tiers'], options: Omit<Partial
       }, { primes: { byId: ({ id }) => [id] } })
     }
   })
-  const manager = new CachingManager({ logger, regions: { people: { tiers, ttl: '1h', jitter: 0, tierTimeout: '20s', ...options } } })
+  const manager = new CachingManager({ logger, ...bus !== undefined && { bus }, regions: { people: { tiers, ttl: '1h', jitter: 0, tierTimeout: '20s', ...options } } })
   t.teardown(() => manager.close())
   const read = async () => await manager.createApi().get(Person, 'byId', [1])
   return { database, Person, manager, read, region: manager.region('people') }
@@ -250,6 +252,40 @@ t.test('an older write that hung, and ends after a newer one, leaves nothing', a
     }
     restore()
   }
+})
+
+t.test('who has read what an older write has left too late is told to forget it', async t => {
+  const [near, far] = [new SlowBackend('near'), new SlowBackend('far')]
+  const [begun, landing, answering] = [gate(), gate(), gate()]
+  let writes = 0
+  const late: Backend = {
+    name: 'far',
+    getMany: keys => far.getMany(keys),
+    setMany: async entries => {
+      const isFirst = entries.some(({ key }) => key.endsWith(':one')) && writes++ === 0
+      if (isFirst) begun.open()
+      if (isFirst) await landing.opened
+      await far.setMany(entries)
+      if (isFirst) await answering.opened
+    },
+    deleteMany: keys => far.deleteMany(keys)
+  }
+  const { line: bus } = echoingLine()
+  const ours = peopleOf(t, [near, late], { tierTimeout: 40 }, silentLogger(), bus)
+  const theirs = peopleOf(t, [memory(), near, far], {}, silentLogger(), bus)
+  await theirs.manager.ready()
+  await ours.region.getOrCreate('one', () => 'old')
+  await begun.opened
+  await ours.region.set('one', 'new')
+  near.evict(':one')
+  landing.open()
+  await settle() // the old value is there, though nobody has said so
+  t.equal(await theirs.region.get('one'), 'old')
+  await theirs.manager.idle()
+  far.evict(':one')
+  t.equal(await theirs.region.get('one'), 'old', 'it is kept')
+  answering.open()
+  await eventually(t, async () => (await theirs.region.get('one')) === undefined, 'neither memory nor the nearer tier has it')
 })
 
 t.test('a row that came along is not put where its key is being deleted since before the load ended', async t => {

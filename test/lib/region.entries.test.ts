@@ -16,3 +16,19 @@ t.test('setMany takes any list of pairs, and refuses what would write nothing', 
     })
   }
 })
+
+t.test('a set or a deletion of nothing asks nobody, and fails with nobody', async t => {
+  let asked = 0
+  const away = async () => {
+    asked++
+    throw new Error('away')
+  }
+  const manager = new CachingManager({ regions: { objects: { tiers: [{ name: 'away', getMany: away, setMany: away, deleteMany: away }], ttl: 1000 } } })
+  t.teardown(() => manager.close())
+  const region = manager.region('objects')
+  await region.setMany([])
+  t.equal(asked, 0)
+  for (let i = 0; i < 3; i++) await t.rejects(region.deleteMany(['a']), { code: 'FST_CACHING_API_INVALIDATION_PENDING' })
+  await region.deleteMany([])
+  await region.setMany([])
+})

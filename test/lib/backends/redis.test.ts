@@ -52,6 +52,18 @@ const entryBytes = (value: unknown) => encodeEntry(
   { value, loose: undefined, loadedAt: 0, freshUntil: 1, staleUntil: 1, tags: [], stamp: newStamp() }, msgpackSerializer)
 
 for (const kind of ['a server', 'a cluster'] as const) {
+  t.test(`${kind} holds more tags than a command takes, and forgets them`, async t => {
+    const { backend, client, keyspace, lease, key } = backendOn(kind, t)
+    await lease([key('any')])
+    const tagKeys = Array.from({ length: 150_000 }, (_, i) => keyspace.tag(`tag-${i}`))
+    await backend.holdTags(keyspace.stamp, tagKeys.map(key => ({ key, ttl: 60_000 })))
+    const ends = async () => await Promise.all([tagKeys[0]!, tagKeys.at(-1)!].map(async key => await client.get(key)))
+    const held = await ends()
+    t.ok(held.every(version => version !== null))
+    await backend.revise(keyspace.stamp, { kind: 'tags', stamp: formatStamp(newStamp()), tagKeys })
+    t.ok((await ends()).every((version, i) => version !== held[i]))
+  })
+
   const onNodes = async (ask: (node: Redis) => Promise<any>) => await Promise.all((kind === 'a server' ? [server] : cluster.nodes).map(async ({ port }) => {
     const node = new Redis(port)
     try {

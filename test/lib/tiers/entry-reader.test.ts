@@ -25,7 +25,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
         const [a, b] = ['a', 'b'].map(rest => place.keyspace.entry('k', rest)) as [string, string]
         for (const key of [a, b]) await load(tier, key, 'old')
         state.away = true
-        t.equal(await first.forgetMany([a]), false)
+        t.equal(await first.forget({ keys: [a] }), false)
         state.away = false
         const { ready, given } = holdNext()
         const asked = ask(tier, a)

@@ -12,7 +12,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
   t.test(`a tier ${fenced ? 'refuses' : 'can not refuse'} a fill whose load began before its key was forgotten`, async t => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     const claims = await claim(tier, a, b)
-    await theirs.forgetMany([a])
+    await theirs.forget({ keys: [a] })
     t.strictSame(await fill(tier, claims, [{ key: a, value: 'late' }, { key: b, value: 2 }]), [!fenced, true])
     t.strictSame(await read(theirs, a, b), [fenced ? undefined : 'late', 2])
   })
@@ -53,12 +53,12 @@ t.test('no mark is put where the stamp tells whether anything was invalidated, u
   t.notOk(await putsMarks(() => load(tier, b, 2)), 'which is nobody’s fault')
 
   const before = await claim(tier, a, b)
-  await theirs.forgetMany([c])
+  await theirs.forget({ keys: [c] })
   t.strictSame(await fill(tier, before, [{ key: a, value: 'late' }, { key: b, value: 'late' }]), [false, false], 'for another key’s sake')
   t.ok(await putsMarks(() => load(tier, c, 3)))
   t.equal((await tier.lookMany(['none'])).lease(0), undefined, 'and having looked is not enough')
   const marked = await claim(tier, 'other')
-  await theirs.forgetMany([a])
+  await theirs.forget({ keys: [a] })
   t.strictSame(await fill(tier, marked, [{ key: 'other', value: 4 }]), [true], 'where another key makes no difference')
   await eventually(t, async () => !await putsMarks(() => load(tier, b, 5)), 'a while later')
 })

@@ -144,6 +144,21 @@ t.test('what has taken too long already is not waited for at all', async t => {
   t.strictSame(forgotten, [['a']])
 })
 
+t.test('a write that waits for no earlier one gives up all of them: each may be the last one to end', async t => {
+  const { writes, told, put, forgotten } = writesOf(1000)
+  const [first, second] = [put('a=1', 'b=1'), put('a=2')] // the second one waits, and its timer is late
+  later(t, 501)
+  const third = put('a=3')
+  await settle()
+  t.strictSame(told(), ['a=1 b=1', 'a=3'])
+  writes[1]!.resolve()
+  await third.outcome
+  writes[0]!.resolve()
+  await Promise.all([first.outcome, second.outcome])
+  t.strictSame(told(), ['a=1 b=1', 'a=3'], 'the second one is as good as carried out')
+  t.strictSame(forgotten, [['a']])
+})
+
 t.test('a deletion comes after what is being written, and waits for its own keys only', async t => {
   const { ordered, writes, put, forgotten } = writesOf()
   const [first, second] = [put('a=1'), put('b=1')]

@@ -135,9 +135,62 @@ t.test('a key that is replaced while its invalidation is replayed is not to be f
   held.resolve()
   await pass(0)
   t.notOk(queue.concerns('a', []))
+  t.ok(queue.concerns('b', []))
   tier.away = false
   await pass(200)
   t.strictSame(told, [{ ...nothingLeft, keys: ['b'] }])
+  t.notOk(queue.concerns('b', []))
+})
+
+t.test('a key that is replaced while its invalidation is replayed is believed from then on', async t => {
+  const { queue, tier, pass } = queueTo(t)
+  tier.away = true
+  await queue.deliver({ keys: ['a', 'b'] })
+  tier.away = false
+  const held = deferred()
+  tier.hold = held.promise
+  await pass(100)
+  queue.discard(['a'])
+  t.strictSame(['a', 'b'].map(key => queue.concerns(key, [])), [false, true])
+  void queue.deliver({ keys: ['a'] })
+  t.ok(queue.concerns('a', []), 'another invalidation of it is on its way')
+  held.resolve()
+  await pass(0)
+  t.strictSame(['a', 'b'].map(key => queue.concerns(key, [])), [false, false])
+})
+
+t.test('a replacement voids reads that are under way only where something was still to be forgotten', async t => {
+  const { queue, tier, pass } = queueTo(t)
+  tier.away = true
+  await queue.deliver({ keys: ['a'] })
+  tier.away = false
+  await pass(100)
+  const before = queue.replays
+  queue.discard(['a'])
+  t.equal(queue.replays, before, 'it was replayed already')
+})
+
+t.test('what could not be delivered is kept, though nobody can be told so', async t => {
+  const told: Invalidation[] = []
+  const state = { away: true }
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const queue = new ReplayQueue({
+    send: async what => {
+      if (state.away) throw new Error('away')
+      told.push(what)
+    },
+    onKept: () => { throw new Error('no log') },
+    onEmpty: () => {}
+  })
+  t.teardown(() => queue.close())
+  await t.rejects(queue.deliver({ keys: ['a'] }), { message: 'no log' })
+  t.ok(queue.concerns('a', []))
+  state.away = false
+  mock.timers.tick(100)
+  await new Promise(setImmediate)
+  t.strictSame(told, [{ ...nothingLeft, keys: ['a'] }])
+  t.notOk(queue.concerns('a', []))
 })
 
 t.test('a read that began before a kept key was replaced counts as one from before a replay', async t => {

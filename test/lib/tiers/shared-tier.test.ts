@@ -98,7 +98,7 @@ t.test('what is copied from a farther tier is not put where its key was deleted 
   const key = place.keyspace.entry('k', 'copied')
   const { tier } = tierOn(t, place, place.raw)
   await tier.copyMany([key], async () => {
-    await tier.forgetMany([key])
+    await tier.forget({ keys: [key] })
     return [entryOf('old')]
   })
   t.strictSame(await read(tier, key), [undefined])

@@ -13,10 +13,10 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     const { tier, theirs, a, b } = twoTiers(t, make(t))
     await load(tier, a, 1)
     await load(tier, b, 2)
-    t.equal(await theirs.forgetMany([a]), true)
+    t.equal(await theirs.forget({ keys: [a] }), true)
     t.strictSame(await read(tier, a, b), [undefined, 2])
     const { deleted } = (await tier.stamp())!
-    await theirs.forgetMany([a])
+    await theirs.forget({ keys: [a] })
     t.not((await tier.stamp())!.deleted, deleted, 'its stamp tells of it')
   })
 
@@ -73,7 +73,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
 
   t.test('a tier that nobody used before can be told to forget', async t => {
     for (const tell of [
-      (tier: SharedTier, a: string) => tier.forgetMany([a]), (tier: SharedTier) => tier.forget({ hard: true }),
+      (tier: SharedTier, a: string) => tier.forget({ keys: [a] }), (tier: SharedTier) => tier.forget({ hard: true }),
       (tier: SharedTier) => tier.forget({ soft: true }), (tier: SharedTier) => tier.forget({ tags: ['t'] })
     ]) {
       const { tier, theirs, a } = twoTiers(t, make(t))
@@ -89,7 +89,7 @@ onEachPlace(t, server, (t, { fenced, make }) => {
     await load(tier, a, 'old')
     await load(tier, b, 'other')
     state.away = true
-    t.equal(await tier.forgetMany([a]), false)
+    t.equal(await tier.forget({ keys: [a] }), false)
     state.away = false
     t.strictSame(await read(tier, a, b), [undefined, 'other'])
     t.equal((await claim(tier, a))[0]!.entry, undefined)

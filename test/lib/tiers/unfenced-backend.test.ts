@@ -23,7 +23,7 @@ t.test('a deletion comes after what the same process is writing to a backend of 
     const { tier } = tierOn(t, place, slow)
     const filled = fill(tier, await claim(tier, key), [{ key, value: 'old' }])
     await isWriting.opened
-    const forgotten = tier.forgetMany([key])
+    const forgotten = tier.forget({ keys: [key] })
     await new Promise(setImmediate) // it would have deleted by now
     write.open()
     await Promise.all([filled, forgotten])
@@ -47,10 +47,10 @@ t.test('a deletion waits for no write of another key, and for none that takes lo
   await load(tier, other, 1)
   void fill(tier, await claim(tier, lost), [{ key: lost, value: 1 }])
   await isWriting.opened
-  t.equal(await tier.forgetMany([other]), true)
+  t.equal(await tier.forget({ keys: [other] }), true)
   const { now } = performance
   t.intercept(performance, 'now', { value: () => now.call(performance) + 60_001 })
-  t.equal(await tier.forgetMany([lost]), true)
+  t.equal(await tier.forget({ keys: [lost] }), true)
   t.strictSame(await read(tier, lost, other), [undefined, undefined])
 })
 
