@@ -11,9 +11,9 @@ import * as scripts from './redis-scripts.js'
 interface Evaluating { evalBuffer (script: string, keys: number, ...args: (string | Buffer | number)[]): Promise<unknown> }
 
 /**
- * Keeps values on a Redis server or a Redis Cluster, by an ioredis client, which stays open. To hear of other processes a second connection
- * is made like it when it is first needed, and closed with the manager; in a Cluster that takes the sharded channels of Redis 7.
- * `keyPrefix` stands in front of every key: up to 50 printable ASCII characters without blanks and braces.
+ * Keeps values on a Redis server or a Redis Cluster, by an ioredis client, which stays open. To hear of other processes a second
+ * connection is made like it when it is first needed, and closed with the manager; in a Cluster that takes the sharded channels
+ * of Redis 7. `keyPrefix` stands in front of every key: up to 50 printable ASCII characters without blanks and braces.
  * @throws InvalidOptionsError
  */
 export function redis (client: unknown, options: { keyPrefix?: string } = {}): Backend {

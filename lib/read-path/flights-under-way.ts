@@ -80,8 +80,8 @@ export class FlightsUnderWay {
   }
 
   /**
-   * The region was invalidated, or anything may have been; with `tags` only these. A flight that has not departed, and carries no stale value, is left
-   * alone: it will look, and load, after the invalidation.
+   * The region was invalidated, or anything may have been; with `tags` only these. A flight that has not departed, and carries no
+   * stale value, is left alone: it will look, and load, after the invalidation.
    */
   detachAll (tags?: readonly string[]): void {
     for (const flight of [...this.#joinable.values()]) if (flight.departed || flight.stale !== undefined) this.detach(flight)
@@ -105,8 +105,8 @@ export class FlightsUnderWay {
   }
 
   /**
-   * Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. `keys`: of no others, since
-   * thousands of sets may be under way, each of which would go through all of them.
+   * Tells other processes not to wait for loads that were overtaken: they wouldn't find the value in a tier. `keys`: of no
+   * others, since thousands of sets may be under way, each of which would go through all of them.
    */
   yieldRevoked (keys?: readonly string[]): void {
     const flights = keys === undefined ? this.#allUnjoinable() : keys.flatMap(key => this.of(key))

@@ -101,7 +101,7 @@ export class LocalTier {
     if (!isSame(this.get(key), entry)) this.backend.deleteEntry(key)
   }
 
-  /** From now on it finds nothing, and what is still under way is kept nowhere: the backend may be another manager's soon. */
+  /** From now on what is still under way is kept nowhere: the backend may be another manager's soon. */
   close (): void {
     this.backend = new MemoryBackend({ maxEntries: 1 })
   }

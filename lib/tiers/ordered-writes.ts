@@ -154,7 +154,7 @@ export class OrderedWrites {
     return [...lasts]
   }
 
-  /** `write` doesn't wait any longer for the earlier ones of this key: each may be the last to end. One that still waits isn't carried out. */
+  /** `write` waits no longer for the earlier ones of this key, each of which may be the last to end. Those that still wait are not carried out. */
   #overtake (key: string, write: Write): void {
     for (const earlier of this.#allOf(key)) {
       if (earlier === write) return

@@ -38,7 +38,7 @@ const ofThreeMethods: readonly Mutation[] = [
     name: 'order',
     what: 'a write does not wait for an earlier one of its key',
     file: 'lib/tiers/ordered-writes.ts',
-    find: 'if (earlier.length > 0) await this.#wait(earlier)',
+    find: 'if (earlier.length > 0) await this.#wait(write, earlier)',
     replace: ''
   },
   {

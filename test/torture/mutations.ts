@@ -152,7 +152,7 @@ export const mutations: readonly Mutation[] = [
     name: 'undelivered',
     what: 'a tier is believed about what it could not be told to forget',
     file: 'lib/tiers/replay-queue.ts',
-    find: 'if (this.#underWay.size === 0 && this.#timer === undefined) return false',
+    find: 'if (this.#underWay === 0 && this.#timer === undefined) return false',
     replace: 'return false'
   },
   {
