@@ -133,10 +133,12 @@ export class Changes {
   }
 
   async #writeSets (sets: readonly SetUnderWay[]): Promise<void> {
-    const written = await Promise.all(this.#shared.map(tier => tier.setMany(sets)))
-    // A tier refuses what was overtaken by a newer value, or an invalidation: memory doesn't keep it either.
-    for (const filled of written) sets.forEach(({ key, entry }, i) => { if (filled[i] === false || filled[i] === 'unkept') this.#fill.drop(key, entry) })
-    await this.#fill.forgetCopies(written.map(filled => sets.filter((one, i) => filled[i] !== true && !one.isSuperseded()).map(set => set.key)))
+    // Farthest first: where a nearer one loses what it held, a copy of what is behind it takes its place.
+    for (const tier of this.#shared.toReversed()) {
+      const filled = await tier.setMany(sets)
+      // A tier refuses what was overtaken by a newer value, or an invalidation: memory doesn't keep it either.
+      sets.forEach(({ key, entry }, i) => { if (filled[i] === false || filled[i] === 'unkept') this.#fill.drop(key, entry) })
+    }
     const overtaken = sets.filter(one => one.isOvertaken()).map(one => one.key)
     if (overtaken.length > 0) await this.#forgetOvertaken(overtaken)
     this.#settle(sets.map(one => one.flight).filter(isKept))
@@ -288,7 +290,7 @@ export class Changes {
 }
 
 const isOfKeysOnly = ({ tags = [], hard = false, soft = false }: Invalidation): boolean => tags.length === 0 && !hard && !soft
-const isOfNothing = (what: Invalidation): boolean => isOfKeysOnly(what) && (what.keys ?? []).length === 0
+const isOfNothing = (what: Invalidation): boolean => what.keys?.length === 0 && isOfKeysOnly(what)
 
 /** What is invalidated, in the words of an error. */
 function nameOf ({ keys, tags }: Invalidation): string {

@@ -79,43 +79,37 @@ export class Fill {
     return new KeptEntry({ value: shared.value, loose: shared.loose, loadedAt, freshUntil: loadedAt + spread, staleUntil: loadedAt + spread + grace, tags, stamp: unstamped })
   }
 
-  /** Into the shared tiers. Never rejects. */
+  /**
+   * Into the shared tiers, the farthest first: where a nearer one loses what it held, a copy of what is behind it takes its
+   * place, which must not be what a refresh was to replace. Never rejects.
+   */
   async write (fillings: readonly Filling[]): Promise<void> {
     const { shared } = this.#options
-    const valid = fillings.filter(flight => !flight.revoked || flight.replaces)
     const found = new Set<Flight>()
-    const unwritten = await Promise.all(shared.map((tier, s) => this.#writeTo(tier, s, valid, found)))
+    for (let s = shared.length - 1; s >= 0; s--) await this.#writeTo(shared[s]!, s, fillings.filter(isValid), found)
     // Other processes would look for it in vain. Where no tier was there when the load began, none of them waits.
-    for (const flight of valid) if (!found.has(flight) && flight.leases?.some(lease => lease !== undefined) === true) flight.unshared = true
-    await this.forgetCopies(unwritten)
+    for (const flight of fillings) if (isValid(flight) && !found.has(flight) && flight.leases?.some(lease => lease !== undefined) === true) flight.unshared = true
   }
 
-  /**
-   * `unwritten`: for each shared tier, the keys of values that were set or refreshed and that were not written there, though
-   * the tier may have forgotten the old ones. What it holds instead may be a copy of what a farther one held until now, which
-   * is forgotten: the farthest first, as of any invalidation. Never rejects.
-   */
-  async forgetCopies (unwritten: readonly (readonly string[])[]): Promise<void> {
-    const { shared } = this.#options
-    for (let s = shared.length - 2; s >= 0; s--) if (unwritten[s]!.length > 0) await shared[s]!.forgetUnwritten(unwritten[s]!)
-  }
-
-  /** Resolves to the keys of refreshes that were not written. `found` gets the flights whose keys hold a value now. */
-  async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<string[]> {
+  /** `found` gets the flights whose keys hold a value now. */
+  async #writeTo (tier: SharedTier, s: number, fillings: readonly Filling[], found: Set<Flight>): Promise<void> {
     const { fills, unfilled } = this.#fillsFor(tier, s, fillings)
     const [filled] = await Promise.all([
       fills.length > 0 ? tier.fillMany(fills) : [],
       // A refresh that can't be written forgets what it was to replace. A tier that is away is told later.
-      unfilled.length > 0 ? tier.forgetUnwritten(unfilled) : undefined
+      unfilled.length > 0 ? tier.forget({ keys: unfilled }) : undefined
     ])
     for (const [i, { flight, key, entry }] of fills.entries()) {
       if (typeof filled[i] === 'boolean') found.add(flight)
       if (filled[i] === false || filled[i] === 'unkept') this.drop(key, entry) // 'unknown' doesn't contradict the value
     }
-    const refused = fills.filter(({ flight }, i) => flight.want.isRefresh && filled[i] === false)
-    // Another refresh has taken over the right: if it fails, what this one was to replace would be left.
-    if (refused.length > 0) await tier.forgetUnreplaced(refused)
-    return [...unfilled, ...fills.filter(({ flight }, i) => flight.want.isRefresh && filled[i] !== true).map(({ key }) => key)]
+    const isNearer = s < this.#options.shared.length - 1
+    const unwritten = fills.filter(({ flight }, i) => flight.want.isRefresh && (isNearer ? filled[i] !== true : filled[i] === false))
+    if (unwritten.length === 0) return
+    // What a nearer tier holds instead may be a copy of what the farther one held until now. Of the farthest, another refresh has
+    // taken over the right: if that fails, what this one was to replace would be left.
+    if (isNearer) await tier.forget({ keys: unwritten.map(({ key }) => key) })
+    else await tier.forgetUnreplaced(unwritten)
   }
 
   /** What the tier is given, and the keys of refreshes that it can't be given. */
@@ -207,6 +201,9 @@ export class Fill {
     this.#options.logger.warn({ region: this.#options.region, key, err: error }, 'a value can not be cached; further ones of the region will not be logged')
   }
 }
+
+/** Whether the tiers are to have it: nothing has overtaken it, or it replaces what is there all the same. */
+const isValid = (flight: Filling): boolean => !flight.revoked || flight.replaces
 
 /** @throws InvalidArgumentError for a promise, which would say yes whatever it resolves to */
 function isToBeCached (answer: unknown): boolean {

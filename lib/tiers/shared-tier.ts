@@ -66,7 +66,7 @@ export class SharedTier {
     this.#leaseTtl = leaseTtl
     const called = this.#backend = new TierBackend({ backend, name, region: keyspace.region, timeout, logger })
     const unfenced = this.#unfenced = new UnfencedBackend(called, keyspace, timeout, async keys => {
-      if (await this.forgetUnwritten(keys)) onReplayed?.({ keys }) // who has read what was written too late keeps it
+      if (await this.forget({ keys })) onReplayed?.({ keys }) // who has read what was written too late keeps it
     })
     this.#stampKeys = called.leasing === undefined ? unfenced.stampKeys : [keyspace.stamp]
     const invalidations = this.#invalidations = new TierInvalidations({
@@ -229,14 +229,6 @@ export class SharedTier {
    */
   setMany (sets: readonly TierSet[]): Promise<Filled[]> {
     return this.#sets.setMany(sets)
-  }
-
-  /**
-   * Forgets keys whose new values were not written, or too late. A `setMany` that comes meanwhile waits for that. Resolves as
-   * `forget` does. Never rejects.
-   */
-  forgetUnwritten (keys: readonly string[]): Promise<boolean> {
-    return this.#sets.forgetUnwritten(keys)
   }
 
   /** For what was refused, or not even written: forgets what it was to replace, where that is still there. Never rejects. */

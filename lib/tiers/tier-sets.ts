@@ -40,8 +40,6 @@ export class TierSets {
   readonly #invalidations: TierInvalidations
   readonly #claimMany: TierSetsOptions['claimMany']
   readonly #encode: TierSetsOptions['encode']
-  /** What `forgetUnwritten` is about. */
-  readonly #forgetting = new Set<{ readonly keys: ReadonlySet<string>, readonly done: Promise<unknown> }>()
 
   constructor ({ backend, fills, invalidations, claimMany, encode }: TierSetsOptions) {
     this.#backend = backend
@@ -54,7 +52,6 @@ export class TierSets {
   /** See `SharedTier.setMany`. */
   async setMany (sets: readonly TierSet[], attempts = mostAttempts): Promise<Filled[]> {
     const keys = sets.map(set => set.key)
-    if (this.#forgetting.size > 0) await this.#forgotten(keys)
     // 1. Take over, which revokes the right of older loads and sets to fill these keys.
     const claims = await this.#claimMany(keys, { ttl: setLease, takeOver: true })
     const fills = sets.flatMap((set, at) => {
@@ -77,7 +74,7 @@ export class TierSets {
       this.#backend.logFailure(error, 'set')
     }
     const unset = sets.filter(set => set.isSuperseded?.() !== true)
-    if (unset.length > 0) await this.forgetUnwritten(unset.map(set => set.key))
+    if (unset.length > 0) await this.#invalidations.forget({ keys: unset.map(set => set.key) })
     return sets.map(() => 'unknown')
   }
 
@@ -89,7 +86,7 @@ export class TierSets {
     const unreplaced = (await this.#unreplaced(fills.filter((_, i) => filled[i] === false))).filter(set => set.isSuperseded?.() !== true)
     if (unreplaced.length === 0) return filled
     if (attempts === 0) {
-      await this.forgetUnwritten(unreplaced.map(({ key }) => key))
+      await this.#invalidations.forget({ keys: unreplaced.map(({ key }) => key) })
       return filled
     }
     const again = await this.setMany(unreplaced, attempts)
@@ -105,25 +102,7 @@ export class TierSets {
     } catch (error) {
       this.#backend.logFailure(error, 'refresh')
     }
-    if (unreplaced.length > 0) await this.forgetUnwritten(unreplaced.map(({ key }) => key))
-  }
-
-  /** See `SharedTier.forgetUnwritten`. */
-  async forgetUnwritten (keys: readonly string[]): Promise<boolean> {
-    const forgetting = { keys: new Set(keys), done: this.#invalidations.forget({ keys }) }
-    this.#forgetting.add(forgetting)
-    const isTold = await forgetting.done
-    this.#forgetting.delete(forgetting)
-    return isTold
-  }
-
-  /**
-   * Waits while any of these keys is forgotten for the sake of an earlier value. What is set meanwhile would be forgotten as well,
-   * and a copy of what it is still to replace in a farther tier could take its place.
-   */
-  async #forgotten (keys: readonly string[]): Promise<void> {
-    const concerned = Array.from(this.#forgetting).filter(forgetting => keys.some(key => forgetting.keys.has(key)))
-    await Promise.all(concerned.map(({ done }) => done))
+    if (unreplaced.length > 0) await this.#invalidations.forget({ keys: unreplaced.map(({ key }) => key) })
   }
 
   /** Those in whose place the value that they were to replace still stands. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import t from 'tap'
+import type { LeasingBackend } from '../../../lib/backends/backend.js'
 import type { RegionOptions } from '../../../lib/region-options.js'
 import { memory } from '../../../lib/backends/memory.js'
 import { redis } from '../../../lib/backends/redis.js'
@@ -12,6 +13,17 @@ import { startRedis } from '../../helpers/servers.js'
 
 const server = await startRedis(t, { shared: true })
 const client = clientOf(t, server.port)
+
+/** The same backend, but for some of its methods. */
+const overriding = (backend: LeasingBackend, override: (backend: LeasingBackend) => Partial<LeasingBackend>): LeasingBackend => {
+  const overridden = override(backend)
+  return new Proxy(backend, {
+    get: (_, name) => {
+      const member: unknown = Reflect.get(overridden, name) ?? Reflect.get(backend, name, backend)
+      return typeof member === 'function' ? member.bind(backend) : member
+    }
+  })
+}
 
 t.test('what was read from a tier before it was invalidated does not stay in a nearer one', async t => {
   for (const [invalidation, invalidate] of Object.entries(invalidations)) {
@@ -138,6 +150,46 @@ t.test('what is refreshed or set is not lost to a copy of what a far tier held u
   end()
   t.equal(await refreshed, 'new')
   t.equal(await others!.get(), 'new')
+})
+
+t.test('a set is not lost to a copy of an older value, where another process forgets what it could not set in the nearer tier', async t => {
+  const namespace = randomUUID()
+  const other = clientOf(t, server.port)
+  const near = () => redis(client, { keyPrefix: 'near:' }) as LeasingBackend
+  const far = () => redis(other, { keyPrefix: 'far:' }) as LeasingBackend
+  const process = (tiers: RegionOptions['tiers']) => processOf(t, { tiers }, { namespace })
+  const deletion = { begun: gate(), end: gate() }
+  const write = { begun: gate(), end: gate() }
+  /** Can't fill the nearer tier, and forgets there what it could not replace, but late. */
+  const first = await process([overriding(near(), backend => ({
+    fillMany: async () => { throw new Error('the connection is lost') },
+    forgetMany: async (...args) => {
+      deletion.begun.open()
+      await deletion.end.opened
+      await backend.forgetMany(...args)
+    }
+  })), far()])
+  /** Takes its time to fill the farther one. */
+  const second = await process([near(), overriding(far(), backend => ({
+    fillMany: async entries => {
+      write.begun.open()
+      await write.end.opened
+      return await backend.fillMany(entries)
+    }
+  }))])
+  const third = await process([near(), far()])
+  await third.region.set('alice', 'oldest')
+  const firstSet = first.region.set('alice', 'older')
+  await deletion.begun.opened
+  const secondSet = second.region.set('alice', 'newer')
+  await write.begun.opened
+  deletion.end.open()
+  await firstSet
+  await third.region.get('alice')
+  await third.manager.idle()
+  write.end.open()
+  await secondSet
+  t.equal(await third.region.get('alice'), 'newer')
 })
 
 t.test('a value that a far tier has is copied into the nearer ones', async t => {
