@@ -8,13 +8,13 @@ import type { CachingManager } from './caching-manager.js'
 import { assertBoolean, assertCallOptions, assertNoOptions, assertTags, isPromise, namesOf } from './checks.js'
 import type { Entry } from './entry.js'
 import { InvalidArgumentError, InvalidDefinitionError, InvalidationPendingError, show } from './errors.js'
-import type { Landed } from './read-path/landed.js'
+import { ownOf, type Landed } from './read-path/landed.js'
 import { isLoading } from './read-path/load-call.js'
 import type { Logger } from './logger.js'
 import { Recorder, type RequestStats } from './request/recorder.js'
 import type { Region } from './region.js'
 import { resolveMaxAge, resolvePolicy, writeOptionNames, type ReadOptions, type WriteOptions } from './region-options.js'
-import { Fetching, SharedRefresh } from './request/request-fetching.js'
+import { Fetching, SharedRefresh, ownArguments } from './request/request-fetching.js'
 import { RequestMemory, hasPlainArgument } from './request/request-memory.js'
 import { Read, ReadsTogether } from './request/request-read.js'
 import { RequestRegion } from './request/request-region.js'
@@ -77,7 +77,8 @@ export class CachingApi {
     try {
       for (let i = 0; i < argsList.length; i++) {
         const args: unknown = argsList[i]
-        this.#read(bound, Array.isArray(args) ? args : [args], resolved).join(together, i)
+        const read = resolved === undefined && typeof args !== 'object' ? this.#readPlain(bound, args) : this.#read(bound, Array.isArray(args) ? args : [args], resolved)
+        read.join(together, i)
       }
     } catch (error) {
       together.reject(error) // for all: those that are under way may fail as well
@@ -142,7 +143,7 @@ export class CachingApi {
     const key = bound.key(args)
     const seen = this.#reads.get(bound, args, () => key)
     this.#overtake(key)
-    return await this.#fetch(new Fetching(this, bound, args, key, seen), undefined, undefined, true).promise as ResultOf<O, M>
+    return await this.#fetch(new Fetching(this, bound, ownArguments(args), key, seen), undefined, undefined, true).promise as ResultOf<O, M>
   }
 
   /**
@@ -260,9 +261,12 @@ export class CachingApi {
 
   /** Little code, since every hit comes this way: V8 inlines only so much. What has options or needs a key goes to `#readOther`. */
   #read (bound: BoundMethod, args: readonly unknown[], resolved: ResolvedGetOptions | undefined): Read {
-    return resolved === undefined && hasPlainArgument(args)
-      ? this.#seen(bound, args[0]) ?? this.#recalled(bound, args, undefined) ?? this.#readByKey(bound, args, undefined, false)
-      : this.#readOther(bound, args, resolved ?? noGetOptions)
+    return resolved === undefined && hasPlainArgument(args) ? this.#readPlain(bound, args[0]) : this.#readOther(bound, args, resolved ?? noGetOptions)
+  }
+
+  /** `arg`: a sole argument that is no object. */
+  #readPlain (bound: BoundMethod, arg: unknown): Read {
+    return this.#seen(bound, arg) ?? this.#recalled(bound, arg, undefined) ?? this.#readByKey(bound, [arg], undefined, false)
   }
 
   #seen (bound: BoundMethod, arg: unknown): Read | undefined {
@@ -279,25 +283,29 @@ export class CachingApi {
   }
 
   /** What the memory tier finds without a key. */
-  #recalled (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, previous?: Read): Read | undefined {
+  #recalled (bound: BoundMethod, arg: unknown, maxAge: number | undefined, previous?: Read): Read | undefined {
     if (this.#extras?.primed !== undefined) return undefined
     const { path } = bound.region
-    const known = path.recalled(bound.shortcuts, args[0], maxAge)
+    const known = path.recalled(bound.shortcuts, arg, maxAge)
     if (known === undefined) return undefined
-    if (this.#memory === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, args[0]))
+    if (this.#memory === undefined && bound.definition.postCache === undefined) return (this.#onlyHit = new Read(own(known), bound, arg))
     this.#counts.hit(path.hit)
-    return this.#hand(bound, args, undefined, known, previous)
+    return this.#hand(bound, [arg], undefined, known, previous)
   }
 
   /** A read with options, or with arguments that are looked up by their key. */
   #readOther (bound: BoundMethod, args: readonly unknown[], { force, maxAge }: ResolvedGetOptions): Read {
     const seen = this.#reads.get(bound, args, keyOf)
     if (seen !== undefined && !force) return this.#again(bound, seen)
-    const known = hasPlainArgument(args) ? this.#recalled(bound, args, maxAge, seen) : undefined
-    return known ?? this.#readByKey(bound, args, maxAge, force, seen)
+    if (!hasPlainArgument(args)) return this.#readByKey(bound, args, maxAge, force, seen)
+    const [arg] = args
+    return this.#recalled(bound, arg, maxAge, seen) ?? this.#readByKey(bound, [arg], maxAge, force, seen)
   }
 
-  /** What came along with another row, what the memory tier has, or a flight. */
+  /**
+   * What came along with another row, what the memory tier has, or a flight. A sole argument that is no object comes in an array
+   * that nobody else has.
+   */
   #readByKey (bound: BoundMethod, args: readonly unknown[], maxAge: number | undefined, force: boolean, previous?: Read): Read {
     const key = bound.key(args)
     const primed = this.#extras?.primed?.get(key)
@@ -310,7 +318,7 @@ export class CachingApi {
     }
     const { path } = bound.region
     const remembered = hasPlainArgument(args) ? path.rememberedAs(bound.shortcuts, args[0], key) : path.remembered(key)
-    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, args, key, previous), maxAge, remembered)
+    if (remembered === undefined || !path.isFresh(remembered, maxAge)) return this.#fetch(new Fetching(this, bound, hasPlainArgument(args) ? args : ownArguments(args), key, previous), maxAge, remembered)
     this.#counts.hit(path.hit)
     return this.#hand(bound, args, key, remembered, previous)
   }
@@ -332,9 +340,9 @@ export class CachingApi {
     this.#counts.landed(landed)
     if (landed.primed !== undefined) this.#prime(landed.primed)
     this.#ended()
-    if (bound.definition.postCache === undefined) this.#resolve(fetching, landed.shared)
+    if (bound.definition.postCache === undefined) this.#resolve(fetching, landed)
     // Later, since it may do anything, and whoever calls this isn't done yet.
-    else this.#settle(fetching, fetching.context!.runInAsyncScope(() => settled.then(() => this.#present(bound, landed.shared))))
+    else this.#settle(fetching, fetching.context!.runInAsyncScope(() => settled.then(() => this.#present(bound, ownOf(landed)))))
   }
 
   /** @internal */
@@ -343,9 +351,9 @@ export class CachingApi {
     this.#forget(fetching, error)
   }
 
-  #resolve (fetching: Fetching, shared: Shared): void {
+  #resolve (fetching: Fetching, landed: Landed): void {
     try {
-      fetching.resolve(own(shared))
+      fetching.resolve(ownOf(landed))
     } catch (error) {
       this.#forget(fetching, error)
     }
@@ -407,10 +415,10 @@ export class CachingApi {
   }
 
   #handPresented (bound: BoundMethod, args: readonly unknown[], key: string | undefined, shared: Shared, previous: Read | undefined): Read {
-    const fetching = new Fetching(this, bound, args, key, previous)
+    const fetching = new Fetching(this, bound, ownArguments(args), key, previous)
     this.#reads.set(fetching.args, key, fetching) // first: it may read this very key
     try {
-      const value = this.#present(bound, shared)
+      const value = this.#present(bound, own(shared))
       if (isPromise(value)) this.#settle(fetching, Promise.resolve(value))
       else fetching.resolve(value)
     } catch (error) {
@@ -454,8 +462,7 @@ export class CachingApi {
     }
   }
 
-  #present ({ definition: { postCache } }: BoundMethod, shared: Shared): unknown {
-    const value = own(shared)
+  #present ({ definition: { postCache } }: BoundMethod, value: unknown): unknown {
     return postCache === undefined || value === null ? value : postCache(value, this)
   }
 }

@@ -2,7 +2,7 @@ import { assertBoolean, assertCallOptions, assertNoOptions, assertObject, assert
 import { noTags } from './entry.js'
 import { BatchMismatchError, InvalidArgumentError, show } from './errors.js'
 import { callerKey, encodeArguments, safeKey, type Keyspace } from './keys.js'
-import type { Landed, Waiter } from './read-path/landed.js'
+import { ownOf, type Landed, type Waiter } from './read-path/landed.js'
 import type { ReadPath } from './read-path/read-path.js'
 import type { Recorder } from './request/recorder.js'
 import { createOptionNames, readOptionNames, resolveMaxAge, resolvePolicy, writeOptionNames, type CreateOptions, type ReadOptions, type WriteOptions } from './region-options.js'
@@ -195,7 +195,7 @@ export class Region {
     this.path.fetch(want, waiting, remembered)
     const landed = await waiting.landed
     this.#recorder?.landed(landed)
-    return own(landed.shared)
+    return ownOf(landed)
   }
 
   #find (key: string, maxAge: number | undefined): Promise<unknown> {

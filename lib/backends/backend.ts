@@ -75,6 +75,8 @@ export interface LeasingBackend extends Backend {
   forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void>
   /** Makes sure that each tag has a version, and that it lives for at least `ttl` milliseconds. */
   holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void>
+  /** How many keys one of its commands is for at most, besides a stamp: of more, each part is read while it is at work on the next. */
+  readonly mostKeys?: number
   /** The line to other processes over the same server. Undefined where it has none. */
   readonly line?: Line
   /** The connection that it works on, where a single one executes all its commands in order. */

@@ -1,4 +1,5 @@
 import { resolveKeyPrefix } from '../checks.js'
+import { chunksOf } from '../chunks.js'
 import { identityLength } from '../entry-format.js'
 import type { InvalidationBus } from '../line.js'
 import type { Stamp } from '../stamp.js'
@@ -59,11 +60,11 @@ abstract class RedisCommands implements LeasingBackend {
 
   async revise (stampKey: string, revision: Revision): Promise<void> {
     const tagKeys = revision.kind === 'tags' ? revision.tagKeys : []
-    await Promise.all(chunksOf(tagKeys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [revision.stamp, revision.kind])))
+    await Promise.all(chunksOf(tagKeys, mostKeys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [revision.stamp, revision.kind])))
   }
 
   async holdTags (stampKey: string, tags: readonly { key: string, ttl: number }[]): Promise<void> {
-    await Promise.all(chunksOf(tags).map(chunk => this.eval(scripts.holdTags, [stampKey, ...chunk.map(tag => tag.key)], chunk.map(tag => tag.ttl))))
+    await Promise.all(chunksOf(tags, mostKeys).map(chunk => this.eval(scripts.holdTags, [stampKey, ...chunk.map(tag => tag.key)], chunk.map(tag => tag.ttl))))
   }
 
   async close (): Promise<void> {
@@ -91,36 +92,39 @@ abstract class RedisCommands implements LeasingBackend {
 
 /** One server: a step can see many keys. */
 export class RedisBackend extends RedisCommands {
+  readonly mostKeys = mostKeys
+
   get connection (): unknown { return orderedConnection(this.client) }
 
   async getMany (keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     if (keys.length === 0) return []
     assertConnected(this.client)
-    if (keys.length <= mostKeys) return undefinedForNull(await this.client.mgetBuffer(this.keys(keys)))
-    const found = await Promise.all(chunksOf(keys).map(chunk => this.client.mgetBuffer(this.keys(chunk))))
+    const most = mostKeys + 1 // a stamp
+    if (keys.length <= most) return undefinedForNull(await this.client.mgetBuffer(this.keys(keys)))
+    const found = await Promise.all(chunksOf(keys, most).map(chunk => this.client.mgetBuffer(this.keys(chunk))))
     return undefinedForNull(found.flat())
   }
 
   async deleteMany (keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     assertConnected(this.client)
-    await Promise.all(chunksOf(keys).map(chunk => this.client.unlink(...this.keys(chunk))))
+    await Promise.all(chunksOf(keys, mostKeys).map(chunk => this.client.unlink(...this.keys(chunk))))
   }
 
   async leaseMany (stampKey: string, keys: readonly string[], lease: LeaseRequest): Promise<[Uint8Array, ...Uint8Array[]]> {
-    const answers = await Promise.all(chunksOf(keys).map((chunk, i) => this.eval(scripts.lease, [stampKey, ...chunk], leaseArguments(lease, i > 0)))) as Uint8Array[][]
+    const answers = await Promise.all(chunksOf(keys, mostKeys).map((chunk, i) => this.eval(scripts.lease, [stampKey, ...chunk], leaseArguments(lease, i > 0)))) as Uint8Array[][]
     // Each chunk answers a stamp. The first one is the oldest: what changed later voids the fills.
     return answers.flatMap((answer, i) => i === 0 ? answer : answer.slice(1)) as [Uint8Array, ...Uint8Array[]]
   }
 
   async fillMany (entries: readonly LeasedEntry[]): Promise<boolean[]> {
-    const filled = await Promise.all(chunksOf(entries).map(chunk =>
+    const filled = await Promise.all(chunksOf(entries, mostKeys).map(chunk =>
       this.eval(scripts.fill, chunk.map(entry => entry.key), chunk.flatMap(fillArguments)))) as unknown[][]
     return filled.flat().map(isOne)
   }
 
   async fillUnchanged (stampKey: string, { epoch, deleted }: Pick<Stamp, 'epoch' | 'deleted'>, entries: readonly SeenEntry[]): Promise<boolean[] | undefined> {
-    const chunks = chunksOf(entries)
+    const chunks = chunksOf(entries, mostKeys)
     const refused = await Promise.all(chunks.map(chunk => {
       const [script, args] = chunk.every(isMissing) ? [scripts.fillMissing, missingArguments(chunk)] : [scripts.fillUnchanged, chunk.flatMap(seenArguments)]
       return this.eval(script, [stampKey, ...chunk.map(entry => entry.key)], [epoch, deleted, ...args])
@@ -134,7 +138,7 @@ export class RedisBackend extends RedisCommands {
   }
 
   async forgetMany (stampKey: string, stamp: string, keys: readonly string[]): Promise<void> {
-    await Promise.all(chunksOf(keys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [stamp, 'deleted'])))
+    await Promise.all(chunksOf(keys, mostKeys).map(chunk => this.eval(scripts.revise, [stampKey, ...chunk], [stamp, 'deleted'])))
   }
 }
 
@@ -197,14 +201,11 @@ function missingArguments (entries: readonly SeenEntry[]): (Uint8Array | number)
 
 const seenArguments = ({ held, value, ttl }: SeenEntry) => [held === undefined || held.length < identityLength ? '' : held.subarray(0, identityLength), value, ttl]
 
-/** The most keys of one command: the server does nothing else meanwhile, and Lua's `unpack` has a limit. */
+/**
+ * The most keys of one command: the server does nothing else meanwhile, and Lua's `unpack` has a limit. Several commands that are
+ * sent at once take one round trip.
+ */
 const mostKeys = 1000
-
-/** The list as several that each fit into a command, at least one, perhaps empty. Sent at once, all of them take one round trip. */
-function chunksOf<T> (list: readonly T[]): (readonly T[])[] {
-  if (list.length <= mostKeys) return [list]
-  return Array.from({ length: Math.ceil(list.length / mostKeys) }, (_, i) => list.slice(i * mostKeys, (i + 1) * mostKeys))
-}
 
 /** Replaces each null. It changes the array itself, since most keys are found. */
 function undefinedForNull (values: (Buffer | null)[]): (Buffer | undefined)[] {

@@ -182,6 +182,11 @@ export class Flight implements Waiter {
     return false
   }
 
+  /** Whether nobody has joined it. */
+  get hasOneWaiter (): boolean {
+    return this.#extras === undefined
+  }
+
   /** For every waiter but the first: what they get was somebody else's load. Without `takesStale`, a stale value won't do. */
   join (other: Waiter, takesStale = true): void {
     if (this.#landed !== undefined) return other.land(asWaited(this.#landed))

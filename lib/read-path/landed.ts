@@ -1,6 +1,6 @@
 import type { LoadCall } from './load-call.js'
 import type { Primed } from './source.js'
-import type { Shared } from '../values.js'
+import { own, type Shared } from '../values.js'
 
 /** What a reader gets. A class, see *What is made for each key* in docs/decisions.md. */
 export class Landed {
@@ -12,16 +12,22 @@ export class Landed {
   /** Values of other keys that came with it. */
   readonly primed?: readonly Primed[] | undefined
   readonly trip: Trip
+  /** Nobody but the one who gets this has its value, or will ever have it. */
+  readonly isSole?: boolean | undefined
 
-  constructor ({ shared, origin, stale, call, primed, trip }: Landed) {
+  constructor ({ shared, origin, stale, call, primed, trip, isSole }: Landed) {
     this.shared = shared
     this.origin = origin
     this.stale = stale
     this.call = call
     this.primed = primed
     this.trip = trip
+    this.isSole = isSole
   }
 }
+
+/** What one reader gets: its own. To be called once for each. */
+export const ownOf = ({ shared, isSole }: Landed): unknown => isSole === true && shared.loose === undefined ? shared.value : own(shared)
 
 /** Where a value came from. 'waited': from a load that another reader began. */
 export type Origin = TierOrigin | 'loaded' | 'waited' | 'nowhere'
@@ -29,8 +35,8 @@ export type Origin = TierOrigin | 'loaded' | 'waited' | 'nowhere'
 /** One object for each tier of a region, so that origins can be compared by identity. */
 export interface TierOrigin { readonly tier: string }
 
-/** How long a batch waited for each tier, for all of its keys. */
-export interface Trip { readonly waits: { readonly tier: string, readonly milliseconds: number }[] }
+/** How long a batch waited for each tier, for all of its keys: until the last of its parts had looked. */
+export interface Trip { readonly waits: { readonly tier: string, milliseconds: number }[] }
 
 export const noTrip: Trip = { waits: [] }
 

@@ -34,6 +34,8 @@ export class Looking {
   readonly #copying: Copying
   readonly #isTrusted: () => boolean
   readonly #now: () => number
+  /** For each tier: whether nobody else has what one flight finds there: neither the tier itself, nor a memory that it is copied into. */
+  readonly #isSole: readonly boolean[]
 
   constructor ({ tiers, origins, flights, copying, isTrusted, now }: LookingOptions) {
     this.#tiers = tiers
@@ -42,18 +44,20 @@ export class Looking {
     this.#copying = copying
     this.#isTrusted = isTrusted
     this.#now = now
+    const firstLocal = tiers.findIndex(tier => tier instanceof LocalTier)
+    this.#isSole = tiers.map((tier, tierIndex) => !(tier instanceof LocalTier) && tier.decodesAnew && (firstLocal === -1 || tierIndex < firstLocal))
   }
 
   /** `repeats`: two flights may have the same key. */
   async lookIn (tierIndex: number, flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looked> {
     const tier = this.#tiers[tierIndex]!
-    if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), tierIndex, trip)
+    if (tier instanceof LocalTier) return this.#sort(flights, flights.map(({ key }) => this.#isTrusted() ? tier.get(key) : undefined), tierIndex, trip, repeats)
     const started = performance.now()
     const keys = flights.map(flight => flight.key)
     const asked = repeats ? [...new Set(keys)] : keys
     const look = inOrderOf(keys, asked, await tier.lookMany(asked, flights.some(flight => flight.want.load !== undefined)))
-    trip.waits.push({ tier: tier.name, milliseconds: performance.now() - started })
-    return this.#sort(flights, look.entries, tierIndex, trip, look)
+    addWait(trip, tier.name, performance.now() - started)
+    return this.#sort(flights, look.entries, tierIndex, trip, repeats, look)
   }
 
   /** Looks, in the shared tiers, for what another process was to load. Resolves to the flights that have not found it. */
@@ -84,7 +88,7 @@ export class Looking {
     flight.land(landed)
   }
 
-  #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip, look?: Look): Looked {
+  #sort (flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip, repeats: boolean, look?: Look): Looked {
     const now = this.#now()
     const missing: Flight[] = []
     for (let i = 0; i < flights.length; i++) {
@@ -97,16 +101,17 @@ export class Looking {
       if (look !== undefined) (flight.leases ??= []).push(look.lease(i))
       missing.push(flight)
     }
-    return { missing, landFound: () => this.#landFound(missing, flights, entries, tierIndex, trip) }
+    return { missing, landFound: () => this.#landFound(missing, flights, entries, tierIndex, trip, repeats) }
   }
 
   /** Those of `flights` that are not `missing`, in the same order. */
-  #landFound (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip): void {
+  #landFound (missing: readonly Flight[], flights: readonly Flight[], entries: readonly (Entry | undefined)[], tierIndex: number, trip: Trip, repeats: boolean): void {
+    const isSole = this.#isSole[tierIndex]! && !repeats
     let left = 0
     for (let i = 0; i < flights.length; i++) {
       const flight = flights[i]!
       if (flight === missing[left]) left++
-      else this.#land(flight, entries[i]!, tierIndex, trip)
+      else this.#land(flight, entries[i]!, tierIndex, trip, undefined, isSole && flight.hasOneWaiter)
     }
   }
 
@@ -122,10 +127,16 @@ export class Looking {
     if (flight.stale === undefined || flight.stale.entry.loadedAt < entry.loadedAt) flight.stale = { entry, origin: this.#origins[tierIndex]! }
   }
 
-  #land (flight: Flight, entry: Entry, tierIndex: number, trip: Trip, origin: Origin = this.#origins[tierIndex]!): void {
+  #land (flight: Flight, entry: Entry, tierIndex: number, trip: Trip, origin: Origin = this.#origins[tierIndex]!, isSole = false): void {
     this.#copying.copyNearer(flight, entry, tierIndex)
-    this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip }))
+    this.arrive(flight, new Landed({ shared: entry, origin, stale: false, trip, isSole }))
   }
+}
+
+function addWait ({ waits }: Trip, tier: string, milliseconds: number): void {
+  const wait = waits.find(wait => wait.tier === tier)
+  if (wait === undefined) waits.push({ tier, milliseconds })
+  else wait.milliseconds = Math.max(wait.milliseconds, milliseconds)
 }
 
 /** The answers to `asked`, for each of `keys`, which may repeat some. */

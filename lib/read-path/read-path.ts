@@ -28,6 +28,7 @@ import { isLocal, type Generation, type Shortcuts } from '../backends/backend.js
 import { LocalTier } from '../tiers/local-tier.js'
 import { SharedTier } from '../tiers/shared-tier.js'
 import { tierNames } from '../tiers/tier-names.js'
+import { chunksOf } from '../chunks.js'
 import { copyGiven } from '../values.js'
 import type { Want } from './want.js'
 
@@ -64,6 +65,8 @@ export class ReadPath {
   readonly #shared: readonly SharedTier[]
   /** One for each tier. */
   readonly #origins: readonly TierOrigin[]
+  /** That one look is for. */
+  readonly #mostKeys: number
   readonly #keyspace: Keyspace
   readonly #context: RegionContext
   readonly #now: () => number
@@ -102,6 +105,7 @@ export class ReadPath {
     this.hit = { origin: origins[0]!, stale: false, trip: noTrip }
     const locals = this.#locals = tiers.filter(tier => tier instanceof LocalTier)
     const shared = this.#shared = tiers.filter(tier => tier instanceof SharedTier)
+    this.#mostKeys = Math.min(...shared.map(tier => tier.mostKeys))
     this.#memory = tiers[0] instanceof LocalTier ? tiers[0] : undefined
 
     const { coherence } = context
@@ -284,11 +288,25 @@ export class ReadPath {
 
   // ─── the journey ───────────────────────────────────────────────────────────────────────────────
 
-  async #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
+  /**
+   * Many keys look in parts, of which the first have their values while a tier is at work on the next. What has landed is let go:
+   * nothing here, nor in a function that waits, holds all the flights.
+   */
+  #fly (flights: readonly Flight[], repeats: boolean): Promise<void> {
+    const trip: Trip = { waits: [] }
+    if (flights.length <= this.#mostKeys) return this.#load([this.#look(flights, trip, repeats)])
+    return this.#load(chunksOf(flights, this.#mostKeys).map(async part => {
+      const { leading, landFound } = await this.#look(part, trip, repeats)
+      landFound()
+      return { leading, landFound: nothing }
+    }))
+  }
+
+  /** Looks in the tiers. Resolves to the flights that load: those that refresh, and those that are missing everywhere. Never rejects. */
+  async #look (flights: readonly Flight[], trip: Trip, repeats: boolean): Promise<Looks> {
     try {
-      const trip: Trip = { waits: [] }
       let missing: readonly Flight[] = flights.filter(flight => !flight.want.isRefresh)
-      let landFound = (): void => {}
+      let landFound = nothing
       for (let tierIndex = this.#firstTierIndex(missing); tierIndex < this.tiers.length && missing.length > 0; tierIndex++) {
         landFound()
         ;({ missing, landFound } = await this.#looking.lookIn(tierIndex, missing, trip, repeats))
@@ -296,16 +314,37 @@ export class ReadPath {
       this.#answerWithoutLoad(missing, trip)
       const leading = flights.filter(flight => flight.want.isRefresh)
       for (const flight of missing) if (flight.want.load !== undefined && this.#joining.takeLead(flight)) leading.push(flight)
-      const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
-      try {
-        landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work
-      } finally {
-        await loading
-      }
+      return { leading, landFound: () => { this.#landOrFail(flights, landFound) } }
     } catch (error) {
-      // Nothing above throws unless it is broken; even then no reader waits for ever.
-      for (const flight of flights) this.#stale.fail(flight, error)
+      this.#fail(flights, error)
+      return { leading: [], landFound: nothing }
     }
+  }
+
+  /** Never rejects. */
+  async #load (looks: readonly Promise<Looks>[]): Promise<void> {
+    const looked = looks.length === 1 ? [await looks[0]!] : await Promise.all(looks)
+    const leading = looked.length === 1 ? looked[0]!.leading : looked.flatMap(({ leading }) => leading)
+    try {
+      const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
+      for (const { landFound } of looked) landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work
+      await loading
+    } catch (error) {
+      this.#fail(leading, error)
+    }
+  }
+
+  #landOrFail (flights: readonly Flight[], land: () => void): void {
+    try {
+      land()
+    } catch (error) {
+      this.#fail(flights, error)
+    }
+  }
+
+  /** What calls this is broken; even then no reader waits for ever. */
+  #fail (flights: readonly Flight[], error: unknown): void {
+    for (const flight of flights) this.#stale.fail(flight, error)
   }
 
   /**
@@ -385,5 +424,15 @@ function orderOf (shared: readonly SharedTier[], { lock, line }: RegionContext):
   if (tier?.connection === undefined || more.length > 0) return { isLockInOrder: false, isLineInOrder: false }
   return { isLockInOrder: lock?.connection === tier.connection, isLineInOrder: line === tier.line }
 }
+
+/** What came of a look in the tiers. */
+interface Looks {
+  /** Flights that are to load their keys. */
+  readonly leading: readonly Flight[]
+  /** Lands those that were found in the last tier. To be called once. */
+  readonly landFound: () => void
+}
+
+const nothing = (): void => {}
 
 const nowhere = new Landed({ shared: { value: undefined, loose: undefined }, origin: 'nowhere', stale: false, trip: noTrip })

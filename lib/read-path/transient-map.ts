@@ -1,4 +1,4 @@
-/** Removed nodes that are kept at least, before the rest moves to another Map. */
+/** Removed nodes that are kept at least, when the rest moves to another Map. */
 const mostGone = 256
 
 /** A value in the map, by which it is removed without its key. */
@@ -14,8 +14,8 @@ export class MapNode<V> {
 /**
  * A Map for hundreds of values that come and go together. V8's own Map moves to a smaller table again and again while it is
  * emptied, and each table that it has left keeps the next one alive, with all that is in it, until a full collection: a service
- * that read many keys at once spent a third of its time on that. So here removed nodes stay, until few others
- * are left.
+ * that read many keys at once spent a third of its time on that. So here removed nodes stay, until none else is left, or
+ * until one is added where most are removed ones: what comes together mostly goes together.
  */
 export class TransientMap<V> {
   #map = new Map<string, MapNode<V>>()
@@ -32,6 +32,7 @@ export class TransientMap<V> {
 
   /** For a key that has no value. */
   add (key: string, value: V): MapNode<V> {
+    if (this.#gone > mostGone && this.#gone > this.#map.size / 2) this.#move()
     const node = new MapNode(value)
     const { size } = this.#map
     this.#map.set(key, node)
@@ -44,7 +45,6 @@ export class TransientMap<V> {
     node.value = undefined
     this.#gone++
     if (this.#gone === this.#map.size) this.#startAnew()
-    else if (this.#gone > mostGone && this.#gone > this.#map.size / 2) this.#move()
   }
 
   * values (): Generator<V> {

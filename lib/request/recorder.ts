@@ -17,7 +17,7 @@ export interface RequestStats {
   waited: number
 }
 
-interface TierCount { readonly name: string, found: number, milliseconds: number }
+interface TierCount { readonly name: string, found: number }
 
 /** What is recorded of a read. */
 export type Recorded = Pick<Landed, 'origin' | 'stale' | 'trip' | 'call'>
@@ -54,9 +54,10 @@ export class Recorder {
 
   /** The metrics of a `Server-Timing` header: durations in milliseconds, counts as descriptions. */
   get serverTiming (): string {
-    const { tiers, stale, loaded, loads, waited, loadMilliseconds } = this.#tally()
+    const tally = this.#tally()
+    const { tiers, stale, loaded, loads, waited, loadMilliseconds } = tally
     const metrics = [`cache-local;desc="${this.local}"`]
-    for (const { name, found, milliseconds } of tiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
+    for (const { name, found } of tiers) metrics.push(`cache-${name};desc="${found}";dur=${tally.millisecondsOf(name).toFixed(2)}`)
     if (loaded > 0) metrics.push(`cache-load;desc="${loaded} in ${loads}";dur=${loadMilliseconds.toFixed(2)}`)
     if (waited > 0) metrics.push(`cache-waited;desc="${waited}"`)
     if (stale > 0) metrics.push(`cache-stale;desc="${stale}"`)
@@ -79,6 +80,8 @@ class Tally {
   waited = 0
   loadMilliseconds = 0
   readonly tiers: TierCount[] = []
+  /** Each of them once. They may last longer than this read of them. */
+  readonly #trips: Trip[] = []
   /** The trip and the call of the last read. */
   #lastTrip: Trip | undefined
   #lastCall: LoadCall | undefined
@@ -93,7 +96,7 @@ class Tally {
     else if (origin === 'waited') this.waited += times
 
     if (trip !== this.#lastTrip) {
-      if (this.#isNew(trip, this.#lastTrip)) for (const { tier, milliseconds } of trip.waits) this.#tier(tier).milliseconds += milliseconds
+      if (this.#isNew(trip, this.#lastTrip)) this.#add(trip)
       this.#lastTrip = trip
     }
     if (origin !== 'loaded' || call === undefined || call === this.#lastCall) return
@@ -104,9 +107,21 @@ class Tally {
     this.#lastCall = call
   }
 
+  /** How long its batches waited for a tier. */
+  millisecondsOf (name: string): number {
+    let sum = 0
+    for (const { waits } of this.#trips) for (const { tier, milliseconds } of waits) if (tier === name) sum += milliseconds
+    return sum
+  }
+
+  #add (trip: Trip): void {
+    this.#trips.push(trip)
+    for (const { tier } of trip.waits) this.#tier(tier)
+  }
+
   #tier (name: string): TierCount {
     let tier = this.tiers.find(tier => tier.name === name)
-    if (tier === undefined) this.tiers.push(tier = { name, found: 0, milliseconds: 0 })
+    if (tier === undefined) this.tiers.push(tier = { name, found: 0 })
     return tier
   }
 

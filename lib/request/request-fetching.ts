@@ -7,6 +7,7 @@ import { copy } from '../values.js'
 
 /** A read whose value is on its way. */
 export class Fetching extends Reading implements Waiter {
+  /** Its own, which no caller changes. */
   readonly args: readonly unknown[]
   readonly key: string | undefined
   /** The reader's async context, which `postCache` is to be called in. */
@@ -21,7 +22,7 @@ export class Fetching extends Reading implements Waiter {
     super(bound, args[0])
     this.previous = previous
     this.#api = api
-    this.args = ownArguments(args)
+    this.args = args
     this.key = key
   }
 
@@ -79,5 +80,5 @@ export class SharedRefresh extends Reading {
 }
 
 /** The loader gets them in a later tick: what the caller has made of its own by then belongs under another key. */
-const ownArguments = (args: readonly unknown[]): readonly unknown[] =>
+export const ownArguments = (args: readonly unknown[]): readonly unknown[] =>
   args.length === 1 && typeof args[0] !== 'object' ? [args[0]] : copy(args) as readonly unknown[]

@@ -4,7 +4,7 @@ import { encodeEntry, isMark, newMark } from '../entry-format.js'
 import type { Keyspace } from '../keys.js'
 import type { Line } from '../line.js'
 import type { Logger } from '../logger.js'
-import type { Serializer } from '../serializer.js'
+import { msgpackSerializer, type Serializer } from '../serializer.js'
 import { formatStamp, newStamp, type Stamp } from '../stamp.js'
 import type { Backend, LeasingBackend } from '../backends/backend.js'
 import { EntryReader } from './entry-reader.js'
@@ -42,6 +42,8 @@ export class SharedTier {
   readonly backend: Backend
   /** Its own among the tiers of the region. */
   readonly name: string
+  /** Whether each read gives values that nobody else has: a serializer of the application's may keep what it gives. */
+  readonly decodesAnew: boolean
   /** The same, as this region calls it. */
   readonly #backend: TierBackend
   /** For a backend of three methods. */
@@ -61,6 +63,7 @@ export class SharedTier {
   constructor ({ backend, name = backend.name, keyspace, serializer, timeout, leaseTtl = 60_000, logger, now, farther = [], onReplayed }: SharedTierOptions) {
     this.backend = backend
     this.name = name
+    this.decodesAnew = serializer === msgpackSerializer
     this.#keyspace = keyspace
     this.#serializer = serializer
     this.#leaseTtl = leaseTtl
@@ -96,6 +99,11 @@ export class SharedTier {
   /** Where it refuses no fill: whether no deletion, set or refresh has begun in this process since the lease was given. */
   isUnchangedSince ({ changes }: Lease): boolean {
     return changes === undefined || changes === this.#unfenced.changes
+  }
+
+  /** That one look is for: a look for more is better made in parts. */
+  get mostKeys (): number {
+    return this.#backend.leasing?.mostKeys ?? Infinity
   }
 
   /** Whether it didn't answer when it was last asked. */

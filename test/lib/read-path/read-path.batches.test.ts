@@ -43,6 +43,63 @@ t.test('the keys that are missing in one tick make one question to each tier and
   t.strictSame([near.reads[0]!.length, far.reads[0]!.length], [3, 3])
 })
 
+t.test('more keys than a command of Redis is for are looked for in parts, all at once, and loaded together', async t => {
+  const namespace = randomUUID()
+  const asked: number[] = []
+  const door = gate()
+  const backend = redis(client)
+  const getMany = backend.getMany.bind(backend)
+  backend.getMany = async keys => {
+    asked.push(keys.length)
+    if (asked.length === 2) await door.opened
+    return await getMany(keys)
+  }
+  const { load, idOf, calls } = countingLoader(Array.from({ length: 2500 }, (_, id) => ({ id })))
+  const City = cachedObject({ name: 'City', region: 'people', methods: { getById: loadMany({ load, idOf }) } })
+  const ids = Array.from({ length: 2500 }, (_, id) => id)
+  const found = ids.filter(id => id % 1000 !== 7)
+  const other = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  await other.manager.createApi().getMany(City, 'getById', found)
+  await other.manager.idle()
+  t.strictSame(calls.splice(0).map(call => call.length), [1000, 1000, 497], 'by maxBatch')
+
+  const { manager } = await processOf(t, { tiers: [backend] }, { namespace })
+  const api = manager.createApi()
+  const first = api.get(City, 'getById', [0])
+  const all = api.getMany(City, 'getById', ids)
+  t.equal((await first)?.id, 0, 'the first part has landed')
+  t.strictSame(asked, [1001, 1001, 501], 'while the second one is on its way; each with the stamp')
+  t.strictSame(calls, [])
+  door.open()
+  t.strictSame((await all).map(row => row?.id), ids)
+  t.strictSame(calls, [[7, 1007, 2007]], 'what is missing of all parts is loaded together')
+  t.match(api.stats, { tiers: { redis: 2497 }, loaded: 3 })
+  const [, seconds] = /cache-redis;desc="2497";dur=([\d.]+)/.exec(api.serverTiming) ?? []
+  t.ok(Number(seconds) > 0, api.serverTiming)
+
+  await manager.idle()
+  asked.length = 0
+  await manager.createApi().getMany(City, 'getById', ids.slice(0, 1000))
+  t.strictSame(asked, [1001])
+})
+
+t.test('a part that can\'t be looked for fails nobody, and holds up no other', async t => {
+  const namespace = randomUUID()
+  const backend = redis(client)
+  const getMany = backend.getMany.bind(backend)
+  let asked = 0
+  backend.getMany = async keys => {
+    if (++asked === 2) throw new Error('away')
+    return await getMany(keys)
+  }
+  const keys = Array.from({ length: 1500 }, (_, i) => `k${i}`)
+  const other = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  await other.region.setMany(keys.map(key => [key, key]))
+  const { region } = await processOf(t, { tiers: [backend] }, { namespace })
+  t.strictSame(await region.getMany(keys), keys.map((key, i) => i < 1000 ? key : undefined))
+  t.equal(asked, 2)
+})
+
 t.test('a batch that is larger than maxBatch is split', async t => {
   const { manager } = await processOf(t, { tiers: [memory()] })
   const { load, idOf, calls } = countingLoader(Array.from({ length: 100 }, (_, id) => ({ id })))

@@ -56,6 +56,46 @@ function spoil (value: unknown): void {
   }
 }
 
+t.test('what is decoded for one reader alone is its own, and nobody else\'s', async t => {
+  const namespace = randomUUID()
+  const value = () => ({ name: 'alice', nested: { list: [1] } })
+  const writer = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  await writer.region.set('alice', value())
+
+  const spoilt = async (label: string, ...reads: readonly (() => Promise<unknown>)[]) => {
+    for (const [i, one] of (await Promise.all(reads.map(read => read()))).entries()) {
+      equal(t, one, value(), `${label}: ${i}`)
+      spoil(one)
+    }
+  }
+  const { region, manager } = await processOf(t, { tiers: [redis(client)] }, { namespace })
+  const region2 = manager.createApi().region('people')
+  const [look, create] = [() => region.get('alice'), () => region.getOrCreate('alice', () => 0)]
+  for (let again = 0; again < 2; again++) await spoilt('one after the other', create)
+  await spoilt('one that only looks', look)
+  await spoilt('several that only look', look, look, () => region2.get('alice'))
+  await spoilt('two of one flight', create, create)
+  await spoilt('one that only looks, and one that would load', look, create)
+
+  const near = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
+  for (let again = 0; again < 3; again++) await spoilt('a memory in front', () => near.region.getOrCreate('alice', () => 0))
+  const behind = await processOf(t, { tiers: [redis(client), memory()] }, { namespace })
+  for (let again = 0; again < 3; again++) await spoilt('a memory behind', () => behind.region.getOrCreate('alice', () => 0))
+
+  const cyclic: Record<string, unknown> = { inner: { changed: 0 } }
+  cyclic['self'] = cyclic
+  await writer.region.set('cyclic', cyclic)
+  for (let again = 0; again < 2; again++) {
+    const { inner } = await region.getOrCreate('cyclic', () => cyclic) as { inner: unknown }
+    t.notOk(Object.isFrozen(inner), 'where freezing would not do, all of it is the reader\'s own')
+  }
+
+  const kept = value()
+  const own = await processOf(t, { tiers: [redis(client)], serializer: { encode: () => Buffer.from('alice'), decode: () => kept } })
+  await own.region.set('alice', 0)
+  for (let again = 0; again < 2; again++) await spoilt('a serializer that keeps what it gives', () => own.region.getOrCreate('alice', () => 0))
+})
+
 t.test('whatever one reader does to its value, no other sees it; and nothing is done to what the loader gave', async t => {
   const namespace = randomUUID()
   const { region, manager } = await processOf(t, { tiers: [memory(), redis(client)] }, { namespace })
