@@ -1,5 +1,6 @@
 import { afterTick } from './after-tick.js'
 import { Changes } from './changes.js'
+import { chunksOf } from '../chunks.js'
 import type { Coherence } from '../coherence/coherence.js'
 import type { Invalidation } from '../coherence/messages.js'
 import { Copying } from './copying.js'
@@ -28,7 +29,6 @@ import { isLocal, type Generation, type Shortcuts } from '../backends/backend.js
 import { LocalTier } from '../tiers/local-tier.js'
 import { SharedTier } from '../tiers/shared-tier.js'
 import { tierNames } from '../tiers/tier-names.js'
-import { chunksOf } from '../chunks.js'
 import { copyGiven } from '../values.js'
 import type { Want } from './want.js'
 
@@ -65,7 +65,7 @@ export class ReadPath {
   readonly #shared: readonly SharedTier[]
   /** One for each tier. */
   readonly #origins: readonly TierOrigin[]
-  /** That one look is for. */
+  /** How many keys one look is for. */
   readonly #mostKeys: number
   readonly #keyspace: Keyspace
   readonly #context: RegionContext

@@ -101,7 +101,7 @@ export class SharedTier {
     return changes === undefined || changes === this.#unfenced.changes
   }
 
-  /** That one look is for: a look for more is better made in parts. */
+  /** How many keys one look is for: of more, it is better made in parts. */
   get mostKeys (): number {
     return this.#backend.leasing?.mostKeys ?? Infinity
   }
