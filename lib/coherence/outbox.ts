@@ -1,4 +1,5 @@
 import type { Acknowledgements } from './acknowledgements.js'
+import { chunksOf } from '../chunks.js'
 import type { MessageBody, Push } from './messages.js'
 
 /** Pushes, keys and tags in one message, about. */
@@ -76,8 +77,5 @@ const sizeOf = ({ keys, tags }: Push): number => 1 + (keys?.length ?? 0) + (tags
 export function split (push: Push): Push[] {
   const { keys = [], region } = push
   if (keys.length <= mostKeys) return [push]
-  return Array.from({ length: Math.ceil(keys.length / mostKeys) }, (_, i) => ({
-    ...i === 0 ? push : { region },
-    keys: keys.slice(i * mostKeys, (i + 1) * mostKeys)
-  }))
+  return chunksOf(keys, mostKeys).map((chunk, i) => ({ ...i === 0 ? push : { region }, keys: chunk }))
 }

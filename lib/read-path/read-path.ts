@@ -323,8 +323,8 @@ export class ReadPath {
 
   /** Never rejects. */
   async #load (looks: readonly Promise<Looks>[]): Promise<void> {
-    const looked = looks.length === 1 ? [await looks[0]!] : await Promise.all(looks)
-    const leading = looked.length === 1 ? looked[0]!.leading : looked.flatMap(({ leading }) => leading)
+    const looked = await Promise.all(looks)
+    const leading = looked.flatMap(({ leading }) => leading)
     try {
       const loading = leading.length === 0 ? undefined : this.#electing.load(leading)
       for (const { landFound } of looked) landFound() // not before: readers may do a lot with their values, while the lock and the loader are at work

@@ -18,6 +18,7 @@ export interface RequestStats {
 }
 
 interface TierCount { readonly name: string, found: number }
+interface TimedTier extends TierCount { milliseconds: number }
 
 /** What is recorded of a read. */
 export type Recorded = Pick<Landed, 'origin' | 'stale' | 'trip' | 'call'>
@@ -48,16 +49,14 @@ export class Recorder {
 
   get stats (): RequestStats {
     const { tiers, stale, loaded, loads, waited } = this.#tally()
-    const foundIn = tiers.filter(({ found }) => found > 0) // of the others there is only a time
-    return { local: this.local, tiers: Object.fromEntries(foundIn.map(({ name, found }) => [name, found])), stale, loaded, loads, waited }
+    return { local: this.local, tiers: Object.fromEntries(tiers.map(({ name, found }) => [name, found])), stale, loaded, loads, waited }
   }
 
   /** The metrics of a `Server-Timing` header: durations in milliseconds, counts as descriptions. */
   get serverTiming (): string {
-    const tally = this.#tally()
-    const { tiers, stale, loaded, loads, waited, loadMilliseconds } = tally
+    const { timedTiers, stale, loaded, loads, waited, loadMilliseconds } = this.#tally()
     const metrics = [`cache-local;desc="${this.local}"`]
-    for (const { name, found } of tiers) metrics.push(`cache-${name};desc="${found}";dur=${tally.millisecondsOf(name).toFixed(2)}`)
+    for (const { name, found, milliseconds } of timedTiers) metrics.push(`cache-${name};desc="${found}";dur=${milliseconds.toFixed(2)}`)
     if (loaded > 0) metrics.push(`cache-load;desc="${loaded} in ${loads}";dur=${loadMilliseconds.toFixed(2)}`)
     if (waited > 0) metrics.push(`cache-waited;desc="${waited}"`)
     if (stale > 0) metrics.push(`cache-stale;desc="${stale}"`)
@@ -79,8 +78,9 @@ class Tally {
   loads = 0
   waited = 0
   loadMilliseconds = 0
+  /** Where something was found. */
   readonly tiers: TierCount[] = []
-  /** Each of them once. They may last longer than this read of them. */
+  /** Each of them once. They may go on when a first part of them has landed. */
   readonly #trips: Trip[] = []
   /** The trip and the call of the last read. */
   #lastTrip: Trip | undefined
@@ -96,7 +96,7 @@ class Tally {
     else if (origin === 'waited') this.waited += times
 
     if (trip !== this.#lastTrip) {
-      if (this.#isNew(trip, this.#lastTrip)) this.#add(trip)
+      if (this.#isNew(trip, this.#lastTrip)) this.#trips.push(trip)
       this.#lastTrip = trip
     }
     if (origin !== 'loaded' || call === undefined || call === this.#lastCall) return
@@ -107,16 +107,15 @@ class Tally {
     this.#lastCall = call
   }
 
-  /** How long its batches waited for a tier. */
-  millisecondsOf (name: string): number {
-    let sum = 0
-    for (const { waits } of this.#trips) for (const { tier, milliseconds } of waits) if (tier === name) sum += milliseconds
-    return sum
-  }
-
-  #add (trip: Trip): void {
-    this.#trips.push(trip)
-    for (const { tier } of trip.waits) this.#tier(tier)
+  /** Those and others that were asked, since that took time: how long its batches have waited for each until now. */
+  get timedTiers (): readonly TimedTier[] {
+    const timed = this.tiers.map((tier): TimedTier => ({ ...tier, milliseconds: 0 }))
+    for (const { tier: name, milliseconds } of this.#trips.flatMap(({ waits }) => waits)) {
+      let tier = timed.find(tier => tier.name === name)
+      if (tier === undefined) timed.push(tier = { name, found: 0, milliseconds: 0 })
+      tier.milliseconds += milliseconds
+    }
+    return timed
   }
 
   #tier (name: string): TierCount {

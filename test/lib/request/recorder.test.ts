@@ -65,6 +65,18 @@ t.test('a tier that was asked and had nothing is in the header, since it took ti
   t.equal(recorder.serverTiming, 'cache-local;desc="0", cache-redis;desc="0";dur=1.50, cache-load;desc="1 in 0";dur=0.00')
 })
 
+t.test('a batch that goes on when a first part of it has landed counts for as long as it has waited in the end', async t => {
+  const recorder = new Recorder()
+  const trip = { waits: [{ tier: 'redis', milliseconds: 1 }] }
+  recorder.landed(landed(redis, { trip }))
+  t.equal(recorder.serverTiming, 'cache-local;desc="0", cache-redis;desc="1";dur=1.00')
+  trip.waits[0]!.milliseconds = 2
+  trip.waits.push({ tier: 'memcached', milliseconds: 4 })
+  recorder.landed(landed('loaded', { trip }))
+  t.equal(recorder.serverTiming, 'cache-local;desc="0", cache-redis;desc="1";dur=2.00, cache-memcached;desc="0";dur=4.00, cache-load;desc="1 in 0";dur=0.00')
+  t.strictSame(recorder.stats.tiers, { redis: 1 })
+})
+
 t.test('tiers of one name in two regions count together', async t => {
   const recorder = new Recorder()
   const otherHit = landed({ tier: 'memory' }, { trip: noTrip })
